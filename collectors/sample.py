@@ -1,0 +1,62 @@
+"""The shapes in which every collector delivers: plain values with their counts, windows and health."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class FlowKey(NamedTuple):
+    """What of a frame decides its class; same order as the classifier's packet. Missing fields are None.
+
+    `src` and `dst` are addresses as integers; ports are None in later fragments.
+    """
+
+    ethertype: int
+    protocol: int | None = None
+    src: int | None = None
+    dst: int | None = None
+    sport: int | None = None
+    dport: int | None = None
+    dscp: int | None = None
+    icmp_type: int | None = None
+
+
+Classifier = Callable[[FlowKey], int]
+"""From a frame's flow key to the classid it will be queued in."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassWindow:
+    """What the capture learnt of one class since the last drain.
+
+    `delays` are the queueing delays in seconds of the packets matched in this window; `arrived_*` count frames seen
+    before the qdisc, `inelastic_bytes` those of them that are not TCP; `lost` packets never left within the
+    horizon; `envelope` maps tau in seconds to the most inelastic bytes that arrived in any window of that length.
+    """
+
+    delays: tuple[float, ...] = ()
+    arrived_packets: int = 0
+    arrived_bytes: int = 0
+    inelastic_bytes: int = 0
+    matched: int = 0
+    lost: int = 0
+    envelope: Mapping[float, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureWindow:
+    """One drain of the capture: per class, and the capture's own health. `sampling` is 1 for every packet, n for 1 in n."""
+
+    seconds: float
+    classes: Mapping[int, ClassWindow]
+    captured: int
+    capture_drops: int
+    ambiguous: int
+    undecoded: int
+    super_packets: int
+    in_flight: Mapping[int, int]
+    sampling: int
+    audited: int = 0
+    misclassified: int = 0

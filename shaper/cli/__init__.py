@@ -1,0 +1,5 @@
+"""The `shaper` command."""
+
+
+def main() -> None:
+    raise SystemExit(70)

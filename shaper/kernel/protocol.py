@@ -1,0 +1,69 @@
+"""The edge between the program and a kernel: what every kernel, real or fake, must be able to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from shaper.errors import Exit, ShaperError
+from shaper.plan.steps import Step
+from shaper.tree import Capabilities, Handle, LinkFacts, Tree
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCounters:
+    """Of one leaf: bytes and packets the class sent; drops, backlog (bytes) and queue (packets) of its leaf qdisc."""
+
+    sent_bytes: int
+    sent_packets: int
+    drops: int
+    overlimits: int
+    backlog_bytes: int
+    queued_packets: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCounters:
+    """Counters of all leaf classes by handle; `unshaped` counts packets that no class took (HTB direct_packets)."""
+
+    classes: Mapping[Handle, ClassCounters]
+    unshaped: int
+
+
+class StepError(ShaperError):
+    """The kernel refused a step. `done` steps before it were carried out."""
+
+    exit = Exit.FAILED
+
+    def __init__(self, message: str, *, done: int, errno: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.done = done
+        self.errno = errno
+        if errno in (1, 13):  # EPERM, EACCES
+            self.exit = Exit.NOT_PERMITTED
+
+
+class Kernel(Protocol):
+    """One network namespace's kernel. Every method may raise ShaperError with what the kernel said and a way out."""
+
+    def capabilities(self) -> Capabilities:
+        """What this kernel can do. Adds nothing that stays."""
+
+    def link(self, device: str) -> LinkFacts:
+        """Raises UnavailableError when there is no such device."""
+
+    def read(self, device: str) -> Tree:
+        """All qdiscs, classes and filters on the device, and the ifbs whose alias says they are ours for it.
+
+        The kernel's default qdisc (handle 0:) is nobody's and is left out.
+        """
+
+    def counters(self, device: str) -> DeviceCounters:
+        """The counters of the leaf classes under the root HTB."""
+
+    def send(self, device: str, steps: Sequence[Step]) -> None:
+        """Carries out the steps in order. Raises StepError at the first that the kernel refuses."""
+
+    def close(self) -> None:
+        """Gives back the sockets."""

@@ -1,0 +1,1 @@
+"""Frozen values of the domain: policy, match, SLA, observation, allocation, decision."""

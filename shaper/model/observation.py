@@ -1,0 +1,78 @@
+"""What one tick saw of an interface, as the controller and the SLA evaluation read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class DelayView:
+    """Queueing delay of one class over a sliding window, from matched packets.
+
+    `quantiles` maps a percentile in 0..1 to seconds; `late` maps a target in seconds to the share of packets
+    that waited longer; `count` is the number of matched packets in the window; `largest` in seconds.
+    """
+
+    count: int
+    window: float
+    quantiles: Mapping[float, float]
+    late: Mapping[float, float]
+    largest: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClassObservation:
+    """One leaf class in one tick of `seconds`. Counters are differences over the tick, from the kernel.
+
+    `offered` is the arrival rate in bit/s before the queue: served + change of backlog + drops x mean size.
+    `inelastic` is the part of it that is not TCP, where the capture could tell (else None).
+    `envelope` maps tau in seconds to the most inelastic bytes that arrived in any window of tau.
+    `delay` is None where nothing was measured: no data, never zero.
+    """
+
+    path: str
+    seconds: float
+    sent_bytes: int
+    sent_packets: int
+    dropped_packets: int
+    backlog_bytes: int
+    offered: float
+    inelastic: float | None = None
+    envelope: Mapping[float, int] = field(default_factory=dict)
+    delay: DelayView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureHealth:
+    """How far the captured packets can be trusted: counts over the tick, and why not when `ok` is false."""
+
+    running: bool
+    captured: int = 0
+    capture_drops: int = 0
+    matched: int = 0
+    ambiguous: int = 0
+    undecoded: int = 0
+    reason: str = ""
+
+    @property
+    def drop_ratio(self) -> float:
+        """Frames that the capture itself lost, of all it should have seen."""
+        total = self.captured + self.capture_drops
+        return self.capture_drops / total if total else 0.0
+
+    @property
+    def trusted(self) -> bool:
+        """More than 0.1 % lost by the capture, and no decision is made by delay."""
+        return self.running and self.drop_ratio <= 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One tick of one interface. `fresh` is false when the counters could not be read."""
+
+    seconds: float
+    classes: Mapping[str, ClassObservation]
+    capture: CaptureHealth
+    unshaped_packets: int = 0
+    fresh: bool = True

@@ -1,0 +1,293 @@
+"""What the kernel holds or should hold for one interface, and what it can: values with one canonical form.
+
+Two trees that mean the same are equal: every number is in the kernel's own unit and rounding (rates in whole
+bytes a second, bursts in 64 ns clock ticks), every collection is sorted by its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+Handle = int
+"""A tc handle, major << 16 | minor."""
+
+ROOT: Handle = 0xFFFFFFFF
+CLSACT: Handle = 0xFFFFFFF1
+"""The parent of a clsact qdisc (TC_H_CLSACT)."""
+CLSACT_HANDLE: Handle = 0xFFFF0000
+CLSACT_EGRESS: Handle = 0xFFFFFFF3
+"""The parent of filters on the egress hook (TC_H_MAJ(TC_H_CLSACT) | TC_H_MIN_EGRESS)."""
+
+# Majors that are ours. Users and tools number by hand from 1: up, the kernel by itself from 8000: up.
+ROOT_MAJORS = range(0x5A00, 0x5B00)
+LEAF_MAJORS = range(0x5B00, 0x8000)
+
+TICK_NS = 64
+"""The kernel's packet-scheduler clock, PSCHED_TICKS2NS(1)."""
+
+ETH_P_ALL = 0x0003
+
+
+def handle(major: int, minor: int) -> Handle:
+    """Raises ValueError outside 16 bits each."""
+    if not (0 <= major <= 0xFFFF and 0 <= minor <= 0xFFFF):
+        raise ValueError(f"handle {major:x}:{minor:x} is out of range")
+    return major << 16 | minor
+
+
+def handle_text(value: Handle) -> str:
+    """As tc writes it: `5a00:10`, `5a00:`, `root`, `clsact`."""
+    names = {ROOT: "root", CLSACT: "clsact", CLSACT_EGRESS: "egress"}
+    if value in names:
+        return names[value]
+    return f"{value >> 16:x}:{value & 0xFFFF:x}" if value & 0xFFFF else f"{value >> 16:x}:"
+
+
+def ticks(size: int, rate: int) -> int:
+    """Bytes at a rate in bit/s as scheduler ticks, rounded up: the form in which the kernel keeps a burst."""
+    return max(1, -(-size * 8 * 10**9 // (rate * TICK_NS)))
+
+
+def ticks_to_bytes(count: int, rate: int) -> int:
+    """Scheduler ticks at a rate in bit/s as bytes."""
+    return count * TICK_NS * rate // (8 * 10**9)
+
+
+class HtbOptions(NamedTuple):
+    """`default` is the minor of the class for what no filter matches; 0 lets it pass unshaped."""
+
+    default: int
+    direct_queue: int = 0
+
+
+class FifoOptions(NamedTuple):
+    """`limit` in bytes for bfifo, in packets for pfifo."""
+
+    limit: int
+
+
+class FqCodelOptions(NamedTuple):
+    """`limit` in packets, `memory` in bytes, `target` and `interval` in microseconds, `quantum` in bytes."""
+
+    limit: int
+    target: int
+    interval: int
+    quantum: int
+    flows: int
+    memory: int
+    ecn: bool
+
+
+class RawOptions(NamedTuple):
+    """Options of a kind that we do not program: kept as the kernel gave them, to compare and to name."""
+
+    data: bytes
+
+
+Options = HtbOptions | FifoOptions | FqCodelOptions | RawOptions | None
+
+
+@dataclass(frozen=True, slots=True)
+class Qdisc:
+    handle: Handle
+    parent: Handle
+    kind: str
+    options: Options = None
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return ("qdisc", self.parent, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class HtbClass:
+    """`rate` and `ceil` in bit/s, whole bytes a second; bursts in ticks at rate and ceil; `quantum` in bytes."""
+
+    handle: Handle
+    parent: Handle
+    rate: int
+    ceil: int
+    burst: int
+    cburst: int
+    prio: int
+    quantum: int
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return ("class", self.handle, 0)
+
+
+class Insn(NamedTuple):
+    """One classic-BPF instruction (struct sock_filter)."""
+
+    code: int
+    jt: int
+    jf: int
+    k: int
+
+
+@dataclass(frozen=True, slots=True)
+class BpfFilter:
+    """A classic cls_bpf filter. Its return value names the class; with `mirror` a match is copied to that device.
+
+    `classid` is what a return value of -1 stands for; 0 where the program names classes itself.
+    """
+
+    parent: Handle
+    preference: int
+    handle: Handle
+    program: tuple[Insn, ...]
+    protocol: int = ETH_P_ALL
+    classid: Handle = 0
+    mirror: str = ""
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return ("filter", self.parent, self.preference << 32 | self.handle)
+
+
+@dataclass(frozen=True, slots=True)
+class OtherFilter:
+    """A filter of a kind that we do not program; it is somebody else's, and named so."""
+
+    parent: Handle
+    preference: int
+    handle: Handle
+    protocol: int
+    kind: str
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return ("filter", self.parent, self.preference << 32 | self.handle)
+
+
+@dataclass(frozen=True, slots=True)
+class Ifb:
+    """A device of ours that takes the copies of the measurement; its alias says whose it is."""
+
+    name: str
+    alias: str
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return ("ifb:" + self.name, 0, 0)
+
+
+Node = Qdisc | HtbClass | BpfFilter | OtherFilter | Ifb
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Everything on one device, each collection sorted by key. Build it with `tree()`."""
+
+    device: str
+    links: tuple[Ifb, ...] = ()
+    qdiscs: tuple[Qdisc, ...] = ()
+    classes: tuple[HtbClass, ...] = ()
+    filters: tuple[BpfFilter | OtherFilter, ...] = ()
+
+    def nodes(self) -> tuple[Node, ...]:
+        """All of it, in an order in which it could be added: devices, qdiscs and classes from the top, filters."""
+        return (*self.links, *_from_the_top(self.qdiscs, self.classes), *self.filters)
+
+    def root(self) -> Qdisc | None:
+        """The root qdisc, if one was set (the kernel's default is not)."""
+        return next((qdisc for qdisc in self.qdiscs if qdisc.parent == ROOT), None)
+
+    def leaf_of(self, class_handle: Handle) -> Qdisc | None:
+        """The qdisc under a class."""
+        return next((qdisc for qdisc in self.qdiscs if qdisc.parent == class_handle), None)
+
+
+def _from_the_top(qdiscs: Iterable[Qdisc], classes: Iterable[HtbClass]) -> tuple[Qdisc | HtbClass, ...]:
+    nodes: list[Qdisc | HtbClass] = [*qdiscs, *classes]
+    below: dict[Handle, list[Qdisc | HtbClass]] = {}
+    for node in nodes:
+        below.setdefault(node.parent, []).append(node)
+    known = {node.handle for node in nodes}
+    ordered: list[Qdisc | HtbClass] = []
+    waiting = [parent for parent in below if parent not in known]
+    while waiting:
+        for node in below.pop(waiting.pop(0), ()):
+            ordered.append(node)
+            waiting.append(node.handle)
+    return tuple(ordered)
+
+
+def tree(device: str, nodes: Iterable[Node]) -> Tree:
+    """A tree in canonical form. Raises ValueError when two nodes have the same key."""
+    held: dict[tuple[str, int, int], Node] = {}
+    for node in nodes:
+        if node.key in held:
+            raise ValueError(f"two nodes at {node.key}: {held[node.key]} and {node}")
+        held[node.key] = node
+    ordered = [held[key] for key in sorted(held)]
+    return Tree(
+        device,
+        tuple(node for node in ordered if isinstance(node, Ifb)),
+        tuple(node for node in ordered if isinstance(node, Qdisc)),
+        tuple(node for node in ordered if isinstance(node, HtbClass)),
+        tuple(node for node in ordered if isinstance(node, (BpfFilter, OtherFilter))),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FieldBounds:
+    """The controller's fields of one leaf class: what an apply leaves alone while it lies inside.
+
+    `rate` and `ceil` in bit/s, `queue` in the unit of the leaf's limit; both ends included.
+    """
+
+    rate: tuple[int, int]
+    ceil: tuple[int, int]
+    queue: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a kernel can do, probed once. `qdiscs`, `filters`, `actions`, `links` are kinds by tc's names."""
+
+    kernel: str
+    qdiscs: frozenset[str] = field(default_factory=frozenset)
+    filters: frozenset[str] = field(default_factory=frozenset)
+    actions: frozenset[str] = field(default_factory=frozenset)
+    links: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFacts:
+    """What matters of a device. `super_packet` is the largest frame in bytes that can reach its qdisc whole.
+
+    `header` is the link-layer header in bytes (14 for Ethernet, 0 for a tunnel or PPP).
+    """
+
+    name: str
+    index: int
+    mtu: int
+    header: int
+    super_packet: int
+    up: bool
+    speed: int | None = None
+
+
+def with_grants(base: Tree, grants: Mapping[Handle, tuple[int, int, int]]) -> Tree:
+    """The tree with other rate, ceil (bit/s) and leaf limit for some leaf classes; bursts keep their time."""
+    classes = tuple(
+        replace(cls, rate=grants[cls.handle][0], ceil=grants[cls.handle][1]) if cls.handle in grants else cls
+        for cls in base.classes
+    )
+    qdiscs = tuple(
+        replace(qdisc, options=_with_limit(qdisc.options, grants[qdisc.parent][2])) if qdisc.parent in grants else qdisc
+        for qdisc in base.qdiscs
+    )
+    return replace(base, classes=classes, qdiscs=qdiscs)
+
+
+def _with_limit(options: Options, limit: int) -> Options:
+    if isinstance(options, FifoOptions):
+        return options._replace(limit=limit)
+    if isinstance(options, FqCodelOptions):
+        return options._replace(memory=limit)
+    return options
