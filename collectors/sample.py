@@ -47,7 +47,7 @@ class ClassWindow:
 
 @dataclass(frozen=True, slots=True)
 class CaptureWindow:
-    """One drain of the capture: per class, and the capture's own health. `sampling` is 1 for every packet, n for 1 in n."""
+    """One drain of the capture, per class, and its own health. `sampling` n means 1 packet in n was looked at."""
 
     seconds: float
     classes: Mapping[int, ClassWindow]

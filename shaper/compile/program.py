@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from shaper.model.decision import Allocation, Bounds
 from shaper.model.match import Rules
 from shaper.model.policy import Interface
-from shaper.tree import FieldBounds, Handle, Tree, with_grants
+from shaper.tree import FieldBounds, Handle, Insn, Tree, with_grants
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,8 @@ class Program:
 
     `tree` holds the static allocation; `handles` maps every class path to its class handle, for life; `bounds` and
     `static` are by leaf path: within what the controller may move, and where it starts. `tap` names the
-    ifb that takes the copies of packets before the queue, "" where delay cannot be measured. `notes` say in words what
+    ifb that takes the copies of packets before the queue, "" where delay cannot be measured; `tap_filter` is the socket filter with
+    which the same packets are picked after the queue, 1 in `sampling`. `notes` say in words what
     the shaper does instead of what the kernel lacks, and what delay that costs.
     """
 
@@ -28,6 +29,8 @@ class Program:
     static: Allocation
     rules: Rules
     tap: str
+    tap_filter: tuple[Insn, ...] = ()
+    sampling: int = 1
     notes: tuple[str, ...] = ()
 
     def field_bounds(self) -> dict[Handle, FieldBounds]:

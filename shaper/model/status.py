@@ -1,0 +1,78 @@
+"""What an interface looks like at one moment: the one object behind `status`, `/metrics` and the socket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shaper.model.decision import Bounds, Grant, Shortfall
+from shaper.model.observation import CaptureHealth, DelayView
+from shaper.model.policy import Tier
+from shaper.model.sla import SlaResult
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Delays since the start: `counts[i]` of them were at most `bounds[i]` seconds (cumulative); `count` in all."""
+
+    bounds: tuple[float, ...] = ()
+    counts: tuple[int, ...] = ()
+    count: int = 0
+    sum: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClassStatus:
+    """One leaf class. Rates in bit/s, sizes in bytes, delays in seconds; totals are since the start of `run`.
+
+    `delay` and `measured_lost` are None without a capture. `loss` is the ratio over the SLA window, from the kernel's
+    leaf counters, None when nothing was offered.
+    """
+
+    path: str
+    tier: Tier
+    granted: Grant
+    bounds: Bounds
+    guarantee: int
+    sent_bytes: int = 0
+    sent_packets: int = 0
+    dropped_packets: int = 0
+    backlog_bytes: int = 0
+    throughput: float = 0.0
+    offered: float = 0.0
+    loss: float | None = None
+    delay: DelayView | None = None
+    histogram: Histogram = field(default_factory=Histogram)
+    measured_lost: int | None = None
+    in_flight: int = 0
+    sla: SlaResult | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerStatus:
+    """`mode` is "controlled", "structured" (controller off) or "static"; `held` why it did not act, "" when free."""
+
+    mode: str
+    ticks: int = 0
+    changes: int = 0
+    held: str = ""
+    shortfalls: tuple[Shortfall, ...] = ()
+    tick_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceStatus:
+    """One interface, from a running `run` (`running`) or read once from the kernel."""
+
+    interface: str
+    device: str
+    bandwidth: int
+    policy: str
+    source: str
+    running: bool
+    seconds: float
+    classes: tuple[ClassStatus, ...]
+    controller: ControllerStatus
+    capture: CaptureHealth
+    utilisation: float | None = None
+    unshaped_packets: int = 0
+    alarms: tuple[str, ...] = ()
