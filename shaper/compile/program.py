@@ -16,10 +16,10 @@ class Program:
     """One interface, compiled.
 
     `tree` holds the static allocation; `handles` maps every class path to its class handle, for life; `bounds` and
-    `static` are by leaf path: within what the controller may move, and where it starts. `tap` names the
-    ifb that takes the copies of packets before the queue, "" where delay cannot be measured; `tap_filter` is the socket filter with
-    which the same packets are picked after the queue, 1 in `sampling`. `notes` say in words what
-    the shaper does instead of what the kernel lacks, and what delay that costs.
+    `static` are by leaf path: within what the controller may move, and where it starts. `tap` names the ifb that takes
+    the copies of packets before the queue, "" where delay cannot be measured; `tap_filter` is the socket filter that
+    picks the same packets after the queue, 1 in `sampling`. `notes` say in words what the shaper does instead of what
+    the kernel lacks, and what delay that costs.
     """
 
     interface: Interface
