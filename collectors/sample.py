@@ -47,7 +47,14 @@ class ClassWindow:
 
 @dataclass(frozen=True, slots=True)
 class CaptureWindow:
-    """One drain of the capture, per class, and its own health. `sampling` n means 1 packet in n was looked at."""
+    """One drain of the capture, per class, and its own health. `sampling` n means 1 packet in n was looked at.
+
+    With n > 1 every count is of the packets that were looked at: nothing is scaled up. `captured` counts frames of both
+    taps, `capture_drops` those that either lost; `ambiguous`, `undecoded` and `super_packets` count frames before the
+    qdisc that are attributed to no loss, `unmatched` frames after it that were never seen before it. `in_flight` maps
+    classids to packets that have neither left nor are known to be lost. Of the `audited` frames `misclassified`
+    disagreed with scapy.
+    """
 
     seconds: float
     classes: Mapping[int, ClassWindow]
@@ -60,3 +67,4 @@ class CaptureWindow:
     sampling: int
     audited: int = 0
     misclassified: int = 0
+    unmatched: int = 0

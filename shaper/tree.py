@@ -56,7 +56,10 @@ def ticks_to_bytes(count: int, rate: int) -> int:
 
 
 class HtbOptions(NamedTuple):
-    """`default` is the minor of the class for what no filter matches; 0 lets it pass unshaped."""
+    """`default` is the minor of the class for what no filter matches; 0 lets it pass unshaped.
+
+    `direct_queue` holds that many such packets; 0 stands for the kernel's own, the device's transmit queue length.
+    """
 
     default: int
     direct_queue: int = 0
@@ -103,7 +106,10 @@ class Qdisc:
 
 @dataclass(frozen=True, slots=True)
 class HtbClass:
-    """`rate` and `ceil` in bit/s, whole bytes a second; bursts in ticks at rate and ceil; `quantum` in bytes."""
+    """`rate` and `ceil` in bit/s, whole bytes a second; bursts in ticks at rate and ceil; `quantum` in bytes.
+
+    `parent` is the root qdisc's handle for a top class (the kernel's dumps say TC_H_ROOT there), else a class's.
+    """
 
     handle: Handle
     parent: Handle
@@ -260,7 +266,7 @@ class Capabilities:
 class LinkFacts:
     """What matters of a device. `super_packet` is the largest frame in bytes that can reach its qdisc whole.
 
-    `header` is the link-layer header in bytes (14 for Ethernet, 0 for a tunnel or PPP).
+    `header` is the link-layer header in bytes (14 for Ethernet, 0 for a tunnel or PPP); `speed` is in bit/s.
     """
 
     name: str
@@ -272,17 +278,35 @@ class LinkFacts:
     speed: int | None = None
 
 
+BURST_NS = 1_000_000
+"""A burst lasts at least 1 ms of its rate, the field's practice: timers that come late then cost no throughput."""
+
+
+def burst_after(count: int, rate: int, new_rate: int) -> int:
+    """A burst of `count` ticks at `rate` as ticks at `new_rate` (bit/s): no fewer bytes, and at least BURST_NS."""
+    if new_rate == rate:
+        return count
+    return max(ticks(ticks_to_bytes(count, rate), new_rate), -(-BURST_NS // TICK_NS))
+
+
 def with_grants(base: Tree, grants: Mapping[Handle, tuple[int, int, int]]) -> Tree:
-    """The tree with other rate, ceil (bit/s) and leaf limit for some leaf classes; bursts keep their time."""
-    classes = tuple(
-        replace(cls, rate=grants[cls.handle][0], ceil=grants[cls.handle][1]) if cls.handle in grants else cls
-        for cls in base.classes
-    )
+    """The tree with other rate, ceil (bit/s) and leaf limit for some leaf classes; bursts follow the rates."""
+    classes = tuple(_with_rates(cls, *grants[cls.handle][:2]) if cls.handle in grants else cls for cls in base.classes)
     qdiscs = tuple(
         replace(qdisc, options=_with_limit(qdisc.options, grants[qdisc.parent][2])) if qdisc.parent in grants else qdisc
         for qdisc in base.qdiscs
     )
     return replace(base, classes=classes, qdiscs=qdiscs)
+
+
+def _with_rates(cls: HtbClass, rate: int, ceil: int) -> HtbClass:
+    return replace(
+        cls,
+        rate=rate,
+        ceil=ceil,
+        burst=burst_after(cls.burst, cls.rate, rate),
+        cburst=burst_after(cls.cburst, cls.ceil, ceil),
+    )
 
 
 def _with_limit(options: Options, limit: int) -> Options:
@@ -291,3 +315,12 @@ def _with_limit(options: Options, limit: int) -> Options:
     if isinstance(options, FqCodelOptions):
         return options._replace(memory=limit)
     return options
+
+
+def queue_limit(options: Options) -> int | None:
+    """The limit that `with_grants` sets: bytes of a bfifo or of fq_codel's memory. None for other kinds."""
+    if isinstance(options, FifoOptions):
+        return options.limit
+    if isinstance(options, FqCodelOptions):
+        return options.memory
+    return None

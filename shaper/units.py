@@ -23,12 +23,16 @@ _AMBIGUOUS = re.compile(r"^([kmgt]?)(bps|b/s)$", re.IGNORECASE)
 
 
 class UnitError(ValueError):
-    """The text is no quantity of the wanted kind. `hint` tells how it should be written."""
+    """The text is no quantity of the wanted kind. `hint` tells how it should be written.
 
-    def __init__(self, message: str, hint: str) -> None:
+    `kind` is the slug of the problem: "missing-unit", "ambiguous-unit", "bad-percent" or "bad-quantity".
+    """
+
+    def __init__(self, message: str, hint: str, kind: str = "bad-quantity") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.kind = kind
 
 
 def _split(text: str, what: str, example: str) -> tuple[Decimal, str]:
@@ -37,7 +41,7 @@ def _split(text: str, what: str, example: str) -> tuple[Decimal, str]:
         raise UnitError(f"{text!r} is not a {what}", f"write it as a number and a unit, such as {example}")
     number, unit = Decimal(match[1]), match[2]
     if not unit:
-        raise UnitError(f"{text!r} has no unit", f"a {what} needs its unit, such as {example}")
+        raise UnitError(f"{text!r} has no unit", f"a {what} needs its unit, such as {example}", "missing-unit")
     return number, unit
 
 
@@ -50,6 +54,7 @@ def parse_rate(text: str) -> int:
         raise UnitError(
             f"{text!r} is ambiguous: tc reads {unit} as bytes, most of the field as bits",
             f"write {format_rate(int(bits))} if you mean bits, {format_rate(int(bits * 8))} if you mean bytes",
+            "ambiguous-unit",
         )
     factor = _RATES.get(unit) or _RATES.get(unit.lower())
     if factor is None:
@@ -84,9 +89,9 @@ def parse_percent(text: str) -> float:
     """`0.5%` -> 0.005, in 0..1. Raises UnitError."""
     number, unit = _split(text, "percentage", "5%")
     if unit != "%":
-        raise UnitError(f"{text!r} is not a percentage", "write it with a percent sign, such as 5%")
+        raise UnitError(f"{text!r} is not a percentage", "write it with a percent sign, such as 5%", "bad-percent")
     if number > 100:
-        raise UnitError(f"{text!r} is more than the whole", "a percentage here is between 0% and 100%")
+        raise UnitError(f"{text!r} is more than the whole", "a percentage here is between 0% and 100%", "bad-percent")
     return float(number / 100)
 
 

@@ -1,5 +1,5 @@
-"""The `shaper` command."""
+"""The `shaper` command: parse, call, render, exit."""
 
+from shaper.cli.entry import main
 
-def main() -> None:
-    raise SystemExit(70)
+__all__ = ["main"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shaper.model.decision import Allocation, Bounds
+from shaper.model.decision import Allocation, Bounds, Grant
 from shaper.model.match import Rules
 from shaper.model.policy import Interface
-from shaper.tree import FieldBounds, Handle, Insn, Tree, with_grants
+from shaper.tree import FieldBounds, Handle, Insn, Tree, queue_limit, with_grants
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,13 @@ class Program:
     sampling: int = 1
     notes: tuple[str, ...] = ()
 
+    def leaf_bounds(self) -> dict[str, FieldBounds]:
+        """The controller's fields by leaf path, as the plan compares them."""
+        return {path: FieldBounds(bounds.rate, bounds.ceil, bounds.queue) for path, bounds in self.bounds.items()}
+
     def field_bounds(self) -> dict[Handle, FieldBounds]:
-        """The controller's fields by class handle, as the plan compares them."""
-        return {
-            self.handles[path]: FieldBounds(bounds.rate, bounds.ceil, bounds.queue)
-            for path, bounds in self.bounds.items()
-        }
+        """The same by class handle."""
+        return {self.handles[path]: bounds for path, bounds in self.leaf_bounds().items()}
 
     def with_allocation(self, allocation: Allocation) -> Tree:
         """The tree with another allocation of the leaves."""
@@ -46,3 +47,15 @@ class Program:
             self.tree,
             {self.handles[path]: (grant.rate, grant.ceil, grant.queue) for path, grant in allocation.items()},
         )
+
+    def allocation_in(self, held: Tree) -> Allocation:
+        """What a tree grants each leaf, by path; the static grant where the tree does not say."""
+        classes = {cls.handle: cls for cls in held.classes}
+        grants: dict[str, Grant] = {}
+        for path, static in self.static.items():
+            cls, leaf = classes.get(self.handles[path]), held.leaf_of(self.handles[path])
+            queue = queue_limit(leaf.options) if leaf else None
+            grants[path] = (
+                Grant(cls.rate, cls.ceil, static.queue if queue is None else queue) if cls is not None else static
+            )
+        return grants

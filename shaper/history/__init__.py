@@ -1,0 +1,1 @@
+"""The embedded store: observations, decisions and changes of an interface, in SQLite."""

@@ -131,8 +131,11 @@ def classify(rules: Rules, packet: Packet) -> str:
 
 NETWORK_CONTROL = "network-control"
 
-# ARP, RARP, LLDP, slow protocols (LACP), EAPOL, and IEEE 802.3 frames by length (STP, IS-IS) are handled by ethertype.
-_CONTROL_ETHERTYPES = (0x0806, 0x8035, 0x88CC, 0x8809, 0x888E)
+ETHERTYPE_LLC = 0x0004
+"""What stands for the ethertype in IEEE 802.3 frames, which carry a length (below 0x600) in its place."""
+
+# ARP, RARP, LLDP, slow protocols (LACP), EAPOL, and IEEE 802.3 frames by length (STP, IS-IS).
+_CONTROL_ETHERTYPES = (0x0806, 0x8035, 0x88CC, 0x8809, 0x888E, ETHERTYPE_LLC)
 _TCP, _UDP = 6, 17
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from shaper.errors import Where
 from shaper.model.match import Match, Rule, Rules
@@ -76,31 +77,61 @@ class Interface:
         return next(leaf for leaf in self.leaves() if leaf.default)
 
     def rules(self) -> Rules:
-        """The rules in the order they are asked: the implied network control first, then the file's order.
-
-        A class's match is ANDed with its ancestors'. What matches an inner class and none of its children goes to
-        that class's own catch-all leaf, the one without a match.
-        """
-        ordered: list[Rule] = []
-        for top in sorted(self.classes, key=lambda cls: not cls.implied):
-            ordered.extend(_rules_below(top, ((),)))
+        """The rules in the order they are asked: the implied network control first, then the file's order."""
+        ordered = (rule for top in sorted(self.classes, key=lambda cls: not cls.implied) for rule in rules_below(top))
         return Rules(tuple(ordered), self.default().path)
 
 
-def _rules_below(cls: TrafficClass, above: tuple[tuple[Match, ...], ...]) -> Iterator[Rule]:
-    """Rules of one subtree; `above` holds one conjunction for each way the ancestors can be met."""
+class Branch(Protocol):
+    """What of a class decides where packets go."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def default(self) -> bool: ...
+    @property
+    def matches(self) -> tuple[Match, ...]: ...
+    @property
+    def children(self) -> Sequence[Branch]: ...
+
+
+def rules_below(cls: Branch, above: tuple[tuple[Match, ...], ...] = ((),)) -> Iterator[Rule]:
+    """The rules of one subtree, in order; `above` holds one conjunction for each way the ancestors can be met.
+
+    A class's match is ANDed with its ancestors'. What matches an inner class and none of its children goes to that
+    class's catch-all.
+    """
     here = tuple((*conjunction, match) for conjunction in above for match in cls.matches) or above
-    if cls.children:
-        for child in sorted(cls.children, key=lambda child: not child.matches and not child.children):
-            yield from _rules_below(child, here)
-    else:
-        yield from (Rule(conjunction, cls.path) for conjunction in here if conjunction)
+    for child in cls.children:
+        yield from rules_below(child, here)
+    if cls.matches:
+        leaf = catch_all(cls) if cls.children else cls
+        if leaf is not None:
+            yield from (Rule(conjunction, leaf.path) for conjunction in here)
+
+
+def catch_all(cls: Branch) -> Branch | None:
+    """The leaf for what matches an inner class and none of its children: its default, else the first without a match.
+
+    Children that hold classes and ask nothing themselves are part of the class.
+    """
+    leaves = tuple(_open_leaves(cls))
+    return next((leaf for leaf in leaves if leaf.default), leaves[0] if leaves else None)
+
+
+def _open_leaves(cls: Branch) -> Iterator[Branch]:
+    for child in cls.children:
+        if child.children:
+            yield from _open_leaves(child) if not child.matches else ()
+        elif child.default or not child.matches:
+            yield child
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A whole policy file: its interfaces by name, where it was read from, and the hash of the text."""
+    """A whole policy file: its interfaces, where it was read from, the text and its hash."""
 
     source: str
     sha256: str
     interfaces: tuple[Interface, ...]
+    text: str = ""

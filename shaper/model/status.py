@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from shaper.model.decision import Bounds, Grant, Shortfall
@@ -76,3 +77,35 @@ class InterfaceStatus:
     utilisation: float | None = None
     unshaped_packets: int = 0
     alarms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClassTotals:
+    """A leaf class over a whole run, by both accounts: the kernel's counters and the captured packets.
+
+    `quantiles` maps a percentile in 0..1 to seconds over all `samples` matched packets. `arrivals` and `lost` are
+    captured packets, None without a capture; `in_flight` were still queued at the end and count as neither.
+    """
+
+    path: str
+    samples: int
+    quantiles: Mapping[float, float]
+    sent_bytes: int
+    sent_packets: int
+    kernel_drops: int
+    arrivals: int | None
+    lost: int | None
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunTotals:
+    """An interface over a whole run. `utilisation` is bits sent over bandwidth in the time in which something waited."""
+
+    interface: str
+    device: str
+    mode: str
+    seconds: float
+    classes: tuple[ClassTotals, ...]
+    utilisation: float | None
+    changes: int

@@ -1,0 +1,72 @@
+"""Policy text to the model, or the list of all Problems."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from shaper.errors import PolicyError, Problem, Where
+from shaper.model.policy import Policy
+from shaper.policy.checks import file_problems, policy_problems
+from shaper.policy.draft import Drafter
+from shaper.policy.kinds import Kind
+from shaper.policy.reader import read, where_in
+from shaper.policy.resolve import interface
+from shaper.policy.schema import validate
+
+__all__ = ["parse_policy", "read_policy"]
+
+
+def read_policy(path: Path) -> Policy:
+    """The policy in a file. Raises PolicyError with every problem in it, also where it cannot be read at all."""
+    source = str(path)
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        hint = "name a policy file that is there and that you may read"
+        raise PolicyError([Problem(Kind.UNREADABLE, None, "", f"{source}: {reason}", hint)]) from None
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode()
+        message = f"the byte 0x{data[error.start]:02x} is not UTF-8"
+        hint = "save the file as UTF-8"
+        where = where_in(before, len(before), source)
+        raise PolicyError([Problem(Kind.NOT_UTF8, where, "", message, hint)]) from None
+    return parse_policy(text, source=source)
+
+
+def parse_policy(text: str, *, source: str) -> Policy:
+    """The policy in a text that came from `source`. Raises PolicyError with every problem in it, sorted by place."""
+    document, problems = read(text, source=source)
+    if document is None:
+        raise PolicyError(_sorted(problems))
+    spec, lost, misshapen = validate(document)
+    drafter = Drafter(document, lost)
+    drafts = {
+        name: [drafter.draft(cls, below, ("policies", name, "classes", cls)) for cls, below in policy.classes.items()]
+        for name, policy in spec.policies.items()
+    }
+    problems += [*misshapen, *drafter.problems, *file_problems(spec, document, lost)]
+    for name, classes in drafts.items():
+        problems += policy_problems(name, classes, document, lost)
+    interfaces = []
+    for name, wanted in spec.interfaces.items():
+        resolved, ill_rated = interface(name, wanted, drafts.get(wanted.policy, []), document, lost)
+        interfaces.append(resolved)
+        problems += ill_rated
+    if problems:
+        raise PolicyError(_sorted(problems))
+    return Policy(
+        source=source, sha256=hashlib.sha256(text.encode()).hexdigest(), interfaces=tuple(interfaces), text=text
+    )
+
+
+def _sorted(problems: Iterable[Problem]) -> list[Problem]:
+    """By place; what two interfaces find wrong with one policy in the same words is said once."""
+    nowhere = Where("", 0, 0)
+    return sorted(
+        dict.fromkeys(problems), key=lambda problem: (problem.where or nowhere, problem.kind, problem.message)
+    )

@@ -1,0 +1,150 @@
+"""The account of the capture: frames of both taps in, what they say of every class out. No sockets, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from collectors.audit import Audit
+from collectors.envelope import Envelope
+from collectors.frames import dissect, flow_key, is_tcp
+from collectors.matching import Arrival, Departure, Matcher, Matches
+from collectors.ring import Frame
+from collectors.sample import CaptureWindow, Classifier, ClassWindow
+
+_FLOWS = 1 << 16
+_TAGGED_HEADER = 22  # Ethernet with two VLAN tags: what a frame may be longer than the mtu
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Arrivals of one class since the last window."""
+
+    packets: int = 0
+    bytes: int = 0
+    inelastic: int = 0
+
+
+class Account:
+    """Collects frames until a window is closed.
+
+    `mtu` in bytes, `horizon` and `taus` in seconds, `audit_rate` in frames a second.
+    """
+
+    def __init__(
+        self,
+        *,
+        mtu: int,
+        sampling: int,
+        classify: Classifier,
+        horizon: float,
+        audit_rate: int,
+        taus: Sequence[float],
+    ) -> None:
+        self._longest = mtu + _TAGGED_HEADER
+        self._sampling = sampling
+        self._classify = classify
+        self._taus = taus if sampling == 1 else ()
+        self._matcher = Matcher(horizon=horizon)
+        self._audit = Audit(rate=audit_rate, classify=classify)
+        self._flows: dict[bytes, tuple[int, bool]] = {}
+        self._envelopes: dict[int, Envelope] = {}
+        self._tallies: dict[int, _Tally] = {}
+        self._captured = self._undecoded = self._super = 0
+        self._since: float | None = None
+
+    def add(self, before: Sequence[Frame], after: Sequence[Frame]) -> None:
+        """Frames of the two taps since the last call, each tap's in the order of its time stamps."""
+        self._captured += len(before) + len(after)
+        if self._since is None and before:
+            self._since = before[0][0] / 1e9
+        self._matcher.add(self._arrivals(before), self._departures(after))
+
+    def window(self, *, now: float, complete: int, drops: int) -> CaptureWindow:
+        """What became known since the last window.
+
+        `now` is CLOCK_REALTIME in seconds, `complete` the time stamp (ns) up to which both taps' frames have been
+        added, `drops` what the taps lost since the last window.
+        """
+        return self._close(now, drops, self._matcher.match(complete=complete), self._matcher.in_flight())
+
+    def settle(self, *, now: float, drops: int, queued: Mapping[int, int] | None) -> CaptureWindow:
+        """The last window: nothing more is waited for (see Matcher.settle)."""
+        matches, flying = self._matcher.settle(queued=queued)
+        return self._close(now, drops, matches, flying)
+
+    def _arrivals(self, frames: Iterable[Frame]) -> list[Arrival]:
+        flows, tallies, audit = self._flows, self._tallies, self._audit
+        arrivals: list[Arrival] = []
+        for stamp, length, frame in frames:
+            parts = dissect(frame)
+            if parts is None:
+                self._undecoded += 1
+                continue
+            identity, flow = parts
+            classid, elastic = flows.get(flow) or self._learn(flow)
+            tally = tallies.get(classid) or self._open(classid)
+            tally.packets += 1
+            tally.bytes += length
+            if not elastic:
+                tally.inelastic += length
+                if self._taus:
+                    self._envelopes[classid].add(stamp, length)
+            single = length <= self._longest
+            if not single:
+                self._super += 1
+            if stamp >= audit.due:
+                audit.check(stamp, frame, flow, classid)
+            arrivals.append((stamp, identity, classid, single))
+        return arrivals
+
+    @staticmethod
+    def _departures(frames: Iterable[Frame]) -> list[Departure]:
+        return [(stamp, parts[0]) for stamp, _, frame in frames if (parts := dissect(frame)) is not None]
+
+    def _learn(self, flow: bytes) -> tuple[int, bool]:
+        if len(self._flows) >= _FLOWS:  # a scan of ports must not eat the memory
+            self._flows.clear()
+        known = self._flows[flow] = (self._classify(flow_key(flow)), is_tcp(flow))
+        return known
+
+    def _open(self, classid: int) -> _Tally:
+        tally = self._tallies[classid] = _Tally()
+        if classid not in self._envelopes:
+            self._envelopes[classid] = Envelope(self._taus)
+        return tally
+
+    def _close(self, now: float, drops: int, matches: Matches, flying: Mapping[int, int]) -> CaptureWindow:
+        seconds = now - self._since if self._since is not None else 0.0
+        classes: dict[int, ClassWindow] = {}
+        for classid in sorted({*self._tallies, *matches.delays, *matches.lost}):
+            tally = self._tallies.get(classid) or _Tally()
+            delays = tuple(matches.delays.get(classid, ()))
+            classes[classid] = ClassWindow(
+                delays=delays,
+                arrived_packets=tally.packets,
+                arrived_bytes=tally.bytes,
+                inelastic_bytes=tally.inelastic,
+                matched=len(delays),
+                lost=matches.lost[classid],
+                envelope=self._envelopes[classid].take(),
+            )
+        audited, misclassified = self._audit.take()
+        window = CaptureWindow(
+            seconds=max(0.0, seconds),
+            classes=classes,
+            captured=self._captured,
+            capture_drops=drops,
+            ambiguous=matches.ambiguous,
+            undecoded=self._undecoded,
+            super_packets=self._super,
+            in_flight=flying,
+            sampling=self._sampling,
+            audited=audited,
+            misclassified=misclassified,
+            unmatched=matches.unmatched,
+        )
+        self._tallies.clear()
+        self._captured = self._undecoded = self._super = 0
+        self._since = now
+        return window

@@ -1,0 +1,105 @@
+"""A second opinion: a few frames a second decoded by scapy, to catch what the cheap parser or the classes get wrong."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Any
+
+from collectors.frames import flow_key
+from collectors.sample import Classifier, FlowKey
+
+_BARE_PORTS = frozenset((33, 132, 136))  # DCCP, SCTP, UDP-Lite: scapy's core leaves them undecoded
+_AUTHENTICATION = 51
+
+
+class Audit:
+    """At most `rate` frames in a second of the frames' own time stamps, evenly spread; none with a rate of 0.
+
+    `audited` and `misclassified` count since the last `take()`.
+    """
+
+    def __init__(self, *, rate: int, classify: Classifier) -> None:
+        self._gap = -(-1_000_000_000 // rate) if rate else 0
+        self._classify = classify
+        self._audited = 0
+        self._misclassified = 0
+        self.due: float = 0 if rate else float("inf")
+        """The time stamp (ns) from which the next frame is looked at."""
+        if rate:
+            # Here and not at the first frame: the import takes a second, in which a running capture would fall behind.
+            self._scapy = _Scapy()
+
+    def check(self, stamp: int, frame: bytes, flow: bytes, classid: int) -> None:
+        """Compares scapy's view of a frame with the flow that the parser found and the class that it was given."""
+        self.due = stamp + self._gap
+        view = self._scapy.flow_key(frame)
+        if view is None:
+            return
+        self._audited += 1
+        if view != flow_key(flow) or self._classify(view) != classid:
+            self._misclassified += 1
+
+    def take(self) -> tuple[int, int]:
+        """`(audited, misclassified)` since the last call."""
+        counts = self._audited, self._misclassified
+        self._audited = self._misclassified = 0
+        return counts
+
+
+class _Scapy:
+    """scapy's layers 2 to 4 and nothing else of it."""
+
+    def __init__(self) -> None:
+        logging.getLogger("scapy").setLevel(logging.ERROR)  # it warns of addresses and routes that we never ask for
+        from scapy.layers import inet, inet6, l2  # noqa: PLC0415
+
+        self._l2, self._inet, self._inet6 = l2, inet, inet6
+
+    def flow_key(self, frame: bytes) -> FlowKey | None:
+        """scapy's view of the frame; None where it has none (no IP; IPsec, which needs more than the core)."""
+        layer: Any = self._l2.Ether(frame).payload
+        while isinstance(layer, (self._l2.Dot1Q, self._l2.Dot1AD)):
+            layer = layer.payload
+        if isinstance(layer, self._inet.IP):
+            return self._with_ports(
+                layer.payload if not layer.frag else None,
+                ethertype=0x0800,
+                protocol=layer.proto,
+                src=int.from_bytes(socket.inet_pton(socket.AF_INET, layer.src), "big"),
+                dst=int.from_bytes(socket.inet_pton(socket.AF_INET, layer.dst), "big"),
+                dscp=layer.tos >> 2,
+            )
+        if isinstance(layer, self._inet6.IPv6):
+            return self._ipv6(layer)
+        return None
+
+    def _ipv6(self, header: Any) -> FlowKey | None:
+        protocol, layer = header.nh, header.payload
+        while isinstance(layer, self._inet6._IPv6ExtHdr) and layer is not None:
+            protocol = layer.nh
+            later = isinstance(layer, self._inet6.IPv6ExtHdrFragment) and layer.offset
+            layer = None if later else layer.payload
+        if protocol == _AUTHENTICATION and layer is not None:
+            return None
+        return self._with_ports(
+            layer,
+            ethertype=0x86DD,
+            protocol=protocol,
+            src=int.from_bytes(socket.inet_pton(socket.AF_INET6, header.src), "big"),
+            dst=int.from_bytes(socket.inet_pton(socket.AF_INET6, header.dst), "big"),
+            dscp=header.tc >> 2,
+        )
+
+    def _with_ports(self, upper: Any, *, ethertype: int, protocol: int, src: int, dst: int, dscp: int) -> FlowKey:
+        """`upper` is the layer above IP, None in later fragments."""
+        sport = dport = icmp_type = None
+        if upper is not None:
+            if isinstance(upper, (self._inet.TCP, self._inet.UDP)):
+                sport, dport = upper.sport, upper.dport
+            elif protocol in _BARE_PORTS:
+                raw = upper.original
+                sport, dport = int.from_bytes(raw[:2], "big"), int.from_bytes(raw[2:4], "big")
+            elif protocol in {1, 58}:
+                icmp_type = upper.original[0]
+        return FlowKey(ethertype, protocol, src, dst, sport, dport, dscp, icmp_type)

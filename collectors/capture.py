@@ -1,0 +1,105 @@
+"""Delay and loss of every class from packets captured before and after the qdisc of a device.
+
+Before: a filter on the device's clsact hook, which is not ours to install, mirrors packets to an ifb; they are taken
+as they go out there. After: a tap on the device itself. Nothing is written to the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from collectors.account import Account
+from collectors.ring import RETIRE_MS, Instruction, PacketRing, link
+from collectors.sample import CaptureWindow, Classifier
+
+TAUS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
+"""Lengths of the windows of the arrival envelope, in seconds."""
+
+_LAG = 6 * RETIRE_MS * 1_000_000
+"""So old (ns) is the newest frame that an idle ring may still hold back: two timeouts, and room for a late timer."""
+
+_LOAD_WORD, _LOAD_HALF, _JUMP_EQUAL, _RETURN = 0x20, 0x28, 0x15, 0x06
+
+
+class Capture:
+    """Runs from the moment it is made until `close()`; call `drain()` a few times a second, or the rings run over."""
+
+    def __init__(
+        self,
+        *,
+        device: str,
+        tap: str,
+        after_filter: Sequence[Instruction],
+        sampling: int,
+        classify: Classifier,
+        horizon: float = 3.0,
+        audit_rate: int = 200,
+        taus: Sequence[float] = TAUS,
+    ) -> None:
+        """`tap` is the ifb with the copies; `after_filter` passes outgoing packets, 1 in `sampling`, cut short.
+
+        `horizon` (s) must exceed the longest wait in the queue; scapy decodes at most `audit_rate` frames a second;
+        `taus` (s) are the windows of the envelope. Raises CaptureError without the devices or the permission.
+        """
+        mtu = link(device).mtu
+        mirror = link(tap)
+        self._account = Account(
+            mtu=mtu, sampling=sampling, classify=classify, horizon=horizon, audit_rate=audit_rate, taus=taus
+        )
+        # The same filter on both sides: frames are cut to the same length, and either leaves out what the other does.
+        self._after = PacketRing(device, after_filter)
+        try:
+            self._before = PacketRing(tap, (*_not_from(mirror.address), *after_filter))
+        except BaseException:
+            self._after.close()
+            raise
+        self._newest_before = self._newest_after = 0
+
+    def drain(self, *, now: float) -> CaptureWindow:
+        """Everything that came in since the last drain; never waits. `now` is CLOCK_REALTIME in seconds.
+
+        A packet is matched once both taps are known to be complete up to its time: 0.1 s late at the most where one of
+        them is idle. Packets older than the horizon are lost. The first window begins with the first packet.
+        Raises CaptureError when a device went down; frames come again when it is up.
+        """
+        self._read()
+        idle = int(now * 1e9) - _LAG
+        complete = min(max(self._newest_before, idle), max(self._newest_after, idle))
+        return self._account.window(now=now, complete=complete, drops=self._drops())
+
+    def settle(self, *, now: float, queued: Mapping[int, int] | None = None) -> CaptureWindow:
+        """The last drain: what has not left is in flight as far as its class still holds packets, and the rest is lost.
+
+        `queued` says how many each classid holds, from the leaves' counters; without it everything counts as in flight.
+        Call it 0.1 s after the last packet: the rings hand over their last frames with a delay.
+        """
+        self._read()
+        return self._account.settle(now=now, drops=self._drops(), queued=queued)
+
+    def close(self) -> None:
+        """Gives back both sockets and their rings; a second call does nothing."""
+        self._before.close()
+        self._after.close()
+
+    def _read(self) -> None:
+        # The side after first: whatever is in it has been before.
+        after = self._after.read()
+        before = self._before.read()
+        # Not the greatest ever seen: the clock may have been set back.
+        self._newest_after = after[-1][0] if after else self._newest_after
+        self._newest_before = before[-1][0] if before else self._newest_before
+        self._account.add(before, after)
+
+    def _drops(self) -> int:
+        return self._before.drops() + self._after.drops()
+
+
+def _not_from(address: bytes) -> tuple[Instruction, ...]:
+    """Leaves out what the ifb sends by itself, such as router solicitations: they never come to the device."""
+    return (
+        (_LOAD_WORD, 0, 0, 6),
+        (_JUMP_EQUAL, 0, 3, int.from_bytes(address[:4], "big")),
+        (_LOAD_HALF, 0, 0, 10),
+        (_JUMP_EQUAL, 0, 1, int.from_bytes(address[4:], "big")),
+        (_RETURN, 0, 0, 0),
+    )

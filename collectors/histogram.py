@@ -1,0 +1,148 @@
+"""Distributions of delay: a histogram of all samples in bounded memory, and a sliding window of the newest."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+class DelayHistogram:
+    """A log-linear histogram (as HdrHistogram's): every power of two is cut into equal buckets.
+
+    A bucket is at most `width` of its lower edge wide between `lowest` and `highest` (s), one more bucket below and
+    one above. `count`, `sum` (s), `least` and `largest` (s) are exact.
+    """
+
+    def __init__(self, *, width: float = 0.01, lowest: float = 1e-6, highest: float = 60.0) -> None:
+        """Raises ValueError unless 0 < width <= 1 and 0 < lowest < highest."""
+        if not (0 < width <= 1 and 0 < lowest < highest):
+            raise ValueError(f"no histogram of {width=} from {lowest=} to {highest=}")
+        self.lowest = lowest
+        self._cuts = math.ceil(1 / width)
+        self._last = self._bucket(highest, math.inf) + 1
+        self._counts: Counter[int] = Counter()
+        self.count = 0
+        self.sum = 0.0
+        self.least = math.inf
+        self.largest = 0.0
+
+    def _bucket(self, delay: float, last: float) -> int:
+        """0 for what is below the lowest edge, then ascending."""
+        if delay < self.lowest:
+            return 0
+        mantissa, exponent = math.frexp(delay / self.lowest)  # mantissa in [0.5, 1)
+        number = 1 + (exponent - 1) * self._cuts + int((2 * mantissa - 1) * self._cuts)
+        return number if number < last else int(last)
+
+    def _upper_edge(self, number: int) -> float:
+        octave, cut = divmod(number - 1, self._cuts)
+        if number == 0:
+            return self.lowest
+        return math.inf if number >= self._last else self.lowest * 2.0**octave * (1 + (cut + 1) / self._cuts)
+
+    def add(self, delays: Iterable[float]) -> None:
+        """Delays in seconds, none negative."""
+        samples = tuple(delays)
+        if not samples:
+            return
+        self._counts.update(self._bucket(delay, self._last) for delay in samples)
+        self.count += len(samples)
+        self.sum += math.fsum(samples)
+        self.least = min(self.least, *samples)
+        self.largest = max(self.largest, *samples)
+
+    def merge(self, other: DelayHistogram) -> None:
+        """Adds another's samples. Raises ValueError when it has other buckets."""
+        if (self._cuts, self.lowest, self._last) != (other._cuts, other.lowest, other._last):
+            raise ValueError("histograms of different buckets cannot be merged")
+        self._counts.update(other._counts)
+        self.count += other.count
+        self.sum += other.sum
+        self.least = min(self.least, other.least)
+        self.largest = max(self.largest, other.largest)
+
+    def quantile(self, q: float) -> float:
+        """The upper order statistic: the smallest sample that at least `q` (0..1) of all samples do not exceed.
+
+        Never below it, and above it by at most `width` of it (below `lowest`: by at most `lowest`; above `highest`: up
+        to the largest sample). Raises ValueError without samples.
+        """
+        rank = _rank(q, self.count)
+        below = 0
+        for number in sorted(self._counts):
+            below += self._counts[number]
+            if below >= rank:
+                return min(max(self._upper_edge(number), self.least), self.largest)
+        return self.largest
+
+    def count_above(self, delay: float) -> int:
+        """How many samples exceed `delay` (s): never too few; too many by at most those within `width` below it."""
+        if delay >= self.largest:
+            return 0
+        first = self._bucket(delay, self._last)
+        return sum(count for number, count in self._counts.items() if number >= first)
+
+
+@dataclass(frozen=True, slots=True)
+class DelaySummary:
+    """`quantiles` maps a percentile in 0..1 to seconds, `late` a threshold in seconds to the share of samples above it.
+
+    `count` samples came in the `window` seconds; `largest` in seconds.
+    """
+
+    count: int
+    window: float
+    quantiles: dict[float, float]
+    late: dict[float, float]
+    largest: float
+
+
+class SlidingDelays:
+    """The newest delays of one class: the last tick whole, and ticks before it until there are `least` samples.
+
+    It never reaches back more than `seconds`; a tick that began earlier is left out.
+    """
+
+    def __init__(self, *, least: int = 100, seconds: float = 5.0) -> None:
+        self._least = least
+        self._seconds = seconds
+        self._ticks: deque[tuple[float, float, Sequence[float]]] = deque()  # began, ended, delays; oldest first
+        self._count = 0
+        self._ended: float | None = None
+
+    def add(self, now: float, delays: Sequence[float], *, seconds: float | None = None) -> None:
+        """The delays (s) of the tick that ends `now`, also when there are none; it began where the last one ended.
+
+        `seconds` is the tick's length, which has to be given only for the first; without it the first has none.
+        """
+        began = self._ended if self._ended is not None and seconds is None else now - (seconds or 0.0)
+        self._ended = now
+        self._ticks.append((began, now, delays))
+        self._count += len(delays)
+        while len(self._ticks) > 1 and (
+            self._count - len(self._ticks[0][2]) >= self._least or self._ticks[0][0] < now - self._seconds
+        ):
+            self._count -= len(self._ticks.popleft()[2])
+
+    def view(self, percentiles: Sequence[float], thresholds: Sequence[float]) -> DelaySummary | None:
+        """Exact quantiles (upper order statistics) and shares above the thresholds (s); None without a sample."""
+        if not self._count:
+            return None
+        ordered = sorted(delay for _, _, delays in self._ticks for delay in delays)
+        return DelaySummary(
+            count=self._count,
+            window=self._ticks[-1][1] - self._ticks[0][0],
+            quantiles={q: ordered[_rank(q, self._count) - 1] for q in percentiles},
+            late={limit: 1 - bisect_right(ordered, limit) / self._count for limit in thresholds},
+            largest=ordered[-1],
+        )
+
+
+def _rank(q: float, count: int) -> int:
+    """The rank, from 1, of the upper order statistic. Raises ValueError without samples or with q outside 0..1."""
+    if not count or not 0 <= q <= 1:
+        raise ValueError(f"no quantile {q} of {count} samples")
+    return max(1, math.ceil(q * count - 1e-9))  # 0.07 * 100 is a little more than 7

@@ -1,0 +1,124 @@
+"""Facts of network devices: rtnetlink for what a device is, ethtool's ioctl for what it joins together."""
+
+from __future__ import annotations
+
+import array
+import errno as errors
+import fcntl
+import struct
+from typing import NamedTuple, Protocol
+
+from collectors.netlink import RTM_GETLINK, Channel, attribute, attributes, text
+
+ARPHRD_ETHER, ARPHRD_LOOPBACK = 1, 772
+_IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
+
+IFLA_IFNAME, IFLA_LINKINFO, IFLA_IFALIAS = 3, 18, 20
+IFLA_INFO_KIND = 1
+_IFLA_MTU, _IFLA_TXQLEN, _IFLA_EXT_MASK = 4, 13, 29
+_IFLA_GSO_MAX_SEGS, _IFLA_GSO_MAX_SIZE, _IFLA_GSO_IPV4_MAX_SIZE = 40, 41, 63
+_RTEXT_FILTER_SKIP_STATS = struct.pack("=I", 8)
+
+_IFINFOMSG = struct.Struct("=BxHiII")
+_SIOCETHTOOL = 0x8946
+_ETHTOOL_GSET, _ETHTOOL_GFLAGS, _ETHTOOL_GGRO = 0x1, 0x25, 0x2B
+_ETH_FLAG_LRO = 1 << 15
+_SPEED_UNKNOWN = (0, 0xFFFF, 0xFFFFFFFF)
+
+
+class LinkReading(NamedTuple):
+    """One device. `kind` is rtnetlink's ("veth", "ifb"; "" for hardware); sizes in bytes, `queue` in packets."""
+
+    name: str
+    ifindex: int
+    type: int
+    flags: int
+    mtu: int
+    queue: int
+    gso_max_segs: int
+    gso_max_size: int
+    kind: str
+    alias: str
+
+    @property
+    def up(self) -> bool:
+        return bool(self.flags & _IFF_UP)
+
+    @property
+    def loopback(self) -> bool:
+        return bool(self.flags & _IFF_LOOPBACK)
+
+    @property
+    def header(self) -> int:
+        """Bytes of link-layer header in front of a packet in the qdisc: Ethernet has one, tunnels and PPP none."""
+        return 14 if self.type in (ARPHRD_ETHER, ARPHRD_LOOPBACK) else 0
+
+
+def pack_link(index: int = 0, *, flags: int = 0) -> bytes:
+    """A struct ifinfomsg; flags that are set are also the ones to change."""
+    return _IFINFOMSG.pack(0, 0, index, flags, flags)
+
+
+def dump_links(channel: Channel) -> list[bytes]:
+    """All devices of the channel's namespace."""
+    return channel.dump(RTM_GETLINK, pack_link() + attribute(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS))
+
+
+def parse_link(body: bytes) -> LinkReading:
+    """One message of a link dump."""
+    _family, kind, index, flags, _change = _IFINFOMSG.unpack_from(body)
+    found = attributes(body, _IFINFOMSG.size)
+
+    def number(attr: int, default: int) -> int:
+        return int(struct.unpack_from("=I", found[attr])[0]) if attr in found else default
+
+    return LinkReading(
+        name=text(found.get(IFLA_IFNAME, b"")),
+        ifindex=index,
+        type=kind,
+        flags=flags,
+        mtu=number(_IFLA_MTU, 0),
+        queue=number(_IFLA_TXQLEN, 0),
+        gso_max_segs=number(_IFLA_GSO_MAX_SEGS, 65535),
+        gso_max_size=max(number(_IFLA_GSO_MAX_SIZE, 65536), number(_IFLA_GSO_IPV4_MAX_SIZE, 0)),
+        kind=text(attributes(found.get(IFLA_LINKINFO, b"")).get(IFLA_INFO_KIND, b"")),
+        alias=text(found.get(IFLA_IFALIAS, b"")),
+    )
+
+
+class HasFileno(Protocol):
+    """A socket of the device's namespace, of any family."""
+
+    def fileno(self) -> int: ...
+
+
+def _ethtool(sock: HasFileno, device: str, command: int, words: int = 2) -> array.array[int] | None:
+    """The answer in 32-bit words, the command first; None where the driver has no answer. Raises OSError."""
+    data = array.array("I", [command] + [0] * (words - 1))
+    address, _ = data.buffer_info()
+    try:
+        fcntl.ioctl(sock.fileno(), _SIOCETHTOOL, struct.pack("16sP16x", device.encode(), address))
+    except OSError as error:
+        if error.errno in (errors.EOPNOTSUPP, errors.ENODEV, errors.EPERM):
+            return None
+        raise
+    return data
+
+
+def joins_packets(sock: HasFileno, device: str) -> bool:
+    """Whether the device may join received packets into larger ones (GRO or LRO). Raises OSError."""
+    gro = _ethtool(sock, device, _ETHTOOL_GGRO)
+    flags = _ethtool(sock, device, _ETHTOOL_GFLAGS)
+    return bool(gro and gro[1]) or bool(flags and flags[1] & _ETH_FLAG_LRO)
+
+
+def link_speed(sock: HasFileno, device: str) -> int | None:
+    """The link's speed in bit/s as the driver says it; None where it says none. Raises OSError."""
+    settings = _ethtool(sock, device, _ETHTOOL_GSET, 11)
+    if settings is None:
+        return None
+    # struct ethtool_cmd: the low half of the speed opens the fourth word, the high half the eighth.
+    raw = settings.tobytes()
+    (low,), (high,) = struct.unpack_from("=H", raw, 12), struct.unpack_from("=H", raw, 28)
+    speed = high << 16 | low
+    return None if speed in _SPEED_UNKNOWN else speed * 10**6

@@ -1,0 +1,164 @@
+"""Counters and raw state of the qdiscs, classes and filters of one device, from netlink dumps."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from collectors.netlink import (
+    RTM_GETQDISC,
+    RTM_GETTCLASS,
+    RTM_GETTFILTER,
+    TCA_CHAIN,
+    TCA_KIND,
+    TCA_OPTIONS,
+    TCA_STATS2,
+    Channel,
+    QueueStats,
+    attribute,
+    attributes,
+    pack_tc,
+    parse_stats,
+    parse_tc,
+    text,
+)
+
+_TCA_HTB_PARMS, _TCA_HTB_INIT = 1, 2
+_HTB_LEVEL = struct.Struct("=36xI")  # struct tc_htb_opt: two 12-byte rate specs, buffer, cbuffer, quantum, level
+_HTB_DIRECT = struct.Struct("=16xI")  # struct tc_htb_glob: version, rate2quantum, defcls, debug, direct_pkts
+_INDEX = struct.Struct("=4xi")
+
+
+class QdiscReading(NamedTuple):
+    """One qdisc; `options` and `stats2` as the kernel gave them."""
+
+    handle: int
+    parent: int
+    kind: str
+    options: bytes
+    stats2: bytes
+
+    @property
+    def stats(self) -> QueueStats:
+        """Its counters, parsed when they are asked for."""
+        return parse_stats(self.stats2)
+
+    @property
+    def direct_packets(self) -> int:
+        """Packets that no class of an HTB took; 0 for another kind."""
+        init = attributes(self.options).get(_TCA_HTB_INIT, b"") if self.kind == "htb" else b""
+        return int(_HTB_DIRECT.unpack_from(init)[0]) if len(init) >= _HTB_DIRECT.size else 0
+
+
+class ClassReading(NamedTuple):
+    """One class; `leaf` is the handle of the qdisc under it, 0 for none or the automatic one."""
+
+    handle: int
+    parent: int
+    leaf: int
+    kind: str
+    options: bytes
+    stats2: bytes
+
+    @property
+    def stats(self) -> QueueStats:
+        """Its counters, parsed when they are asked for."""
+        return parse_stats(self.stats2)
+
+    @property
+    def level(self) -> int:
+        """HTB's level: 0 for a leaf."""
+        parms = attributes(self.options).get(_TCA_HTB_PARMS, b"")
+        return int(_HTB_LEVEL.unpack_from(parms)[0]) if len(parms) >= _HTB_LEVEL.size else 0
+
+
+class FilterReading(NamedTuple):
+    """One filter of chain 0; `handle` 0 is the head of a preference, which the kernel lists before its filters."""
+
+    handle: int
+    parent: int
+    preference: int
+    protocol: int
+    kind: str
+    options: bytes
+
+
+def dump_qdiscs(channel: Channel) -> list[bytes]:
+    """Of all devices: the kernel has no narrower dump of qdiscs."""
+    return channel.dump(RTM_GETQDISC, pack_tc(0))
+
+
+def dump_classes(channel: Channel, index: int) -> list[bytes]:
+    """Of one device."""
+    return channel.dump(RTM_GETTCLASS, pack_tc(index))
+
+
+def dump_filters(channel: Channel, index: int, parent: int) -> list[bytes]:
+    """Of one hook of a device: a classful qdisc's handle, or clsact's egress or ingress."""
+    return channel.dump(RTM_GETTFILTER, pack_tc(index, parent=parent) + attribute(TCA_CHAIN, struct.pack("=I", 0)))
+
+
+def parse_qdiscs(bodies: Iterable[bytes], index: int) -> list[QdiscReading]:
+    """Those of one device."""
+    readings = []
+    for body in bodies:
+        if _INDEX.unpack_from(body)[0] != index:
+            continue
+        message = parse_tc(body)
+        found = message.attributes
+        readings.append(
+            QdiscReading(
+                message.handle,
+                message.parent,
+                text(found.get(TCA_KIND, b"")),
+                found.get(TCA_OPTIONS, b""),
+                found.get(TCA_STATS2, b""),
+            )
+        )
+    return readings
+
+
+def parse_classes(bodies: Iterable[bytes]) -> list[ClassReading]:
+    """All classes of the dump."""
+    readings = []
+    for body in bodies:
+        message = parse_tc(body)
+        found = message.attributes
+        readings.append(
+            ClassReading(
+                message.handle,
+                message.parent,
+                message.info,
+                text(found.get(TCA_KIND, b"")),
+                found.get(TCA_OPTIONS, b""),
+                found.get(TCA_STATS2, b""),
+            )
+        )
+    return readings
+
+
+def parse_filters(bodies: Iterable[bytes]) -> list[FilterReading]:
+    """All filters of chain 0 in the dump; the others are reached only through one of them."""
+    readings = []
+    for body in bodies:
+        message = parse_tc(body)
+        found = message.attributes
+        if any(found.get(TCA_CHAIN, b"")):
+            continue
+        readings.append(
+            FilterReading(
+                message.handle,
+                message.parent,
+                message.info >> 16,
+                _network_order(message.info & 0xFFFF),
+                text(found.get(TCA_KIND, b"")),
+                found.get(TCA_OPTIONS, b""),
+            )
+        )
+    return readings
+
+
+def _network_order(value: int) -> int:
+    """The protocol of a filter stands in network byte order in the low half of tcm_info."""
+    return int(struct.unpack("!H", struct.pack("=H", value))[0])

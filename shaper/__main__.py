@@ -1,0 +1,5 @@
+"""`python -m shaper`."""
+
+from shaper.cli import main
+
+main()

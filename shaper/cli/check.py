@@ -1,0 +1,46 @@
+"""`shaper check`: is the policy right? Reads files only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from shaper.cli.common import json_option, policy_argument, print_json
+from shaper.policy import read_policy
+from shaper.units import format_rate
+
+
+@click.command()
+@policy_argument
+@json_option
+def check(policy_file: Path, as_json: bool) -> None:
+    """Check a policy file; no kernel is asked. All problems at once, each with its place and mend."""
+    policy = read_policy(policy_file)
+    if as_json:
+        print_json(
+            {
+                "schema": 1,
+                "exit": 0,
+                "problems": [],
+                "source": policy.source,
+                "sha256": policy.sha256,
+                "interfaces": [
+                    {
+                        "interface": one.name,
+                        "device": one.device,
+                        "bandwidth_bit_s": one.bandwidth,
+                        "classes": [cls.path for cls in one.walk()],
+                        "leaves": len(one.leaves()),
+                    }
+                    for one in policy.interfaces
+                ],
+            }
+        )
+        return
+    for one in policy.interfaces:
+        guaranteed = sum(cls.guarantee for cls in one.classes)
+        click.echo(
+            f"{policy.source}: {one.name} on {one.device}: {len(one.leaves())} classes, "
+            f"{format_rate(guaranteed)} of {format_rate(one.bandwidth)} guaranteed"
+        )

@@ -1,0 +1,70 @@
+"""`shaper clear`: remove what is ours, and only that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from shaper.api.client import ask
+from shaper.cli.common import chosen, folder_of, interface_option, json_option, open_kernel, print_json, state_option
+from shaper.kernel.protocol import Kernel
+from shaper.plan.steps import Plan
+from shaper.policy import read_policy
+from shaper.report.as_json import plan_json
+from shaper.report.render import console, plan_view
+from shaper.run import apply
+from shaper.run.state import DeviceState, known_devices
+
+
+@click.command()
+@click.argument("policy_file", metavar="[POLICY]", type=click.Path(path_type=Path), required=False)
+@interface_option
+@click.option("--device", "-d", "devices", multiple=True, help="This device, whatever policy it had (repeatable).")
+@state_option
+@json_option
+def clear(
+    policy_file: Path | None, names: tuple[str, ...], devices: tuple[str, ...], folder: Path | None, as_json: bool
+) -> None:
+    """Remove what the shaper put on the interfaces of POLICY, on --device, or, with neither, everywhere."""
+    wanted = _wanted(policy_file, names, devices, folder)
+    results: list[dict[str, Any]] = []
+    with open_kernel() as kernel:
+        for device in wanted:
+            state = DeviceState(folder_of(folder), device)
+            answer = ask(state, "clear")
+            if answer is not None:
+                results.append({"device": device, **answer})
+                if not as_json:
+                    click.echo(f"{device}: the running shaper cleared it: {len(answer['steps'])} steps")
+                continue
+            plan = _clear_here(kernel, state)
+            results.append({"device": device, **plan_json(plan)})
+            if not as_json:
+                plan_view(plan, names={}, notes=(), out=console(), done=True)
+    if as_json:
+        print_json({"schema": 1, "exit": 0, "interfaces": results})
+    elif not wanted:
+        click.echo("nothing here is ours")
+
+
+def _wanted(
+    policy_file: Path | None, names: tuple[str, ...], devices: tuple[str, ...], folder: Path | None
+) -> tuple[str, ...]:
+    if devices:
+        return devices
+    if policy_file is None:
+        if names:
+            raise click.UsageError("--interface names an interface of a POLICY; without one use --device")
+        return known_devices(folder_of(folder))
+    policy = read_policy(policy_file)
+    return tuple(interface.device for interface in chosen(policy, names))
+
+
+def _clear_here(kernel: Kernel, state: DeviceState) -> Plan:
+    if state.record() is None and state.pending() is None:
+        return Plan(state.device)
+    with state.lock():
+        apply.recover(kernel, state)
+        return apply.clear(kernel, state)

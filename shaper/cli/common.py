@@ -1,0 +1,84 @@
+"""What the commands share: options, the choice of interfaces, rendering of failures."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from shaper.errors import Exit, PolicyError, ShaperError
+from shaper.kernel.netlink import NetlinkKernel
+from shaper.kernel.protocol import Kernel
+from shaper.model.policy import Interface, Policy
+from shaper.report.as_json import problems_json
+from shaper.report.render import console, problems
+from shaper.run.state import DeviceState, default_folder
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+state_option = click.option(
+    "--state",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help="Where state lives [default: /var/lib/shaper, or under $XDG_STATE_HOME without root].",
+)
+interface_option = click.option(
+    "--interface", "-i", "names", multiple=True, metavar="NAME", help="Only this interface of the policy (repeatable)."
+)
+policy_argument = click.argument("policy_file", metavar="POLICY", type=click.Path(path_type=Path))
+
+
+@contextlib.contextmanager
+def open_kernel() -> Iterator[Kernel]:
+    """The kernel of the network namespace that the command runs in."""
+    kernel = NetlinkKernel()
+    try:
+        yield kernel
+    finally:
+        kernel.close()
+
+
+def folder_of(folder: Path | None) -> Path:
+    """The state folder that was named, or the usual one."""
+    return (folder or default_folder()).absolute()
+
+
+def chosen(policy: Policy, names: Sequence[str]) -> tuple[Interface, ...]:
+    """The policy's interfaces, or those named. Raises UsageError for a name it does not have."""
+    known = {interface.name for interface in policy.interfaces}
+    for name in names:
+        if name not in known:
+            raise click.UsageError(f"{policy.source} has no interface {name!r}; it has {', '.join(sorted(known))}")
+    return tuple(interface for interface in policy.interfaces if not names or interface.name in names)
+
+
+def state_of(folder: Path | None, interface: Interface) -> DeviceState:
+    """The state folder of an interface's device."""
+    return DeviceState(folder_of(folder), interface.device)
+
+
+def print_json(data: object) -> None:
+    """One JSON object on standard output."""
+    click.echo(json.dumps(data, indent=2, allow_nan=False))
+
+
+def fail(error: ShaperError, *, as_json: bool) -> int:
+    """Says what went wrong and gives the exit code."""
+    if as_json:
+        print_json({"schema": 1, "exit": int(error.exit), **problems_json(error.problems())})
+    else:
+        problems(error.problems(), out=console(sys.stderr), summary=isinstance(error, PolicyError))
+    return int(error.exit)
+
+
+def worst(errors: Sequence[ShaperError]) -> ShaperError:
+    """Of several failures the one whose exit code wins: 77, then 69, then 65, then the first."""
+    order = (Exit.NOT_PERMITTED, Exit.UNAVAILABLE, Exit.POLICY)
+    return min(errors, key=lambda error: order.index(error.exit) if error.exit in order else len(order))

@@ -1,0 +1,59 @@
+"""The group of commands, and the one place where failures become exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from shaper import __version__
+from shaper.cli import apply, check, clear, doctor, plan, run, status
+from shaper.cli.common import fail
+from shaper.errors import Exit, ShaperError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="shaper")
+def cli() -> None:
+    """Moves bandwidth between the classes of a Linux interface until their SLAs hold, or says why they cannot.
+
+    \b
+    Exit codes: 0 done, 1 the tool failed, 2 (plan) there are changes, 3 (status) an SLA is missed, 4 (status) no data,
+    64 usage, 65 a policy is wrong, 69 the kernel or machine lacks something, 75 try again, 77 not permitted.
+    """
+
+
+for command in (check.check, plan.plan, apply.apply, status.status, run.run, clear.clear, doctor.doctor):
+    cli.add_command(command)
+
+
+def _terminated(number: int, _: FrameType | None) -> None:
+    """So that SIGTERM, too, unwinds: an apply under way is taken back."""
+    raise SystemExit(128 + number)
+
+
+def main() -> None:
+    """Runs a command and ends the process with its exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    as_json = "--json" in sys.argv
+    try:
+        code = cli.main(prog_name="shaper", standalone_mode=False)
+    except click.exceptions.Abort:
+        code = 130
+    except KeyboardInterrupt:
+        code = 130
+    except click.UsageError as error:
+        error.show()
+        code = Exit.USAGE
+    except click.ClickException as error:
+        error.show()
+        code = Exit.FAILED
+    except ShaperError as error:
+        code = fail(error, as_json=as_json)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = Exit.OK
+    sys.exit(int(code or 0))

@@ -1,0 +1,185 @@
+"""`shaper run`: the main job. Apply, measure, control, serve metrics and a socket, until told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from shaper.api.server import listening
+from shaper.cli.common import (
+    chosen,
+    folder_of,
+    interface_option,
+    json_option,
+    open_kernel,
+    policy_argument,
+    state_option,
+)
+from shaper.errors import ShaperError
+from shaper.model.status import InterfaceStatus, RunTotals
+from shaper.policy import read_policy
+from shaper.report.metrics import serve
+from shaper.report.render import console
+from shaper.report.run_lines import ready_line, second_line, summary_line
+from shaper.run.clock import Clock, SystemClock
+from shaper.run.inbox import Inbox, Request
+from shaper.run.interface import Mode, Settings
+from shaper.run.service import Service
+
+
+@click.command()
+@policy_argument
+@interface_option
+@state_option
+@click.option(
+    "--mode",
+    type=click.Choice([mode.value for mode in Mode]),
+    default=Mode.CONTROLLED.value,
+    show_default=True,
+    help="controlled: tiers and controller; structured: tiers only; static: plain tc.",
+)
+@click.option("--tick", type=click.FloatRange(0.05, 1.0), default=0.25, show_default=True, help="Seconds per decision.")
+@click.option("--dry-run", is_flag=True, help="Decide and journal, but leave the static allocation in the kernel.")
+@click.option(
+    "--listen",
+    default="127.0.0.1:9917",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where /metrics is served; port 0 takes a free one.",
+)
+@click.option("--no-metrics", is_flag=True, help="Serve no metrics.")
+@json_option
+def run(
+    policy_file: Path,
+    names: tuple[str, ...],
+    folder: Path | None,
+    mode: str,
+    tick: float,
+    dry_run: bool,
+    listen: str,
+    no_metrics: bool,
+    as_json: bool,
+) -> None:
+    """Apply POLICY and hold its SLAs until SIGTERM, which puts the static allocation back and leaves the tree.
+
+    SIGHUP reads the policy again; a bad file keeps the old policy and says why. With --json one object a line: ready,
+    one each second, and a summary at the end.
+    """
+    host, port = _address(listen)
+    policy = read_policy(policy_file)
+    inbox, clock = Inbox(), SystemClock()
+    watcher: JsonLines | Words = JsonLines(clock) if as_json else Words()
+    with contextlib.ExitStack() as stack:
+        kernel = stack.enter_context(open_kernel())
+        service = Service(
+            kernel,
+            policy,
+            chosen(policy, names),
+            folder=folder_of(folder),
+            settings=Settings(Mode(mode), tick, dry_run),
+            clock=clock,
+            inbox=inbox,
+            watcher=watcher,
+        )
+        stack.enter_context(_signals(inbox))
+        if not no_metrics:
+            server = stack.enter_context(contextlib.closing(_serve(service, host, port)))
+            watcher.told(f"metrics on http://{host}:{server.port}/metrics")
+        service.serve(functools.partial(listening, service.states, inbox))
+
+
+def _serve(service: Service, host: str, port: int) -> Any:
+    try:
+        return serve(service.statuses, host=host, port=port)
+    except OSError as error:
+        raise ShaperError(
+            f"metrics can't be served on {host}:{port}: {error.strerror}",
+            hint="name another address with --listen HOST:PORT, or none with --no-metrics",
+        ) from error
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise click.UsageError(f"--listen {text!r} is not HOST:PORT, such as 127.0.0.1:9917 or [::1]:9917")
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104
+
+
+@contextlib.contextmanager
+def _signals(inbox: Inbox) -> Iterator[None]:
+    """SIGTERM and SIGINT ask the loop to stop, SIGHUP to read the policy again."""
+    meanings = {signal.SIGTERM: "stop", signal.SIGINT: "stop", signal.SIGHUP: "reload"}
+    before = {
+        number: signal.signal(number, lambda *_, command=command: inbox.put(Request(command)))
+        for number, command in meanings.items()
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Words:
+    """Tells a person, on standard error, what changes; quiet while all is well."""
+
+    def __init__(self) -> None:
+        self._out = console(sys.stderr)
+        self._said: dict[str, tuple[str, ...]] = {}
+
+    def ready(self, statuses: Sequence[InterfaceStatus]) -> None:
+        for one in statuses:
+            self.told(f"{one.device}: {one.policy} is in force ({one.controller.mode}), {len(one.classes)} classes")
+
+    def second(self, statuses: Sequence[InterfaceStatus]) -> None:
+        for one in statuses:
+            missed = tuple(
+                f"{cls.path} misses {result.target}"
+                for cls in one.classes
+                if cls.sla is not None
+                for result in cls.sla.targets
+                if result.state == "missed"
+            )
+            news = (*one.alarms, *missed)
+            if news != self._said.get(one.device, ()):
+                self._said[one.device] = news
+                self.told(f"{one.device}: " + ("; ".join(news) or "all well"))
+
+    def told(self, message: str) -> None:
+        self._out.print(message, markup=False, highlight=False)
+
+    def ended(self, totals: Sequence[RunTotals]) -> None:
+        for one in totals:
+            self.told(f"{one.device}: stopped; the static allocation stays in the kernel")
+
+
+class JsonLines:
+    """Tells a program, on standard output, one object a line; words go to standard error."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def ready(self, statuses: Sequence[InterfaceStatus]) -> None:
+        self._print(ready_line(statuses))
+
+    def second(self, statuses: Sequence[InterfaceStatus]) -> None:
+        for one in statuses:
+            self._print(second_line(one, at=self._clock.wall()))
+
+    def told(self, message: str) -> None:
+        click.echo(message, err=True)
+
+    def ended(self, totals: Sequence[RunTotals]) -> None:
+        for one in totals:
+            self._print(summary_line(one))
+
+    def _print(self, data: dict[str, Any]) -> None:
+        click.echo(json.dumps(data, allow_nan=False))

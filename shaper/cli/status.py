@@ -1,0 +1,56 @@
+"""`shaper status`: how the classes fare, from a running shaper or one look at the kernel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from shaper.api.client import ask
+from shaper.cli.common import chosen, folder_of, interface_option, json_option, open_kernel, print_json, state_option
+from shaper.errors import Exit, UnavailableError
+from shaper.policy import read_policy
+from shaper.report.as_json import status_from_json, status_json
+from shaper.report.render import console, status_view
+from shaper.run.look import look
+from shaper.run.state import DeviceState, known_devices
+
+
+@click.command()
+@click.argument("policy_file", metavar="[POLICY]", type=click.Path(path_type=Path), required=False)
+@interface_option
+@click.option("--device", "-d", "devices", multiple=True, help="This device (repeatable).")
+@state_option
+@json_option
+def status(
+    policy_file: Path | None, names: tuple[str, ...], devices: tuple[str, ...], folder: Path | None, as_json: bool
+) -> int:
+    """Show every class: granted rate, throughput, delay, loss, SLA. Exit code 3 when an SLA is missed, 4 on no data."""
+    if policy_file is not None:
+        devices += tuple(one.device for one in chosen(read_policy(policy_file), names))
+    devices = devices or known_devices(folder_of(folder))
+    if not devices:
+        raise UnavailableError("nothing of the shaper's is here", hint="apply a policy first, or name the --state DIR")
+    found: dict[str, dict[str, Any]] = {}
+    with open_kernel() as kernel:
+        for device in devices:
+            state = DeviceState(folder_of(folder), device)
+            for one in ask(state, "status") or [status_json(look(kernel, state))]:
+                found.setdefault(one["device"], one)
+    statuses = [found[device] for device in devices if device in found]
+    code = _exit_code(statuses)
+    if as_json:
+        print_json({"schema": 1, "exit": int(code), "interfaces": statuses})
+    else:
+        for one in statuses:
+            status_view(status_from_json(one), out=console())
+    return code
+
+
+def _exit_code(statuses: list[dict[str, Any]]) -> Exit:
+    """A missed SLA outweighs missing data; classes that promise nothing count for nothing."""
+    states = {cls.sla.state.value for one in statuses for cls in status_from_json(one).classes if cls.sla is not None}
+    if "missed" in states:
+        return Exit.SLA_MISSED
+    return Exit.NO_DATA if "no data" in states else Exit.OK

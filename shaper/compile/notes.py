@@ -1,0 +1,43 @@
+"""What the shaper does instead of what the kernel lacks, in words and with its figures, for plan and doctor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from shaper.compile.leaf import LeafQueue
+from shaper.model.policy import Interface
+from shaper.tree import LinkFacts
+from shaper.units import format_duration, format_rate, format_size
+
+
+def notes(
+    interface: Interface, link: LinkFacts, queues: Mapping[str, LeafQueue], *, fq_codel: bool, lacking: Sequence[str]
+) -> tuple[str, ...]:
+    """`lacking` is what the kernel misses for measuring delay."""
+    return tuple(_notes(interface, link, queues, fq_codel, lacking))
+
+
+def _notes(
+    interface: Interface, link: LinkFacts, queues: Mapping[str, LeafQueue], fq_codel: bool, lacking: Sequence[str]
+) -> Iterator[str]:
+    if not fq_codel:
+        sizes = ", ".join(_delay(path, queue) for path, queue in queues.items())
+        yield f"the kernel lacks fq_codel: each leaf is a FIFO sized in time. A full one: {sizes}"
+    if link.super_packet > link.mtu + link.header:
+        wait = format_duration(link.super_packet * 8 / interface.bandwidth)
+        text = (
+            f"super-packets of up to {format_size(link.super_packet)} reach {interface.device} whole: one holds the "
+            f"link for {wait} at {format_rate(interface.bandwidth)}"
+        )
+        if floored := [_delay(path, queue) for path, queue in queues.items() if queue.floored]:
+            text += f", and no queue can be smaller, so that these hold more than their target: {', '.join(floored)}"
+        yield (
+            f"{text}. `ip link set dev {interface.device} gso_max_segs 1` mends it for this machine's own traffic, "
+            "`ethtool -K DEV gro off` on the devices that feed it for forwarded traffic"
+        )
+    if lacking:
+        yield f"delay: no data, because the kernel lacks {', '.join(lacking)}"
+
+
+def _delay(path: str, queue: LeafQueue) -> str:
+    return f"{path} {format_size(queue.size)} ({format_duration(queue.delay)} at {format_rate(queue.rate)})"

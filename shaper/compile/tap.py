@@ -1,0 +1,182 @@
+"""The measurement's place in the tree: copies of picked packets before the queue, and the same picking after it.
+
+Both points pick by a hash of what does not change between them: addresses, the IP id, and the first bytes of the
+transport header and its payload; never the TTL, the DS byte or a checksum (the stack fills that in after the queue).
+A packet too short for the hash, and one whose headers are not in one piece, is picked at neither.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+from shaper.compile.bpf import NET, PACKET_TYPE, PROTOCOL, Assembler, Label
+from shaper.model.match import ETHERTYPE_IPV4, ETHERTYPE_IPV6
+from shaper.tree import CLSACT, CLSACT_EGRESS, CLSACT_HANDLE, BpfFilter, Capabilities, Ifb, Insn, Node, Qdisc, handle
+
+SNAP_LENGTH = 192
+"""Bytes of a picked packet that the tap keeps: headers, and the payload that tells packets apart."""
+PREFERENCE, FILTER_HANDLE = 30, 1
+_CLASSID = handle(0, 1)
+"""What a match stands for on the hook; it selects nothing there, but must not be 0."""
+_MATCH = 0xFFFFFFFF
+_OUTGOING = 4
+_LARGEST_RATE = 20_000
+"""Packets a second that the capture is asked to take, of full frames at the link's rate."""
+_FULL_FRAME = 1500
+_NAME_LENGTH = 15
+
+_GOLDEN = 0x9E3779B1
+_HASH, _PROTOCOL, _TRANSPORT, _ROOM = range(4)
+_TCP, _UDP = 6, 17
+
+
+def missing(capabilities: Capabilities) -> tuple[str, ...]:
+    """What the kernel lacks for measuring delay, in tc's names."""
+    wanted = (
+        ("the clsact qdisc", "clsact" in capabilities.qdiscs),
+        ("the bpf filter", "bpf" in capabilities.filters),
+        ("the mirred action", "mirred" in capabilities.actions),
+        ("ifb devices", "ifb" in capabilities.links),
+    )
+    return tuple(name for name, there in wanted if not there)
+
+
+def sampling_of(bandwidth: int) -> int:
+    """One packet in so many is picked: the least power of two that keeps full frames at bit/s under 20,000/s."""
+    sampling = 1
+    while bandwidth / (_FULL_FRAME * 8) / sampling > _LARGEST_RATE:
+        sampling *= 2
+    return sampling
+
+
+def ifb_name(device: str) -> str:
+    """Such as `shp-eth1`; a hash where that is too long for a device's name."""
+    name = f"shp-{device}"
+    return name if len(name) <= _NAME_LENGTH else f"shp-{zlib.crc32(device.encode()):08x}"
+
+
+def nodes(device: str, sampling: int) -> tuple[Node, ...]:
+    """The ifb, the hook and the filter that mirrors picked packets to it."""
+    name = ifb_name(device)
+    return (
+        Ifb(name, f"sla-shaper {device}"),
+        Qdisc(CLSACT_HANDLE, CLSACT, "clsact"),
+        BpfFilter(
+            CLSACT_EGRESS,
+            PREFERENCE,
+            FILTER_HANDLE,
+            picking(sampling, picked=_MATCH, outgoing_only=False),
+            classid=_CLASSID,
+            mirror=name,
+        ),
+    )
+
+
+def tap_filter(sampling: int) -> tuple[Insn, ...]:
+    """The socket filter after the queue: the same picking, of outgoing packets only."""
+    return picking(sampling, picked=SNAP_LENGTH, outgoing_only=True)
+
+
+def picking(sampling: int, *, picked: int, outgoing_only: bool) -> tuple[Insn, ...]:
+    """A program that returns `picked` for one IP packet in `sampling` (a power of two), else 0."""
+    asm = Assembler()
+    take, leave, ipv4, ipv6 = (Label() for _ in range(4))
+    if outgoing_only:
+        asm.load(PACKET_TYPE, 1)
+        asm.jump("eq", _OUTGOING, no=leave)
+    asm.load(PROTOCOL, 2)
+    asm.jump("eq", ETHERTYPE_IPV4, yes=take if sampling == 1 else ipv4)
+    asm.jump("eq", ETHERTYPE_IPV6, yes=take if sampling == 1 else ipv6, no=leave)
+    if sampling > 1:
+        decide = Label()
+        transport = Label()
+        asm.place(ipv4)
+        _ipv4(asm, decide)
+        asm.goto(transport)
+        asm.place(ipv6)
+        _ipv6(asm)
+        asm.place(transport)
+        _transport(asm, decide)
+        asm.place(decide)
+        asm.recall(_HASH)
+        asm.alu("rsh", 32 - (sampling.bit_length() - 1))
+        asm.jump("eq", 0, no=leave)
+    asm.place(take)
+    asm.ret(picked)
+    asm.place(leave)
+    asm.ret(0)
+    return asm.assemble()
+
+
+def _mix(asm: Assembler) -> None:
+    """hash = (hash xor A) x the golden ratio: its top bits depend on every bit so far (Fibonacci hashing)."""
+    asm.recall_x(_HASH)
+    asm.alu_x("xor")
+    asm.alu("mul", _GOLDEN)
+    asm.store(_HASH)
+
+
+def _start(asm: Assembler, *offsets: int) -> None:
+    asm.set(0)
+    asm.store(_HASH)
+    for offset in offsets:
+        asm.load(NET + offset)
+        _mix(asm)
+
+
+def _ipv4(asm: Assembler, decide: Label) -> None:
+    _start(asm, 12, 16, 4)  # source, destination, id with the fragment's offset
+    asm.load(NET + 6, 2)
+    asm.jump("set", 0x1FFF, yes=decide)
+    asm.load(NET + 9, 1)
+    asm.store(_PROTOCOL)
+    asm.load(NET, 1)
+    asm.alu("and", 0x0F)
+    asm.alu("lsh", 2)
+    asm.store(_TRANSPORT)
+    asm.to_x()
+    asm.load(NET + 2, 2)
+    asm.alu_x("sub")
+    asm.store(_ROOM)
+
+
+def _ipv6(asm: Assembler) -> None:
+    _start(asm, 16, 20, 32, 36)  # the lower halves of source and destination
+    asm.load(NET + 6, 1)
+    asm.store(_PROTOCOL)
+    asm.set(40)
+    asm.store(_TRANSPORT)
+    asm.load(NET + 4, 2)
+    asm.store(_ROOM)
+
+
+def _transport(asm: Assembler, decide: Label) -> None:
+    """Mixes in TCP's sequence numbers; UDP's ports, length and payload; of the rest the second word."""
+    tcp, udp = Label(), Label()
+    asm.recall(_PROTOCOL)
+    asm.jump("eq", _TCP, yes=tcp)
+    asm.jump("eq", _UDP, yes=udp)
+    asm.recall(_ROOM)
+    asm.jump("ge", 8, no=decide)
+    _mix_words(asm, 4)
+    asm.goto(decide)
+    asm.place(tcp)
+    _mix_words(asm, 0, 4, 8)
+    asm.goto(decide)
+    asm.place(udp)
+    _mix_words(asm, 0)
+    asm.recall_x(_TRANSPORT)
+    asm.load(NET + 4, 2, indexed=True)
+    asm.store(_ROOM)
+    _mix(asm)
+    for word in (8, 12, 16, 20):
+        asm.recall(_ROOM)
+        asm.jump("ge", word + 4, no=decide)
+        _mix_words(asm, word)
+
+
+def _mix_words(asm: Assembler, *offsets: int) -> None:
+    for offset in offsets:
+        asm.recall_x(_TRANSPORT)
+        asm.load(NET + offset, indexed=True)
+        _mix(asm)

@@ -1,0 +1,146 @@
+"""One tick of the control law: (setup, state, observation, now) -> (state, decision). Pure, so it can be replayed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from shaper.control.allocate import Claim, Share, allocate
+from shaper.control.needs import Need, need
+from shaper.control.queue import queue_limit
+from shaper.control.rails import recent, settle
+from shaper.control.setup import ClassSetup, Setup
+from shaper.control.state import Memory, State, initial
+from shaper.control.tuning import Tuning
+from shaper.control.words import held, reason, shortfalls
+from shaper.control.yielding import entitle, given_back
+from shaper.model.decision import Change, Decision, Grant
+from shaper.model.observation import CaptureHealth, Observation
+from shaper.units import format_duration, format_percent
+
+DEFAULTS = Tuning()
+
+
+def step(
+    setup: Setup, state: State, observation: Observation, *, now: float, tuning: Tuning = DEFAULTS
+) -> tuple[State, Decision]:
+    """Decides one tick; `now` in seconds of a clock that never goes back. Ticks are 0.25 to 1 s apart and may vary."""
+    if not observation.fresh:
+        return _without_counters(setup, state, now=now, tuning=tuning)
+    memories, needs = _look(setup, state, observation, now=now, tuning=tuning)
+    claims = {cls.path: _claim(cls, memories[cls.path], needs.get(cls.path), tuning) for cls in setup.classes}
+    shares = allocate(setup, tuple(claims.values()))
+
+    changed_at = recent(state.changed_at, now, tuning)
+    spent = len(changed_at) >= tuning.changes_per_minute
+    urgent = {path for path, wanted in needs.items() if wanted.missed}
+    present = {path: memory.grant.rate for path, memory in memories.items()}
+    targets = {path: share.rate for path, share in shares.items()}
+    rates = settle(setup, present, targets, urgent=urgent, spent=spent, tuning=tuning)
+    takers = [path for path, rate in rates.items() if rate > present[path]]
+
+    changes: list[Change] = []
+    for cls in setup.classes:
+        path, memory, wanted = cls.path, memories[cls.path], needs.get(cls.path)
+        before, queue = memory.grant, memory.grant.queue
+        if wanted is not None and (not spent or path in urgent):
+            backlog = observation.classes[path].backlog_bytes
+            queue = queue_limit(setup, cls, wanted, rate=rates[path], backlog=backlog, present=queue, tuning=tuning)
+        after = _grant(cls, rates[path], queue)
+        if after != before:
+            why = reason(cls, wanted or Need(), before, after, takers=takers, bound=shares[path].bound)
+            changes.append(Change(path, before, after, why, shares[path].bound, int(claims[path].needed)))
+        memories[path] = _remember(memory, claims[path], shares[path], after, now=now)
+    kept = [
+        path
+        for path, wanted in needs.items()
+        if wanted.thin and memories[path].level > max(claims[path].needed, claims[path].lowest) + 8
+    ]
+    return State(memories, now, (*changed_at, *(now for _ in changes))), Decision(
+        {path: memory.grant for path, memory in memories.items()},
+        tuple(changes),
+        shortfalls(setup, needs, shares, tuning),
+        held(setup, needs, kept=kept, capture=_distrust(observation.capture), spent=spent and rates != targets),
+        {path: int(wanted.rate) for path, wanted in needs.items()},
+    )
+
+
+def _look(
+    setup: Setup, state: State, observation: Observation, *, now: float, tuning: Tuning
+) -> tuple[dict[str, Memory], dict[str, Need]]:
+    """What every class that was observed needs, and what is remembered of it."""
+    memories, needs = dict(state.classes), dict[str, Need]()
+    trusted = observation.capture.trusted
+    for cls in setup.classes:
+        seen = observation.classes.get(cls.path)
+        if seen is not None and seen.seconds > 0:
+            memories[cls.path], needs[cls.path] = need(
+                setup, cls, memories[cls.path], seen, now=now, trusted=trusted, tuning=tuning
+            )
+    for cls in setup.classes:
+        if (wanted := needs.get(cls.path)) is None:
+            continue
+        calm = all(
+            _content(memories[other.path], needs[other.path], tuning)
+            for other in setup.classes
+            if other.tier < cls.tier and other.path in needs
+        )
+        memory, seconds = memories[cls.path], observation.classes[cls.path].seconds
+        memory = entitle(cls, memory, wanted, calm=calm, now=now, seconds=seconds, tuning=tuning)
+        fallen = memory.level if wanted.thin else memory.level * (1 - min(0.5, tuning.decay * seconds))
+        memories[cls.path] = replace(memory, level=max(wanted.rate + wanted.drain, fallen))
+    return memories, needs
+
+
+def _content(memory: Memory, wanted: Need, tuning: Tuning) -> bool:
+    """The class has the rate that it needs and misses nothing that a rate could mend."""
+    met = memory.grant.rate >= wanted.rate * (1 - tuning.apply_up) - tuning.apply_bits
+    return met and (not wanted.missed or wanted.capacity is not None)
+
+
+def _claim(cls: ClassSetup, memory: Memory, wanted: Need | None, tuning: Tuning) -> Claim:
+    needed = wanted.rate + wanted.drain if wanted is not None else 0.0
+    entitled = max(given_back(cls, memory, tuning), min(needed, cls.guarantee))
+    return Claim(cls.path, cls.tier, cls.weight, cls.lowest, entitled, needed, memory.level, cls.highest)
+
+
+def _grant(cls: ClassSetup, rate: int, queue: int) -> Grant:
+    """The ceiling stays where it was compiled, unless the rate has passed it."""
+    low, high = cls.bounds.ceil
+    return Grant(rate, max(rate, min(high, max(low, cls.static.ceil))), queue)
+
+
+def _remember(memory: Memory, claim: Claim, share: Share, after: Grant, *, now: float) -> Memory:
+    """What was not granted is not held, and is not given back again at once when room returns."""
+    room = share.rate + 8
+    return replace(
+        memory,
+        grant=after,
+        level=memory.level if memory.level <= room else float(share.rate),
+        restored=min(memory.restored, room) if claim.entitled > room else memory.restored,
+        throttled=claim.needed > room,
+        raised_at=now if after.rate > memory.grant.rate else memory.raised_at,
+    )
+
+
+def _without_counters(setup: Setup, state: State, *, now: float, tuning: Tuning) -> tuple[State, Decision]:
+    """Nothing was seen: hold what there is, and after a while go back to the static allocation."""
+    since = now if state.fresh_at is None else state.fresh_at
+    if now - since < tuning.stale:
+        waited = f"no fresh counters for {format_duration(now - since)}"
+        grants = {path: memory.grant for path, memory in state.classes.items()}
+        return replace(state, fresh_at=since), Decision(grants, held=waited)
+    why = f"no fresh counters for {format_duration(tuning.stale)}: static allocation"
+    changes = tuple(
+        Change(path, memory.grant, grant, why, "none", grant.rate)
+        for path, grant in setup.static().items()
+        if (memory := state.classes[path]).grant != grant
+    )
+    return State(initial(setup).classes, since), Decision(setup.static(), changes, held="stale")
+
+
+def _distrust(capture: CaptureHealth) -> str:
+    if capture.trusted:
+        return ""
+    if not capture.running:
+        return capture.reason or "no capture"
+    return f"{format_percent(capture.drop_ratio)} of the frames lost by the capture itself"

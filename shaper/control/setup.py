@@ -1,0 +1,116 @@
+"""What the control law works on: the link and its leaf classes, as they do not change from tick to tick."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from shaper.model.decision import Allocation, Bounds, Grant
+from shaper.model.policy import Interface, Tier
+from shaper.model.sla import Sla
+
+
+def whole(rate: float) -> int:
+    """A rate rounded down to whole bytes a second, as the kernel keeps it."""
+    return int(rate) // 8 * 8
+
+
+@dataclass(frozen=True, slots=True)
+class ClassSetup:
+    """One leaf class. Rates in bit/s; `weight` is its share inside its tier; `static` where it starts.
+
+    `floor` is what nothing takes, `guarantee` what it is entitled to while the tiers above it hold their SLA.
+    """
+
+    path: str
+    tier: Tier
+    weight: float
+    guarantee: int
+    floor: int
+    limit: int
+    sla: Sla
+    bounds: Bounds
+    static: Grant
+
+    @property
+    def lowest(self) -> int:
+        """The least rate it may ever be granted, in whole bytes a second."""
+        return -(-self.bounds.rate[0] // 8) * 8
+
+    @property
+    def highest(self) -> int:
+        """The most rate it may ever be granted: its bounds and its limit."""
+        return max(self.lowest, whole(min(self.bounds.rate[1], self.bounds.ceil[1], self.limit)))
+
+    @property
+    def tightest(self) -> float | None:
+        """The shortest delay that any of its targets allows, in seconds."""
+        return min((target.seconds for target in self.sla.delays), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSetup:
+    """`bandwidth` in bit/s; `mtu_frame` the largest frame in bytes at the qdisc; `burst_seconds` of rate in a burst."""
+
+    bandwidth: int
+    mtu_frame: int = 1514
+    burst_seconds: float = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class ParentSetup:
+    """An inner class: the rates of the leaves below it never exceed its limit (bit/s) together."""
+
+    path: str
+    limit: int
+    leaves: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """One direction of one interface. `classes` are the leaves in the policy's order."""
+
+    link: LinkSetup
+    classes: tuple[ClassSetup, ...]
+    parents: tuple[ParentSetup, ...] = field(default=())
+
+    def static(self) -> dict[str, Grant]:
+        """The allocation everything starts from and falls back to."""
+        return {cls.path: cls.static for cls in self.classes}
+
+    def latency(self, cls: ClassSetup) -> float:
+        """Seconds that a packet inside its class's rate may wait for others: one frame of every class that is served
+        no later than its own, one frame already on the wire, and their bursts (the part of theta without L/r)."""
+        peers = sum(1 for other in self.classes if other is not cls and other.tier <= cls.tier)
+        return (peers + 1) * self.link.mtu_frame * 8 / self.link.bandwidth + self.link.burst_seconds
+
+
+def setup_from(
+    interface: Interface,
+    bounds: Mapping[str, Bounds],
+    static: Allocation,
+    *,
+    mtu_frame: int = 1514,
+    burst_seconds: float = 0.001,
+) -> Setup:
+    """The setup of an interface whose tree was compiled with these bounds and this static allocation, by leaf path."""
+    leaves = tuple(
+        ClassSetup(
+            leaf.path,
+            leaf.tier,
+            leaf.share if leaf.share > 0 else 1.0,
+            leaf.guarantee,
+            leaf.floor,
+            leaf.limit,
+            leaf.sla,
+            bounds[leaf.path],
+            static[leaf.path],
+        )
+        for leaf in interface.leaves()
+    )
+    parents = tuple(
+        ParentSetup(inner.path, inner.limit, tuple(leaf.path for leaf in inner.walk() if not leaf.children))
+        for inner in interface.walk()
+        if inner.children
+    )
+    return Setup(LinkSetup(interface.bandwidth, mtu_frame, burst_seconds), leaves, parents)

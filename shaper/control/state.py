@@ -1,0 +1,68 @@
+"""Everything the control law remembers, as a value: the same state and the same observation give the same decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from shaper.control.setup import Setup
+from shaper.model.decision import Allocation, Grant
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """A need seen at a time: bit/s, and where the figure comes from, in words."""
+
+    at: float
+    rate: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is remembered of one class.
+
+    `peaks` are the needs of the window, falling, the largest first; `integral` the exponent of the feedback; `level`
+    (bit/s) the slowly falling rate that the class keeps after its need fell; `share` the inelastic share of its
+    traffic when the capture was last trusted, None before that; `throughput` bit/s smoothed over about two seconds;
+    `restored` the part of the guarantee, in bit/s, that a yielding class was given back, `harmed_since` since when it
+    has been short of it, `throttled` whether it got less than it needed, `raised_at` when its rate last rose.
+    """
+
+    grant: Grant
+    level: float
+    restored: float
+    peaks: tuple[Peak, ...] = ()
+    integral: float = 0.0
+    share: float | None = None
+    elastic_at: float | None = None
+    throughput: float | None = None
+    harmed_since: float | None = None
+    raised_at: float | None = None
+    throttled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """`fresh_at` is when counters last came (None before the first); `changed_at` the times of the last changes."""
+
+    classes: Mapping[str, Memory]
+    fresh_at: float | None = None
+    changed_at: tuple[float, ...] = ()
+
+
+def initial(setup: Setup) -> State:
+    """Nothing seen yet, every class at its static grant."""
+    return State(
+        {cls.path: Memory(cls.static, float(cls.static.rate), float(cls.lowest)) for cls in setup.classes},
+    )
+
+
+def resume(state: State, allocation: Allocation) -> State:
+    """The same memory with other grants: what the kernel holds, after a policy came or a change was refused."""
+    return replace(
+        state,
+        classes={
+            path: replace(memory, grant=allocation.get(path, memory.grant)) for path, memory in state.classes.items()
+        },
+    )

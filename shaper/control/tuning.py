@@ -1,0 +1,73 @@
+"""Every constant of the control law, in one place. All are per second or in seconds, so that the tick may vary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Defaults were chosen on the fluid model of the tests; what each does and what a larger value costs:
+
+    Need: `headroom` over the offered rate (a constant-rate class has no envelope to size it by); `window` seconds over
+    which the largest need counts (the hold before any decrease); `drain` seconds in which a backlog of inelastic
+    traffic beyond its delay target is to be gone; `blind_growth` the largest factor a second, `blind_tick` a tick, by
+    which a class may grow whose traffic could be TCP, since no capture tells: there the need follows the grant.
+    The share of a class that is not TCP is smoothed over `share_seconds`, since counters and capture are not read at
+    the same instant; below `inelastic_above` the class counts as elastic. Throughput is smoothed over
+    `throughput_seconds`. `loss_delay` is the delay that stands in for a class with a loss target and none for delay.
+
+    Integral: wanted delay as a share of the target (`setpoint`), no reaction within `dead_band` (in logarithms), gains
+    a second `gain_up` and `gain_down`, at most `integral_max` (exp(0.7) is a doubling).
+
+    Decrease: `decay` of the rate a second. Apply: a rise of more than `apply_up`, a fall of more than `apply_down`
+    of the rate (falls come in fewer, larger steps), both of more than `apply_bits` and `apply_link` of the bandwidth.
+
+    Yielding classes: harmed for `restore_wait` seconds, then raised by `restore_up` of the guarantee a second, in
+    `restore_steps` steps; let down by `restore_down` a second while they get `restore_surplus` times the guarantee.
+
+    Queue: share of the delay target that an elastic class may fill (`elastic_share`), an inelastic one
+    (`inelastic_share`), one that may lose no packets (`lossless_share`: a little late is better than lost); changes
+    only beyond `queue_band`.
+
+    Rails: `samples` packets before a percentile is believed; `stale` seconds without fresh counters before the
+    static allocation returns; `changes_per_minute` of the whole interface, beyond which only a class that misses its
+    SLA is raised.
+    """
+
+    headroom: float = 1.1
+    window: float = 15.0
+    drain: float = 0.25
+    blind_growth: float = 4.0
+    blind_tick: float = 2.0
+    share_seconds: float = 1.0
+    inelastic_above: float = 0.9
+    throughput_seconds: float = 2.0
+    loss_delay: float = 0.1
+
+    setpoint: float = 0.75
+    dead_band: float = 0.1
+    gain_up: float = 0.25
+    gain_down: float = 0.05
+    integral_max: float = 0.7
+
+    decay: float = 0.05
+    apply_up: float = 0.02
+    apply_down: float = 0.1
+    apply_bits: int = 8_000
+    apply_link: float = 0.001
+
+    restore_wait: float = 3.0
+    restore_up: float = 0.05
+    restore_down: float = 0.05
+    restore_steps: int = 8
+    restore_surplus: float = 1.2
+
+    elastic_share: float = 0.75
+    inelastic_share: float = 1.0
+    lossless_share: float = 1.25
+    queue_band: float = 0.1
+
+    samples: int = 100
+    stale: float = 10.0
+    changes_per_minute: int = 60

@@ -1,0 +1,85 @@
+"""What the controller did and could not do, in a network engineer's words and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from shaper.control.allocate import Share
+from shaper.control.needs import Need
+from shaper.control.setup import ClassSetup, Setup
+from shaper.control.tuning import Tuning
+from shaper.model.decision import Grant, Shortfall
+from shaper.units import format_duration, format_rate, format_size
+
+
+def reason(cls: ClassSetup, wanted: Need, before: Grant, after: Grant, *, takers: Sequence[str], bound: str) -> str:
+    """Why a class moved. `takers` are the classes that rose in the same tick."""
+    parts: list[str] = []
+    if after.rate > before.rate:
+        if wanted.rate + wanted.drain > before.rate:
+            parts.append(f"{wanted.missed}: {wanted.source}" if wanted.missed else wanted.source)
+            if wanted.drain > 0:
+                parts.append(f"{format_rate(int(wanted.drain))} to drain the backlog")
+        else:
+            parts.append(
+                f"{format_rate(int(wanted.throughput))} under backlog is short of the guarantee of "
+                f"{format_rate(cls.guarantee)}, which no higher tier needs now"
+            )
+    elif after.rate < before.rate:
+        if takers and bound != "none":
+            parts.append(f"yields to {', '.join(takers)}")
+        elif cls.lowest < cls.guarantee and wanted.rate <= cls.lowest:
+            parts.append(f"{format_rate(int(wanted.throughput))} by borrowing: back towards the floor")
+        else:
+            parts.append(f"need fell to {format_rate(int(max(wanted.rate, cls.lowest)))}")
+    if after.queue != before.queue:
+        wait = format_duration(after.queue * 8 / max(after.rate, 8))
+        parts.append(f"queue {format_size(after.queue)}, {wait} at its rate")
+    if not parts:
+        parts.append("ceiling follows the rate")
+    return "; ".join(parts)
+
+
+def shortfalls(
+    setup: Setup, needs: Mapping[str, Need], shares: Mapping[str, Share], tuning: Tuning
+) -> tuple[Shortfall, ...]:
+    """The SLAs that cannot hold. Where only the class's own limit is in the way, the bandwidth stands as it is."""
+    found: list[Shortfall] = []
+    for cls in setup.classes:
+        wanted, share = needs.get(cls.path), shares[cls.path]
+        if wanted is None or wanted.rate <= 0:
+            continue
+        if wanted.capacity is not None:
+            found.append(Shortfall(cls.path, wanted.capacity, share.rate, wanted.capacity))
+        elif wanted.rate - share.rate > max(tuning.apply_bits, tuning.apply_up * wanted.rate):
+            capacity = max(setup.link.bandwidth, _capacity(setup.classes, cls, needs))
+            if share.bound in ("limit", "parent"):
+                capacity = setup.link.bandwidth
+            found.append(Shortfall(cls.path, int(wanted.rate), share.rate, capacity))
+    return tuple(found)
+
+
+def _capacity(classes: Iterable[ClassSetup], cls: ClassSetup, needs: Mapping[str, Need]) -> int:
+    """The needs of every class served no later, and the floors of the others."""
+    total = 0
+    for other in classes:
+        wanted = needs.get(other.path)
+        rate = int(wanted.rate) if wanted is not None and other.tier <= cls.tier else 0
+        total += max(other.lowest, min(rate, other.highest))
+    return total
+
+
+def held(setup: Setup, needs: Mapping[str, Need], *, kept: Sequence[str], capture: str, spent: bool) -> str:
+    """Why the controller did less than it might have: one line, "" when nothing held it."""
+    parts: list[str] = []
+    if capture:
+        parts.append(f"capture not trusted ({capture}): feedback frozen, feed-forward goes on")
+    if kept:
+        parts.append(f"too few samples to lower {', '.join(kept)}")
+    if spent:
+        parts.append("changes a minute used up")
+    infeasible = [path for path, wanted in needs.items() if wanted.capacity is not None]
+    if infeasible:
+        link = format_rate(setup.link.bandwidth)
+        parts.append(f"delay target of {', '.join(infeasible)} infeasible at any rate of this {link} link")
+    return "; ".join(parts)

@@ -1,0 +1,212 @@
+"""What is kept, as rows: from the model's values to statements, and from rows back to values."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from operator import attrgetter
+from typing import Any
+
+from shaper.history.codec import decode, encode
+from shaper.model.decision import Decision, Grant
+from shaper.model.observation import Observation
+from shaper.model.sla import SlaState
+from shaper.model.status import ClassStatus, InterfaceStatus
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationRow:
+    """One class in one second. Sizes in bytes, rates in bit/s, delays in seconds; totals since the start of `run`.
+
+    The delays and their count are None where nothing was measured.
+    """
+
+    device: str
+    second: int
+    path: str
+    at: float
+    sent_bytes: int
+    sent_packets: int
+    dropped_packets: int
+    backlog_bytes: int
+    throughput: float
+    offered: float
+    delay_p50: float | None
+    delay_p95: float | None
+    delay_p99: float | None
+    delay_count: int | None
+    sla: SlaState
+    rate: int
+    ceil: int
+    queue: int
+
+
+@dataclass(frozen=True, slots=True)
+class JournalLine:
+    """One decision with all that is needed to replay it: what was seen, what was decided, what the kernel then held.
+
+    `applied` is false where nothing was sent (a dry run, a refusal); `read_back` is None where nothing was read.
+    """
+
+    at: float
+    device: str
+    decision: Decision
+    applied: bool
+    read_back: Mapping[str, Grant] | None
+    inputs: Observation
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRow:
+    """One change that a person or `run` made: who, what ("apply", "clear", ...), and how it ended."""
+
+    at: float
+    device: str
+    who: str
+    what: str
+    summary: str
+    policy_sha256: str
+    steps: int
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One statement and the rows it is carried out for; `at` is when the caller asked for it."""
+
+    at: float
+    statement: str
+    rows: tuple[tuple[Any, ...], ...]
+
+
+def _insert(table: str, columns: int, verb: str = "INSERT") -> str:
+    return f"{verb} INTO {table} VALUES ({', '.join('?' * columns)})"
+
+
+_values_of_observation = attrgetter(*(field.name for field in fields(ObservationRow)))
+_OBSERVATION = _insert("observation", len(fields(ObservationRow)), "INSERT OR REPLACE")
+_DECISION = _insert("decision", 4)
+_CHANGE = _insert("change", 1 + len(fields(ChangeRow)))
+
+
+def _quantile(status: ClassStatus, percentile: float) -> float | None:
+    return status.delay.quantiles.get(percentile) if status.delay and status.delay.count else None
+
+
+def _observation(at: float, device: str, status: ClassStatus) -> ObservationRow:
+    return ObservationRow(
+        device=device,
+        second=int(at),
+        path=status.path,
+        at=at,
+        sent_bytes=status.sent_bytes,
+        sent_packets=status.sent_packets,
+        dropped_packets=status.dropped_packets,
+        backlog_bytes=status.backlog_bytes,
+        throughput=status.throughput,
+        offered=status.offered,
+        delay_p50=_quantile(status, 0.5),
+        delay_p95=_quantile(status, 0.95),
+        delay_p99=_quantile(status, 0.99),
+        delay_count=status.delay.count if status.delay and status.delay.count else None,
+        sla=status.sla.state if status.sla else SlaState.NONE,
+        rate=status.granted.rate,
+        ceil=status.granted.ceil,
+        queue=status.granted.queue,
+    )
+
+
+class Recorder(ABC):
+    """Decides what is worth keeping and hands it on as writes. `at` is always wall-clock seconds of the caller."""
+
+    def __init__(self) -> None:
+        self._second: dict[str, int] = {}
+        self._held: dict[str, str] = {}
+
+    @abstractmethod
+    def _put(self, write: Write) -> None:
+        """Keeps the rows."""
+
+    def observe(self, *, at: float, device: str, status: InterfaceStatus) -> None:
+        """Keeps every class as it stands, once a second: further calls within the same second keep nothing."""
+        if self._second.get(device) == int(at):
+            return
+        rows = tuple(_values_of_observation(_observation(at, device, each)) for each in status.classes)
+        if rows:
+            self._put(Write(at, _OBSERVATION, rows))
+        self._second[device] = int(at)
+
+    def decide(
+        self,
+        *,
+        at: float,
+        device: str,
+        decision: Decision,
+        applied: bool,
+        read_back: Mapping[str, Grant] | None,
+        inputs: Observation,
+    ) -> None:
+        """Keeps a journal line if the decision changed something, or is held for another reason than the last one."""
+        if decision.changes or (decision.held and decision.held != self._held.get(device, "")):
+            payload = json.dumps(
+                {
+                    "decision": encode(decision),
+                    "applied": applied,
+                    "read_back": encode(read_back),
+                    "inputs": encode(inputs),
+                },
+                allow_nan=False,
+                separators=(",", ":"),
+            )
+            self._put(Write(at, _DECISION, ((None, at, device, payload),)))
+        self._held[device] = decision.held
+
+    def change(
+        self,
+        *,
+        at: float,
+        device: str,
+        who: str,
+        what: str,
+        summary: str,
+        policy_sha256: str,
+        steps: int,
+        outcome: str,
+    ) -> None:
+        """Keeps a line on a change: who made it, what it was, of which policy, in how many steps, how it ended."""
+        row = ChangeRow(at, device, who, what, summary, policy_sha256, steps, outcome)
+        self._put(Write(at, _CHANGE, ((None, *astuple(row)),)))
+
+
+def to_observation(row: Sequence[Any]) -> ObservationRow:
+    """A row of the table as a value. Raises ValueError when it is none."""
+    values = dict(zip((field.name for field in fields(ObservationRow)), row, strict=True))
+    return ObservationRow(**{**values, "sla": SlaState(values["sla"])})
+
+
+def to_journal_line(row: Sequence[Any]) -> JournalLine:
+    """A row of the table as a value. Raises ValueError when it is none."""
+    _, at, device, payload = row
+    try:
+        data = json.loads(payload)
+        return JournalLine(
+            at=at,
+            device=device,
+            decision=decode(Decision, data["decision"]),
+            applied=bool(data["applied"]),
+            read_back=_grants(data["read_back"]),
+            inputs=decode(Observation, data["inputs"]),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"this is no journal line: {error!r}") from error
+
+
+def _grants(data: Mapping[str, Any] | None) -> Mapping[str, Grant] | None:
+    return None if data is None else {path: decode(Grant, grant) for path, grant in data.items()}
+
+
+def to_change(row: Sequence[Any]) -> ChangeRow:
+    """A row of the table as a value."""
+    return ChangeRow(*row[1:])

@@ -1,0 +1,108 @@
+"""The tables of the store, and how a file of an older version is brought forward."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from shaper.history.failures import HistoryError, translated
+
+MIGRATIONS: Sequence[Sequence[str]] = (
+    (
+        """CREATE TABLE observation (
+            device TEXT NOT NULL,
+            second INTEGER NOT NULL,
+            class TEXT NOT NULL,
+            at REAL NOT NULL,
+            sent_bytes INTEGER NOT NULL,
+            sent_packets INTEGER NOT NULL,
+            dropped_packets INTEGER NOT NULL,
+            backlog_bytes INTEGER NOT NULL,
+            throughput_bit_s REAL NOT NULL,
+            offered_bit_s REAL NOT NULL,
+            delay_p50_s REAL,
+            delay_p95_s REAL,
+            delay_p99_s REAL,
+            delay_count INTEGER,
+            sla TEXT NOT NULL,
+            rate_bit_s INTEGER NOT NULL,
+            ceil_bit_s INTEGER NOT NULL,
+            queue_bytes INTEGER NOT NULL,
+            PRIMARY KEY (device, second, class)
+        ) WITHOUT ROWID""",
+        """CREATE TABLE decision (
+            id INTEGER PRIMARY KEY,
+            at REAL NOT NULL,
+            device TEXT NOT NULL,
+            payload TEXT NOT NULL
+        )""",
+        "CREATE INDEX decision_at ON decision (device, at)",
+        """CREATE TABLE change (
+            id INTEGER PRIMARY KEY,
+            at REAL NOT NULL,
+            device TEXT NOT NULL,
+            who TEXT NOT NULL,
+            what TEXT NOT NULL,
+            summary TEXT NOT NULL,
+            policy_sha256 TEXT NOT NULL,
+            steps INTEGER NOT NULL,
+            outcome TEXT NOT NULL
+        )""",
+        "CREATE INDEX change_at ON change (device, at)",
+    ),
+)
+"""Entry n brings a file of version n to version n + 1; what was released is never edited, only added to."""
+
+
+def open_database(path: Path, *, busy: float, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> sqlite3.Connection:
+    """An open connection in WAL mode with the newest schema; the file and its folder are made where missing.
+
+    `busy` is how many seconds to wait for another writer. Raises HistoryError.
+    """
+    with translated(path, "opened"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=busy, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            # A power cut may cost the last second, never the file; no fsync in the control loop but at checkpoints.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            _migrate(connection, path, migrations)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing. Whatever is raised inside, or by the commit itself, rolls back and is passed on."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Sequence[str]]) -> None:
+    if _version(connection) == len(migrations):
+        return
+    with transaction(connection):
+        version = _version(connection)  # again: another process may have been first
+        if version > len(migrations):
+            raise HistoryError(
+                f"{path}: was written by a newer shaper (schema {version}, this one knows {len(migrations)})",
+                hint="use the newer shaper, or another --state folder",
+            )
+        for statements in migrations[version:]:
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])

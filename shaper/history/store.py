@@ -1,0 +1,129 @@
+"""The embedded store of one state folder: SQLite in WAL mode, one transaction a call, readers beside the writer."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from shaper.history.failures import HistoryError, translated
+from shaper.history.records import (
+    ChangeRow,
+    JournalLine,
+    ObservationRow,
+    Recorder,
+    Write,
+    to_change,
+    to_journal_line,
+    to_observation,
+)
+from shaper.history.schema import open_database, transaction
+
+T = TypeVar("T")
+_BUSY = 0.02
+"""Seconds to wait for another writer: less than a tick of the control loop."""
+
+
+class History(Recorder):
+    """The store in the file `path`, opened at first use; whatever fails raises HistoryError.
+
+    To be used by one thread at a time. A reader of a file that is not there finds nothing and makes nothing.
+    """
+
+    def __init__(self, path: Path, *, busy: float = _BUSY) -> None:
+        super().__init__()
+        self.path = path
+        self._busy = busy
+        self._connection: sqlite3.Connection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the file back. A later call opens it again."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with translated(self.path, "closed"):
+                connection.close()
+
+    def write(self, writes: Sequence[Write]) -> None:
+        """All of them or none, in one transaction. After a failure the file is opened anew by the next call."""
+        with self._opened("written") as connection, transaction(connection):
+            for each in writes:
+                connection.executemany(each.statement, each.rows)
+
+    def _put(self, write: Write) -> None:
+        self.write((write,))
+
+    def observations(self, *, device: str, since: float, until: float | None = None) -> tuple[ObservationRow, ...]:
+        """Rows at or after `since` and before `until` (wall-clock seconds), by time and class."""
+        query = (
+            "SELECT * FROM observation WHERE device = ? AND second >= ? AND at >= ? AND at < ? ORDER BY second, class"
+        )
+        end = float("inf") if until is None else until
+        return self._read(query, (device, int(since), since, end), to_observation)
+
+    def decisions(self, *, device: str, last: int = 50) -> tuple[JournalLine, ...]:
+        """The last lines of the journal, oldest first."""
+        return self._last("decision", device, last, to_journal_line)
+
+    def changes(self, *, device: str, last: int = 50) -> tuple[ChangeRow, ...]:
+        """The last changes, oldest first."""
+        return self._last("change", device, last, to_change)
+
+    def prune(self, *, before: float, changes_before: float | None = None) -> None:
+        """Removes observations and decisions from before then; changes only before their own date, if one is given."""
+        if not self.path.exists():
+            return
+        with self._opened("pruned") as connection, transaction(connection):
+            connection.execute("DELETE FROM observation WHERE at < ?", (before,))
+            connection.execute("DELETE FROM decision WHERE at < ?", (before,))
+            if changes_before is not None:
+                connection.execute("DELETE FROM change WHERE at < ?", (changes_before,))
+
+    def set_aside(self, *, at: float) -> Path:
+        """Moves the file to `<name>.corrupt-<at>`, its log with it, so that the next write begins a new one."""
+        with suppress(HistoryError):
+            self.close()
+        aside = self.path.with_name(f"{self.path.name}.corrupt-{at:.0f}")
+        with translated(self.path, "moved aside"):
+            for suffix in ("", "-wal", "-shm"):
+                part = self.path.with_name(self.path.name + suffix)
+                if part.exists():
+                    part.replace(aside.with_name(aside.name + suffix))
+        return aside
+
+    def _last(self, table: str, device: str, last: int, value: Callable[[Sequence[Any]], T]) -> tuple[T, ...]:
+        query = f"SELECT * FROM {table} WHERE device = ? ORDER BY id DESC LIMIT ?"
+        return self._read(query, (device, last), value)[::-1]
+
+    def _read(self, query: str, arguments: tuple[Any, ...], value: Callable[[Sequence[Any]], T]) -> tuple[T, ...]:
+        if not self.path.exists():
+            return ()
+        with self._opened("read") as connection:
+            rows = connection.execute(query, arguments).fetchall()
+        try:
+            return tuple(value(row) for row in rows)
+        except ValueError as error:
+            raise HistoryError(
+                f"{self.path}: holds a row that cannot be read: {error}",
+                hint="it may come from another version of the shaper",
+            ) from error
+
+    @contextmanager
+    def _opened(self, doing: str) -> Iterator[sqlite3.Connection]:
+        if self._connection is None:
+            self._connection = open_database(self.path, busy=self._busy)
+        try:
+            with translated(self.path, doing):
+                yield self._connection
+        except HistoryError:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+            raise

@@ -1,0 +1,48 @@
+"""cls_bpf with a classic program: struct sock_filter by struct sock_filter, with or without a mirror."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from collectors.netlink import attribute, attributes
+from shaper.kernel.codec import mirred
+from shaper.tree import Handle, Insn
+
+_ACT, _CLASSID, _OPS_LEN, _OPS, _FLAGS = 1, 3, 4, 5, 8
+_FLAG_ACT_DIRECT = 1
+_INSN = struct.Struct("=HBBI")
+
+
+class BpfOptions(NamedTuple):
+    """`mirror` is the index of the device that gets a copy: None without one, 0 when that device is gone."""
+
+    program: tuple[Insn, ...]
+    classid: Handle
+    mirror: int | None
+
+
+def encode(options: BpfOptions) -> bytes:
+    """The whole filter in one message, so that a replacement takes effect at once."""
+    data = attribute(_OPS_LEN, struct.pack("=H", len(options.program)))
+    data += attribute(_OPS, b"".join(_INSN.pack(*insn) for insn in options.program))
+    if options.classid:
+        data += attribute(_CLASSID, struct.pack("=I", options.classid))
+    if options.mirror is not None:
+        data += attribute(_ACT, mirred.encode_mirror(options.mirror))
+    return data
+
+
+def decode(data: bytes) -> BpfOptions | None:
+    """Of a dumped filter; None for what is not ours to program: eBPF, direct action, another action."""
+    found = attributes(data)
+    flags = struct.unpack_from("=I", found[_FLAGS])[0] if _FLAGS in found else 0
+    if _OPS not in found or flags & _FLAG_ACT_DIRECT:
+        return None
+    mirror = None
+    if found.get(_ACT):
+        mirror = mirred.decode_mirror(found[_ACT])
+        if mirror is None:
+            return None
+    classid = struct.unpack_from("=I", found[_CLASSID])[0] if _CLASSID in found else 0
+    return BpfOptions(tuple(Insn(*fields) for fields in _INSN.iter_unpack(found[_OPS])), classid, mirror)

@@ -1,0 +1,124 @@
+"""From a step to the one netlink message that carries it out."""
+
+from __future__ import annotations
+
+import errno as errors
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
+
+from collectors.netlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    RTM_DELQDISC,
+    RTM_DELTCLASS,
+    RTM_DELTFILTER,
+    RTM_NEWQDISC,
+    RTM_NEWTCLASS,
+    RTM_NEWTFILTER,
+    TCA_KIND,
+    TCA_OPTIONS,
+    attribute,
+    pack_tc,
+)
+from shaper.kernel.codec import bpf, encode_qdisc, htb
+from shaper.plan.steps import Step, Verb
+from shaper.tree import BpfFilter, HtbClass, Node, Qdisc
+
+LONGEST_PROGRAM = 4000
+"""Instructions in one filter. The kernel takes 4096, but then no message of a dump (32 KiB) holds the filter."""
+
+
+class Message(NamedTuple):
+    """A netlink message without its header."""
+
+    kind: int
+    flags: int
+    body: bytes
+
+
+class Refused(Exception):  # noqa: N818 -- a step refused before the kernel saw it, in the kernel's own terms
+    """`errno` and words as the kernel would give them."""
+
+    def __init__(self, errno: int, said: str) -> None:
+        super().__init__(errno, said)
+        self.errno = errno
+        self.said = said
+
+
+def check(step: Step) -> None:
+    """What the kernel would accept and make something else of. Raises Refused with EINVAL."""
+    node = step.node
+    if isinstance(node, BpfFilter) and not (0 < node.preference <= 0xFFFF and node.handle > 0):
+        raise Refused(errors.EINVAL, "a filter's preference (1-65535) and handle must be pinned")
+    if isinstance(node, BpfFilter) and len(node.program) > LONGEST_PROGRAM:
+        raise Refused(errors.EINVAL, f"a program of more than {LONGEST_PROGRAM} instructions cannot be read back")
+    if isinstance(node, HtbClass) and not node.handle & 0xFFFF:
+        raise Refused(errors.EINVAL, "a class needs a minor")
+    if step.verb is Verb.CHANGE and _identity(step.before) != _identity(step.after):
+        raise Refused(errors.EINVAL, "a change keeps kind, handle and place")
+
+
+def _identity(node: Node | None) -> tuple[object, ...]:
+    match node:
+        case Qdisc():
+            return (node.key, node.handle, node.kind)
+        case HtbClass():
+            return (node.key, node.parent)
+        case BpfFilter():
+            return (node.key, node.protocol)
+        case None:
+            return ()
+    return (node.key,)
+
+
+def message(step: Step, index: int, index_of: Callable[[str], int]) -> Message:
+    """The message of a step about a qdisc, class or filter of the device `index`.
+
+    `index_of` finds the device that a filter mirrors to. Raises Refused.
+    """
+    node = step.node
+    match node:
+        case Qdisc():
+            return _qdisc(step.verb, node, index)
+        case HtbClass():
+            return _class(step.verb, node, index)
+        case BpfFilter():
+            return _filter(step.verb, node, index, index_of)
+    raise Refused(errors.EOPNOTSUPP, f"a {type(node).__name__} is not ours to {step.verb}")
+
+
+_CREATE = {Verb.ADD: NLM_F_CREATE | NLM_F_EXCL, Verb.CHANGE: 0, Verb.DELETE: 0}
+
+
+def _kind(name: str) -> bytes:
+    return attribute(TCA_KIND, name.encode() + b"\0")
+
+
+def _qdisc(verb: Verb, node: Qdisc, index: int) -> Message:
+    body = pack_tc(index, handle=node.handle, parent=node.parent) + _kind(node.kind)
+    if verb is Verb.DELETE:
+        return Message(RTM_DELQDISC, 0, body)
+    try:
+        options = encode_qdisc(node.kind, node.options, creating=verb is Verb.ADD)
+    except ValueError as error:
+        raise Refused(errors.EINVAL, str(error)) from error
+    if options is not None:
+        body += attribute(TCA_OPTIONS, options)
+    return Message(RTM_NEWQDISC, _CREATE[verb], body)
+
+
+def _class(verb: Verb, node: HtbClass, index: int) -> Message:
+    body = pack_tc(index, handle=node.handle, parent=node.parent) + _kind("htb")
+    if verb is Verb.DELETE:
+        return Message(RTM_DELTCLASS, 0, body)
+    return Message(RTM_NEWTCLASS, _CREATE[verb], body + attribute(TCA_OPTIONS, htb.encode_class(node)))
+
+
+def _filter(verb: Verb, node: BpfFilter, index: int, index_of: Callable[[str], int]) -> Message:
+    (protocol,) = struct.unpack("=H", struct.pack("!H", node.protocol))
+    body = pack_tc(index, handle=node.handle, parent=node.parent, info=node.preference << 16 | protocol) + _kind("bpf")
+    if verb is Verb.DELETE:
+        return Message(RTM_DELTFILTER, 0, body)
+    options = bpf.BpfOptions(node.program, node.classid, index_of(node.mirror) if node.mirror else None)
+    return Message(RTM_NEWTFILTER, _CREATE[verb], body + attribute(TCA_OPTIONS, bpf.encode(options)))

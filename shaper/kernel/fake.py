@@ -1,0 +1,212 @@
+"""A kernel without a kernel: it behaves, refuses as the real one does, and fails on demand.
+
+The contract tests run the same steps against it and against a real kernel and compare every answer and every tree.
+"""
+
+from __future__ import annotations
+
+import errno as errors
+from collections.abc import Sequence
+from dataclasses import replace
+
+from shaper.kernel import explain
+from shaper.kernel.decode import GONE, alias_of
+from shaper.kernel.encode import Refused, check
+from shaper.kernel.fake_device import Device
+from shaper.kernel.protocol import ClassCounters, DeviceCounters
+from shaper.plan.steps import Step, Verb
+from shaper.tree import (
+    BpfFilter,
+    Capabilities,
+    Handle,
+    HtbClass,
+    Ifb,
+    LinkFacts,
+    Node,
+    OtherFilter,
+    Qdisc,
+    Tree,
+    tree,
+)
+
+FULL = Capabilities(
+    kernel="6.12.0-fake",
+    qdiscs=frozenset({"htb", "fq_codel", "bfifo", "pfifo", "clsact", "ingress", "tbf", "cake"}),
+    filters=frozenset({"bpf", "u32", "flower"}),
+    actions=frozenset({"mirred", "gact"}),
+    links=frozenset({"ifb", "veth"}),
+)
+"""A distribution's kernel."""
+
+
+class Killed(BaseException):
+    """The process died by SIGKILL. No `except Exception` catches it, and until `revive` every call raises it again."""
+
+
+class FakeKernel:
+    """A kernel with the named devices, all of one kind: Ethernet with an MTU of 1500, up, able to join packets.
+
+    `sent` is the log of all steps that were carried out.
+    """
+
+    def __init__(self, *devices: str, capabilities: Capabilities = FULL) -> None:
+        self.sent: list[Step] = []
+        self._capabilities = capabilities
+        self._links: dict[str, LinkFacts] = {}
+        self._ifbs: dict[str, Ifb] = {}
+        self._devices: dict[str, Device] = {}
+        self._counters: dict[str, tuple[dict[Handle, ClassCounters], int]] = {}
+        self._next_index = 2
+        self._permitted = True
+        self._dead = False
+        self._faults: dict[int, int] = {}
+        self._death: int | None = None
+        self._tried = 0
+        for device in devices:
+            self.add_device(device)
+
+    # what a test sets up
+
+    def add_device(self, name: str, facts: LinkFacts | None = None) -> None:
+        """A device appears; `facts` say what it is, their index is ignored."""
+        shape = facts or LinkFacts(name=name, index=0, mtu=1500, header=14, super_packet=65550, up=True)
+        self._links[name] = replace(shape, name=name, index=self._next_index)
+        self._devices[name] = Device(self._capabilities, self._index_of)
+        self._next_index += 1
+
+    def remove_device(self, name: str) -> None:
+        """A device goes away, with everything on it."""
+        del self._links[name], self._devices[name]
+        self._ifbs.pop(name, None)
+        for device in self._devices.values():
+            for key, node in device.filters.items():
+                if isinstance(node, BpfFilter) and node.mirror == name:
+                    device.filters[key] = replace(node, mirror=GONE)
+
+    def put(self, device: str, *nodes: Node) -> None:
+        """Somebody else's doing: nodes of any kind appear, unchecked."""
+        held = self._devices[device]
+        for node in nodes:
+            match node:
+                case Qdisc():
+                    held.qdiscs[node.parent] = node
+                case HtbClass():
+                    held.classes[node.handle] = node
+                case BpfFilter() | OtherFilter():
+                    held.filters[node.key] = node
+                case Ifb():
+                    self.add_device(node.name)
+                    self._ifbs[node.name] = node
+
+    def count(self, device: str, classes: dict[Handle, ClassCounters], *, unshaped: int = 0) -> None:
+        """What `counters` will say from now on; leaf classes left out stay at zero."""
+        self._counters[device] = (dict(classes), unshaped)
+
+    def deny(self, *, denied: bool = True) -> None:
+        """From now on every step is refused with EPERM (or no longer)."""
+        self._permitted = not denied
+
+    def fail_at(self, step_index: int, errno: int) -> None:
+        """The step that comes after `step_index` others from now on is refused with `errno`, once."""
+        self._faults[self._tried + step_index] = errno
+
+    def die_at(self, step_index: int) -> None:
+        """The process dies just before it carries out the step that comes after `step_index` others from now on."""
+        self._death = self._tried + step_index
+
+    def revive(self) -> None:
+        """The next process starts: the kernel is as the dead one left it."""
+        self._dead = False
+
+    # what every kernel does
+
+    def capabilities(self) -> Capabilities:
+        """As given when it was made."""
+        self._alive()
+        return self._capabilities
+
+    def link(self, device: str) -> LinkFacts:
+        """Raises UnavailableError when there is no such device."""
+        self._device(device)
+        return self._links[device]
+
+    def read(self, device: str) -> Tree:
+        """Raises UnavailableError when there is no such device."""
+        held = self._device(device)
+        alias = alias_of(device)
+        ifbs = [ifb for ifb in self._ifbs.values() if ifb.alias == alias]
+        return tree(device, [*ifbs, *held.qdiscs.values(), *held.classes.values(), *held.filters.values()])
+
+    def counters(self, device: str) -> DeviceCounters:
+        """Zero but for what `count` said. Raises UnavailableError when there is no such device."""
+        held = self._device(device)
+        given, unshaped = self._counters.get(device, ({}, 0))
+        inner = {cls.parent for cls in held.classes.values()}
+        none = ClassCounters(0, 0, 0, 0, 0, 0)
+        return DeviceCounters({leaf: given.get(leaf, none) for leaf in held.classes if leaf not in inner}, unshaped)
+
+    def send(self, device: str, steps: Sequence[Step]) -> None:
+        """Raises StepError, UnavailableError, and Killed where `die_at` said so."""
+        held = self._device(device)
+        for done, step in enumerate(steps):
+            if self._death == self._tried:
+                self._death = None
+                self._dead = True
+            self._alive()
+            number, self._tried = self._tried, self._tried + 1
+            try:
+                self._carry_out(held, step, self._faults.pop(number, 0))
+            except Refused as error:
+                raise explain.refusal(device, step, done=done, errno=error.errno, said=error.said) from error
+            self.sent.append(step)
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+
+    def _carry_out(self, held: Device, step: Step, fault: int) -> None:
+        if fault:
+            raise Refused(fault, "")
+        check(step)
+        if not self._permitted:
+            raise Refused(errors.EPERM, "")
+        match step.node:
+            case Qdisc() as node:
+                held.qdisc(step.verb, node)
+            case HtbClass() as node:
+                held.cls(step.verb, node)
+            case BpfFilter() as node:
+                held.filter(step.verb, node)
+            case Ifb() as node:
+                self._ifb(step.verb, node)
+            case OtherFilter():
+                raise Refused(errors.EOPNOTSUPP, f"an OtherFilter is not ours to {step.verb}")
+
+    def _ifb(self, verb: Verb, node: Ifb) -> None:
+        if verb is Verb.ADD:
+            if node.name in self._links:
+                raise Refused(errors.EEXIST, "")
+            if "ifb" not in self._capabilities.links:
+                raise Refused(errors.EOPNOTSUPP, explain.UNKNOWN_LINK)
+            self.add_device(node.name)
+            self._ifbs[node.name] = node
+            return
+        if node.name not in self._links:
+            raise Refused(errors.ENODEV, "")
+        if verb is Verb.CHANGE:
+            raise Refused(errors.EOPNOTSUPP, "")
+        if self._ifbs.get(node.name) != node:
+            raise Refused(errors.EBUSY, "its alias is not ours")
+        self.remove_device(node.name)
+
+    def _index_of(self, device: str) -> int | None:
+        return self._links[device].index if device in self._links else None
+
+    def _device(self, device: str) -> Device:
+        self._alive()
+        if device not in self._devices:
+            raise explain.no_device(device, self._links)
+        return self._devices[device]
+
+    def _alive(self) -> None:
+        if self._dead:
+            raise Killed

@@ -1,0 +1,260 @@
+"""One device of the fake kernel: its queues, and the rules by which the real kernel refuses a step.
+
+The rules follow net/sched (tc_modify_qdisc, tc_ctl_tclass, htb_change_class, tc_new_tfilter and their kin). The
+contract tests hold them against a real kernel, errno by errno.
+"""
+
+from __future__ import annotations
+
+import errno as errors
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from shaper.kernel.codec import encode_qdisc, fq_codel
+from shaper.kernel.encode import Refused
+from shaper.kernel.explain import UNKNOWN_ACTION, UNKNOWN_FILTER, UNKNOWN_QDISC
+from shaper.plan.steps import Verb
+from shaper.tree import (
+    CLSACT,
+    ROOT,
+    Capabilities,
+    FqCodelOptions,
+    Handle,
+    HtbClass,
+    HtbOptions,
+    Insn,
+    Options,
+    OtherFilter,
+    Qdisc,
+)
+from shaper.tree import BpfFilter as Bpf
+
+_MAX_DEPTH = 8
+_MAX_PRIO = 7
+_RATE_TO_QUANTUM, _QUANTUM_MIN, _QUANTUM_MAX = 10, 1000, 200000
+_CLASSFUL = ("htb",)
+_BLOCKS = ("htb", "clsact", "ingress", "fq_codel")
+
+
+def _major(handle: Handle) -> Handle:
+    return handle & 0xFFFF0000
+
+
+@dataclass(slots=True)
+class Device:
+    """The state of one device. `queue` is its transmit queue length; `index_of` finds the devices to mirror to."""
+
+    able: Capabilities
+    index_of: Callable[[str], int | None]
+    queue: int = 1000
+    qdiscs: dict[Handle, Qdisc] = field(default_factory=dict)
+    """By parent, as a place holds one."""
+    classes: dict[Handle, HtbClass] = field(default_factory=dict)
+    filters: dict[tuple[str, int, int], Bpf | OtherFilter] = field(default_factory=dict)
+    bound: dict[tuple[str, int, int], Handle] = field(default_factory=dict)
+    """Filters to the class they hold: the one they name, if it was there when they were set."""
+    hooked: bool = False
+    """Whether clsact was ever asked for: the kernel then keeps an empty place, and a delete gets another answer."""
+
+    # qdiscs
+
+    def qdisc(self, verb: Verb, node: Qdisc) -> None:
+        """Raises Refused."""
+        held = self._held(node, verb)
+        if verb is Verb.DELETE:
+            self._delete_qdisc(node, held)
+            return
+        if held is not None and held.handle != node.handle:
+            raise Refused(errors.EEXIST, "NLM_F_REPLACE needed to override")
+        if verb is Verb.ADD:
+            if held is not None or self._by_handle(node.handle) is not None:
+                raise Refused(errors.EEXIST, "Exclusivity flag on, cannot modify")
+            self._add_qdisc(node)
+            return
+        if held is None:
+            raise Refused(errors.ENOENT, "Qdisc not found. To create specify NLM_F_CREATE flag")
+        if held.kind != node.kind:
+            raise Refused(errors.EINVAL, "Invalid qdisc name: must match existing qdisc")
+        if isinstance(node.options, HtbOptions):
+            raise Refused(errors.EINVAL, "Change operation not supported by specified qdisc")
+        self.qdiscs[node.parent] = replace(node, options=self._kept(node, held.options))
+
+    def _held(self, node: Qdisc, verb: Verb) -> Qdisc | None:
+        """What stands where the step points; the kernel's own default counts as nothing. Raises Refused."""
+        if node.parent == CLSACT:
+            self.hooked = self.hooked or verb is not Verb.DELETE
+        elif node.parent != ROOT:
+            above = self._by_handle(_major(node.parent))
+            if above is None:
+                raise Refused(errors.ENOENT, "Failed to find specified qdisc")
+            if above.kind not in _CLASSFUL:
+                raise Refused(errors.EOPNOTSUPP, "Parent qdisc is not classful")
+            if node.parent not in self.classes:
+                raise Refused(errors.ENOENT, "Specified class not found")
+        return self.qdiscs.get(node.parent)
+
+    def _add_qdisc(self, node: Qdisc) -> None:
+        if node.kind not in self.able.qdiscs:
+            raise Refused(errors.ENOENT, UNKNOWN_QDISC)
+        options = self._kept(node, None)
+        if self._children(node.parent):
+            raise Refused(errors.EINVAL, "")
+        self.qdiscs[node.parent] = replace(node, options=options)
+
+    def _kept(self, node: Qdisc, held: Options) -> Options:
+        """The options as the kernel would keep them. Raises Refused."""
+        try:
+            encode_qdisc(node.kind, node.options, creating=held is None)
+        except ValueError as error:
+            raise Refused(errors.EINVAL, str(error)) from error
+        match node.options:
+            case HtbOptions(direct_queue=length) if length == self.queue:
+                return node.options._replace(direct_queue=0)
+            case FqCodelOptions():
+                return node.options._replace(
+                    target=fq_codel.canonical_time(node.options.target),
+                    interval=fq_codel.canonical_time(node.options.interval),
+                    quantum=max(256, node.options.quantum),
+                    flows=held.flows if isinstance(held, FqCodelOptions) else node.options.flows,
+                )
+        return node.options
+
+    def _delete_qdisc(self, node: Qdisc, held: Qdisc | None) -> None:
+        if held is None:
+            if (node.parent == CLSACT and not self.hooked) or self._children(node.parent):
+                raise Refused(errors.ENOENT, "Cannot find specified qdisc on specified device")
+            raise Refused(errors.EINVAL, "Invalid handle")  # the kernel's default stands there, with handle 0:
+        if held.handle != node.handle:
+            raise Refused(errors.EINVAL, "Invalid handle")
+        if held.kind != node.kind:
+            raise Refused(errors.EINVAL, "Invalid qdisc name: must match existing qdisc")
+        self._drop_qdisc(held)
+
+    def _drop_qdisc(self, gone: Qdisc) -> None:
+        """With all that stands under it, and its filters."""
+        del self.qdiscs[gone.parent]
+        major = _major(gone.handle)
+        for cls in [cls for cls in self.classes if _major(cls) == major]:
+            self._drop_class(cls)
+        for key in [key for key, node in self.filters.items() if _major(node.parent) == major]:
+            self._drop_filter(key)
+
+    def _by_handle(self, handle: Handle) -> Qdisc | None:
+        return next((qdisc for qdisc in self.qdiscs.values() if qdisc.handle == handle), None)
+
+    # classes
+
+    def cls(self, verb: Verb, node: HtbClass) -> None:
+        """Raises Refused."""
+        if node.parent != ROOT and _major(node.parent) != _major(node.handle):
+            raise Refused(errors.EINVAL, "")
+        above = self._by_handle(_major(node.handle))
+        if above is None:
+            raise Refused(errors.ENOENT, "")
+        if above.kind not in _CLASSFUL:
+            raise Refused(errors.EINVAL, "")
+        held = self.classes.get(node.handle)
+        if held is None and verb is not Verb.ADD:
+            raise Refused(errors.ENOENT, "")
+        if held is not None and verb is Verb.ADD:
+            raise Refused(errors.EEXIST, "")
+        if held is not None and verb is Verb.DELETE:
+            if self._children(held.handle) or held.handle in self.bound.values():
+                raise Refused(errors.EBUSY, "HTB class in use")
+            self._drop_class(held.handle)
+            return
+        if node.rate < 8 or node.ceil < 8:
+            raise Refused(errors.EINVAL, "")
+        self._keep_class(node, held)
+
+    def _keep_class(self, node: HtbClass, held: HtbClass | None) -> None:
+        kept = replace(node, prio=min(node.prio, _MAX_PRIO), quantum=node.quantum or _default_quantum(node.rate))
+        if held is not None:
+            if self._children(held.handle):  # an inner class has no queue for these to act on
+                kept = replace(kept, prio=held.prio, quantum=held.quantum)
+            self.classes[node.handle] = replace(kept, parent=held.parent)
+            return
+        if node.parent not in self.classes:
+            kept = replace(kept, parent=_major(node.handle))  # the kernel takes a missing parent for the top
+        elif self._depth(node.parent) >= _MAX_DEPTH:
+            raise Refused(errors.EINVAL, "tree is too deep")
+        leaf = self.qdiscs.get(kept.parent)
+        if leaf is not None:  # the class above ceases to be a leaf
+            self._drop_qdisc(leaf)
+        self.classes[node.handle] = kept
+
+    def _drop_class(self, handle: Handle) -> None:
+        del self.classes[handle]
+        leaf = self.qdiscs.get(handle)
+        if leaf is not None:
+            self._drop_qdisc(leaf)
+
+    def _children(self, handle: Handle) -> bool:
+        return handle in self.classes and any(cls.parent == handle for cls in self.classes.values())
+
+    def _depth(self, handle: Handle) -> int:
+        depth = 0
+        while handle in self.classes:
+            handle = self.classes[handle].parent
+            depth += 1
+        return depth
+
+    # filters
+
+    def filter(self, verb: Verb, node: Bpf) -> None:
+        """Raises Refused."""
+        if verb is not Verb.DELETE and node.mirror and self.index_of(node.mirror) is None:
+            raise Refused(errors.ENODEV, f"there is no device {node.mirror!r} to mirror to")
+        above = self._by_handle(_major(node.parent))
+        if above is None:
+            raise Refused(errors.EINVAL, "Parent Qdisc doesn't exists")
+        if above.kind not in _BLOCKS:
+            raise Refused(errors.EINVAL, "Parent Qdisc is not classful")
+        if node.parent & 0xFFFF and above.kind in _CLASSFUL and node.parent not in self.classes:
+            raise Refused(errors.ENOENT, "Specified class doesn't exist")
+        held = self.filters.get(node.key)
+        for other in self.filters.values():
+            if (other.parent, other.preference) != (node.parent, node.preference):
+                continue
+            if other.protocol != node.protocol:
+                raise Refused(errors.EINVAL, "")
+            if isinstance(other, OtherFilter) and other.kind != "bpf":
+                raise Refused(errors.EINVAL, "Specified filter kind does not match existing one")
+        if held is None and verb is not Verb.ADD:
+            raise Refused(errors.ENOENT, "Specified filter not found")
+        if verb is Verb.DELETE:
+            self._drop_filter(node.key)
+            return
+        if "bpf" not in self.able.filters:
+            raise Refused(errors.ENOENT, UNKNOWN_FILTER)
+        if held is not None and verb is Verb.ADD:
+            raise Refused(errors.EEXIST, "Filter already exists")
+        if node.mirror and "mirred" not in self.able.actions:
+            raise Refused(errors.ENOENT, UNKNOWN_ACTION)
+        if not _runs(node.program):
+            raise Refused(errors.EINVAL, "")
+        self._drop_filter(node.key)
+        self.filters[node.key] = node
+        if node.classid in self.classes and _major(node.classid) == above.handle:
+            self.bound[node.key] = node.classid
+
+    def _drop_filter(self, key: tuple[str, int, int]) -> None:
+        self.filters.pop(key, None)
+        self.bound.pop(key, None)
+
+
+def _default_quantum(rate: int) -> int:
+    return max(_QUANTUM_MIN, min(_QUANTUM_MAX, rate // 8 // _RATE_TO_QUANTUM))
+
+
+def _runs(program: tuple[Insn, ...]) -> bool:
+    """What of the kernel's check of classic BPF a compiler may get wrong: jumps, and a return at the end."""
+    if not program or program[-1].code & 0x07 != 0x06:
+        return False
+    for place, insn in enumerate(program):
+        if insn.code & 0x07 != 0x05:
+            continue
+        steps = (insn.k,) if insn.code == 0x05 else (insn.jt, insn.jf)
+        if any(place + 1 + step >= len(program) for step in steps):
+            return False
+    return True

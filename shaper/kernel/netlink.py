@@ -1,0 +1,226 @@
+"""The real kernel: steps as netlink messages over pyroute2's socket, trees and counters from dumps.
+
+Each step is one message (an ifb takes two in one system call) and its ACK is read before the next is sent: the kernel
+goes on after a refusal inside a batch, and the steps behind it would be carried out although their ground is missing.
+"""
+
+from __future__ import annotations
+
+import errno as errors
+from collections.abc import Sequence
+
+from pyroute2 import IPRoute
+
+from collectors import link as links
+from collectors import qdisc
+from collectors.netlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    RTM_DELLINK,
+    RTM_GETLINK,
+    RTM_NEWLINK,
+    RTM_SETLINK,
+    Channel,
+    NetlinkError,
+    attribute,
+    extend,
+    open_socket,
+)
+from shaper.kernel import decode, explain, probe
+from shaper.kernel.encode import Message, Refused, check, message
+from shaper.kernel.protocol import ClassCounters, DeviceCounters
+from shaper.plan.steps import Step, Verb
+from shaper.tree import CLSACT, CLSACT_EGRESS, ROOT, Capabilities, Ifb, LinkFacts, Node, Tree, tree
+
+_CLSACT_INGRESS = 0xFFFFFFF2
+_IFF_UP = 0x1
+
+
+class NetlinkKernel:
+    """The kernel as one network namespace sees it: the caller's own, or the one named `netns`.
+
+    One call at a time, from any thread; but pyroute2 wants it opened and closed in one, outside a running event loop.
+    """
+
+    def __init__(self, netns: str | None = None) -> None:
+        """Raises ShaperError when there is no such namespace or no right to enter it."""
+        try:
+            sock = open_socket(netns)
+        except OSError as error:
+            place = f"network namespace {netns}" if netns else "netlink"
+            raise explain.failure(f"open {place}", error.errno or 0, error.strerror or "") from error
+        # pyroute2 keeps an event loop on its socket; the messages here go past it, straight through the socket.
+        self._ipr = IPRoute(fileno=sock.detach(), ext_ack=True)
+        self._socket = self._ipr.asyncore.socket
+        self._socket.setblocking(True)
+        extend(self._socket)
+        self._channel = Channel(self._socket)
+        self._capabilities: Capabilities | None = None
+
+    def __enter__(self) -> NetlinkKernel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives back the sockets. Harmless when done twice."""
+        self._ipr.close()
+
+    def capabilities(self) -> Capabilities:
+        """Probed in a child process the first time. Raises ShaperError."""
+        if self._capabilities is None:
+            self._capabilities = probe.capabilities()
+        return self._capabilities
+
+    def link(self, device: str) -> LinkFacts:
+        """Facts of a device.
+
+        The largest frame that can reach its qdisc is one MTU only when nobody can queue a super-packet: local TCP
+        queues them, whatever tso and gso say, unless the device's gso_max_segs is 1; forwarded packets are joined by
+        GRO or LRO of the devices they came in by, so both must be off on every other device that is up. What a veth's
+        other end or a virtual machine's host hands over already joined cannot be seen from here. Else it is the
+        device's gso_max_size. Raises UnavailableError when there is no such device.
+        """
+        reading = self._find(device)
+        others = [other for other in self._links() if other.up and not other.loopback and other.name != device]
+        # An ifb passes on what another device has received, and joins nothing itself.
+        joined = reading.gso_max_segs > 1 or any(
+            links.joins_packets(self._socket, other.name) for other in others if other.kind != "ifb"
+        )
+        return LinkFacts(
+            name=reading.name,
+            index=reading.ifindex,
+            mtu=reading.mtu,
+            header=reading.header,
+            super_packet=(reading.gso_max_size if joined else reading.mtu) + reading.header,
+            up=reading.up,
+            speed=links.link_speed(self._socket, device),
+        )
+
+    def read(self, device: str) -> Tree:
+        """Everything on the device. Raises UnavailableError, TryAgainError when somebody else keeps changing it."""
+        devices = self._links()
+        found = next((reading for reading in devices if reading.name == device), None)
+        if found is None:
+            raise explain.no_device(device, (reading.name for reading in devices))
+        names = {reading.ifindex: reading.name for reading in devices}
+        alias = decode.alias_of(device)
+        nodes: list[Node] = [
+            Ifb(reading.name, reading.alias) for reading in devices if (reading.kind, reading.alias) == ("ifb", alias)
+        ]
+        with explain.reading(device):
+            qdiscs = qdisc.parse_qdiscs(qdisc.dump_qdiscs(self._channel), found.ifindex)
+            nodes += decode.qdiscs(qdiscs, queue=found.queue)
+            nodes += decode.classes(qdisc.parse_classes(qdisc.dump_classes(self._channel, found.ifindex)))
+            for hook in _hooks(qdiscs):
+                bodies = qdisc.dump_filters(self._channel, found.ifindex, hook)
+                nodes += decode.filters(qdisc.parse_filters(bodies), names)
+        return tree(device, nodes)
+
+    def counters(self, device: str) -> DeviceCounters:
+        """Counters of the leaf classes.
+
+        Drops and backlog come from the leaf qdisc, since an AQM drops when it dequeues and the class above never
+        hears of it; the class counts for itself only where it has no leaf but the automatic one. Raises
+        UnavailableError, TryAgainError.
+        """
+        index = self._find(device).ifindex
+        with explain.reading(device):
+            qdiscs = qdisc.parse_qdiscs(qdisc.dump_qdiscs(self._channel), index)
+            classes = qdisc.parse_classes(qdisc.dump_classes(self._channel, index))
+        leaves = {reading.parent: reading for reading in qdiscs}
+        counted = {}
+        for cls in classes:
+            if cls.kind == "htb" and not cls.level:
+                own = cls.stats
+                leaf = leaves[cls.handle].stats if cls.handle in leaves else own
+                counted[cls.handle] = ClassCounters(
+                    sent_bytes=own.bytes,
+                    sent_packets=own.packets,
+                    drops=leaf.drops,
+                    overlimits=own.overlimits,
+                    backlog_bytes=leaf.backlog,
+                    queued_packets=leaf.queued,
+                )
+        return DeviceCounters(counted, sum(reading.direct_packets for reading in qdiscs))
+
+    def send(self, device: str, steps: Sequence[Step]) -> None:
+        """Carries out the steps, each acknowledged before the next. Raises StepError, UnavailableError."""
+        index = self._find(device).ifindex
+        for done, step in enumerate(steps):
+            try:
+                check(step)
+                if isinstance(step.node, Ifb):
+                    self._send_ifb(step.verb, step.node)
+                else:
+                    kind, flags, body = message(step, index, self._index_of)
+                    self._channel.request(kind, flags, body)
+            except Refused as error:
+                raise explain.refusal(device, step, done=done, errno=error.errno, said=error.said) from error
+            except NetlinkError as error:
+                said = error.strerror or ""
+                raise explain.refusal(device, step, done=done, errno=error.errno or 0, said=said) from error
+
+    def _send_ifb(self, verb: Verb, node: Ifb) -> None:
+        """Raises NetlinkError, Refused."""
+        name = attribute(links.IFLA_IFNAME, node.name.encode() + b"\0")
+        if verb is Verb.ADD:
+            # Looked for first: were the first message refused, the second would rename somebody else's device.
+            if self._get(node.name) is not None:
+                raise Refused(errors.EEXIST, "")
+            info = attribute(links.IFLA_LINKINFO, attribute(links.IFLA_INFO_KIND, b"ifb\0"))
+            alias = attribute(links.IFLA_IFALIAS, node.alias.encode() + b"\0")
+            create = Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, links.pack_link() + name + info)
+            mark = Message(RTM_SETLINK, 0, links.pack_link(flags=_IFF_UP) + name + alias)
+            self._channel.requests([create, mark])
+            return
+        found = self._get(node.name)
+        if found is None:
+            raise Refused(errors.ENODEV, "")
+        if verb is Verb.CHANGE:
+            raise Refused(errors.EOPNOTSUPP, "")
+        if (found.kind, found.alias) != ("ifb", node.alias):
+            raise Refused(errors.EBUSY, "its alias is not ours")
+        self._channel.request(RTM_DELLINK, 0, links.pack_link(found.ifindex))
+
+    def _links(self) -> list[links.LinkReading]:
+        with explain.reading("the devices"):
+            return [links.parse_link(body) for body in links.dump_links(self._channel)]
+
+    def _get(self, device: str) -> links.LinkReading | None:
+        """One device by name, None when there is none. Raises NetlinkError."""
+        body = links.pack_link() + attribute(links.IFLA_IFNAME, device.encode() + b"\0")
+        try:
+            answers = self._channel.request(RTM_GETLINK, 0, body)
+        except NetlinkError as error:
+            if error.errno in (errors.ENODEV, errors.EINVAL, errors.ERANGE):  # the last two: no name at all
+                return None
+            raise
+        return links.parse_link(answers[0])
+
+    def _find(self, device: str) -> links.LinkReading:
+        """Raises UnavailableError when there is no such device."""
+        with explain.reading(device):
+            found = self._get(device)
+        if found is None:
+            raise explain.no_device(device, (reading.name for reading in self._links()))
+        return found
+
+    def _index_of(self, device: str) -> int:
+        """Of the device that a filter mirrors to. Raises Refused, NetlinkError."""
+        found = self._get(device)
+        if found is None:
+            raise Refused(errors.ENODEV, f"there is no device {device!r} to mirror to")
+        return found.ifindex
+
+
+def _hooks(qdiscs: Sequence[qdisc.QdiscReading]) -> list[int]:
+    """Where filters may stand: the root's own list, an HTB's, and both sides of clsact (ingress has but the one)."""
+    hooks = [
+        reading.handle for reading in qdiscs if reading.handle and (reading.parent == ROOT or reading.kind == "htb")
+    ]
+    for reading in qdiscs:
+        if reading.parent == CLSACT:
+            hooks += [CLSACT_EGRESS, _CLSACT_INGRESS] if reading.kind == "clsact" else [_CLSACT_INGRESS]
+    return hooks

@@ -1,0 +1,163 @@
+"""The UDP generator: every packet sent at its own time of an absolute schedule, with its stamp inside.
+
+One process serves all flows: `python -m shaper.lab.traffic PLAN LOG`, PLAN a JSON file written by `write_plan`. LOG is
+the sender's own account: two 64-bit words for every packet, `packet_key` and the nanoseconds at which it was sent.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import random
+import signal
+import socket
+import struct
+import sys
+import time
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+HEADER = struct.Struct("!IIq")
+"""Of a payload: flow, sequence number, send stamp (CLOCK_REALTIME, ns)."""
+LAYER2_OVERHEAD = {4: 14 + 20 + 8, 6: 14 + 40 + 8}
+"""Ethernet, IP and UDP headers by IP version, in bytes."""
+_TIMER_SLACK = 60e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """From `at` seconds on, `rate` bit/s of layer 2 in frames of `size` bytes; a rate of 0 is silence."""
+
+    at: float
+    rate: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class UdpFlow:
+    """One flow. `jitter` is the share of a packet's interval by which it may be late, drawn from `seed`."""
+
+    flow: int
+    address: str
+    port: int
+    dscp: int
+    steps: tuple[Step, ...]
+    until: float
+    jitter: float = 0.0
+    seed: int = 0
+
+    @property
+    def version(self) -> int:
+        return 6 if ":" in self.address else 4
+
+
+def packet_key(flow: int, sequence: int) -> int:
+    """A packet's name in the logs."""
+    return flow << 32 | sequence
+
+
+def schedule(flow: UdpFlow) -> Iterator[tuple[float, int]]:
+    """(seconds from the start, frame size in bytes) of every packet, in order.
+
+    Times are computed from each step's beginning, never from the packet before, so no error adds up.
+    """
+    chance = random.Random(flow.seed)
+    ends = (*(step.at for step in flow.steps[1:]), flow.until)
+    for step, end in zip(flow.steps, ends, strict=True):
+        if not step.rate:
+            continue
+        interval = step.size * 8 / step.rate
+        phase = chance.random() * interval
+        count = 0
+        while (nominal := step.at + phase + count * interval) < end:
+            yield nominal + chance.random() * flow.jitter * interval, step.size
+            count += 1
+
+
+def write_plan(path: Path, flows: Sequence[UdpFlow], *, start: float) -> None:
+    """Writes the plan for a generator that begins at the Unix time `start`."""
+    path.write_text(json.dumps({"start": start, "flows": [asdict(flow) for flow in flows]}))
+
+
+def read_plan(path: Path) -> tuple[float, tuple[UdpFlow, ...]]:
+    """The plan back: its start and its flows."""
+    plan = json.loads(path.read_text())
+    flows = (UdpFlow(**{**flow, "steps": tuple(Step(**step) for step in flow["steps"])}) for flow in plan["flows"])
+    return plan["start"], tuple(flows)
+
+
+class _Sender:
+    """One flow's socket and where it is in its schedule."""
+
+    def __init__(self, flow: UdpFlow) -> None:
+        self.flow = flow
+        self.times = schedule(flow)
+        self.sequence = 0
+        six = flow.version == 6
+        self.socket = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
+        if six:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, flow.dscp << 2)
+        else:
+            self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, flow.dscp << 2)
+        self.socket.connect((flow.address, flow.port))
+        largest = max((step.size for step in flow.steps), default=0)
+        self.socket.send(b"")  # finds the neighbours before it counts; no packet of any account
+        self.payload = bytearray(max(largest - LAYER2_OVERHEAD[flow.version], HEADER.size))
+
+    def send(self, size: int, log: array[int]) -> None:
+        now = time.time_ns()
+        HEADER.pack_into(self.payload, 0, self.flow.flow, self.sequence, now)
+        log.extend((packet_key(self.flow.flow, self.sequence), now))
+        self.sequence += 1
+        length = size - LAYER2_OVERHEAD[self.flow.version]
+        with suppress(ConnectionRefusedError):  # the answer to an earlier packet; the receiver's account shows the loss
+            self.socket.send(memoryview(self.payload)[:length])
+
+
+def send_all(flows: Sequence[UdpFlow], *, start: float, log: array[int]) -> None:
+    """Sends every packet at its time, counted from the Unix time `start`, and notes it in `log`."""
+    senders = [_Sender(flow) for flow in flows]
+    try:
+        begin = time.monotonic() + (start - time.time())
+        waiting = [(*first, index) for index, sender in enumerate(senders) if (first := next(sender.times, None))]
+        heapq.heapify(waiting)
+        while waiting:
+            at, size, index = waiting[0]
+            due = begin + at
+            if (early := due - time.monotonic()) > _TIMER_SLACK:
+                time.sleep(early - _TIMER_SLACK)
+            while time.monotonic() < due:
+                pass  # the last microseconds, shorter than the kernel's timer slack
+            senders[index].send(size, log)
+            following = next(senders[index].times, None)
+            if following is None:
+                heapq.heappop(waiting)
+            else:
+                heapq.heapreplace(waiting, (*following, index))
+    finally:
+        for sender in senders:
+            sender.socket.close()
+
+
+def main() -> int:
+    """Runs the plan to its end, or to SIGTERM, and leaves the log either way."""
+    plan, log_path = map(Path, sys.argv[1:3])
+
+    def end(_number: int, _frame: object) -> None:
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    start, flows = read_plan(plan)
+    log = array("q")
+    try:
+        send_all(flows, start=start, log=log)
+    finally:
+        log_path.write_bytes(log.tobytes())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Plans as plain JSON values and back: the record on disk of steps that are about to be sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from shaper.plan.steps import Plan, Step, Verb
+from shaper.tree import (
+    BpfFilter,
+    FifoOptions,
+    FqCodelOptions,
+    HtbClass,
+    HtbOptions,
+    Ifb,
+    Insn,
+    Node,
+    Options,
+    OtherFilter,
+    Qdisc,
+    RawOptions,
+)
+
+SCHEMA = 1
+_NODES: Mapping[str, type[Node]] = {
+    "qdisc": Qdisc,
+    "class": HtbClass,
+    "filter": BpfFilter,
+    "other-filter": OtherFilter,
+    "ifb": Ifb,
+}
+_NODE_NAMES = {kind: name for name, kind in _NODES.items()}
+
+
+def to_json(plan: Plan) -> dict[str, Any]:
+    """A value that `json.dumps` takes."""
+    return {
+        "schema": SCHEMA,
+        "device": plan.device,
+        "steps": [
+            {"verb": step.verb.value, "before": _node_out(step.before), "after": _node_out(step.after)}
+            for step in plan.steps
+        ],
+    }
+
+
+def from_json(value: object) -> Plan:
+    """The plan again. Raises ValueError with what is wrong."""
+    try:
+        data: Any = value
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"it is written in schema {data['schema']}, this program reads {SCHEMA}")
+        return Plan(data["device"], tuple(_step_in(step) for step in data["steps"]))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"it is no plan: {error!r}") from error
+
+
+def _step_in(data: Any) -> Step:
+    step = Step(Verb(data["verb"]), _node_in(data["before"]), _node_in(data["after"]))
+    wanted = {Verb.ADD: (True, False), Verb.DELETE: (False, True), Verb.CHANGE: (False, False)}
+    if (step.before is None, step.after is None) != wanted[step.verb]:
+        raise ValueError(f"a step to {step.verb} has the wrong sides")
+    return step
+
+
+def _node_out(node: Node | None) -> dict[str, Any] | None:
+    if node is None:
+        return None
+    data = {field.name: getattr(node, field.name) for field in fields(node)}
+    if isinstance(node, Qdisc):
+        data["options"] = _options_out(node.options)
+    elif isinstance(node, BpfFilter):
+        data["program"] = [list(insn) for insn in node.program]
+    return {"node": _NODE_NAMES[type(node)], **data}
+
+
+def _node_in(data: Any) -> Node | None:
+    if data is None:
+        return None
+    values = dict(data)
+    kind = _NODES[values.pop("node")]
+    if kind is Qdisc:
+        values["options"] = _options_in(values["options"])
+    elif kind is BpfFilter:
+        values["program"] = tuple(Insn(*insn) for insn in values["program"])
+    return kind(**values)
+
+
+def _options_out(options: Options) -> dict[str, Any] | None:
+    if options is None:
+        return None
+    if isinstance(options, RawOptions):
+        return {"kind": "raw", "data": options.data.hex()}
+    names = {HtbOptions: "htb", FifoOptions: "fifo", FqCodelOptions: "fq_codel"}
+    return {"kind": names[type(options)], **options._asdict()}
+
+
+def _options_in(data: Any) -> Options:
+    if data is None:
+        return None
+    values = dict(data)
+    kind = values.pop("kind")
+    if kind == "raw":
+        return RawOptions(bytes.fromhex(values["data"]))
+    if kind == "htb":
+        return HtbOptions(**values)
+    if kind == "fifo":
+        return FifoOptions(**values)
+    if kind == "fq_codel":
+        return FqCodelOptions(**values)
+    raise ValueError(f"no options of kind {kind!r} are known")

@@ -1,0 +1,121 @@
+"""Steps in words for a person: what changes, from what to what, and what it costs the traffic."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+
+from shaper.plan.steps import Step, Verb
+from shaper.tree import (
+    ROOT,
+    BpfFilter,
+    FifoOptions,
+    FqCodelOptions,
+    Handle,
+    HtbClass,
+    HtbOptions,
+    Ifb,
+    Node,
+    Options,
+    OtherFilter,
+    Qdisc,
+    handle_text,
+    ticks_to_bytes,
+)
+from shaper.units import format_duration, format_rate, format_size
+
+_NO_NAMES: Mapping[Handle, str] = {}
+
+
+def describe(step: Step, names: Mapping[Handle, str] = _NO_NAMES) -> str:
+    """One line, such as `class voice 5a00:10: rate 2mbit -> 3mbit`; `names` has the paths of class handles."""
+    subject = _subject(step.node, names)
+    if step.verb is Verb.DELETE:
+        return f"{subject}: remove"
+    fields = dict(_fields(step.node))
+    if step.before is None:
+        values = ", ".join(f"{name} {value}" if name else value for name, value in fields.items())
+        return f"{subject}: add" + (f", {values}" if values else "")
+    old = dict(_fields(step.before))
+    changes = [f"{name} {old.get(name, '-')} -> {value}" for name, value in fields.items() if old.get(name) != value]
+    return f"{subject}: {', '.join(changes) or 'a change below the digits shown'}"
+
+
+def is_disruptive(step: Step, names: Mapping[Handle, str] = _NO_NAMES) -> str:
+    """What the step costs the traffic, "" where it is hitless."""
+    node = step.before
+    if step.verb is not Verb.DELETE or node is None:
+        return ""
+    if isinstance(node, Qdisc):
+        if node.parent == ROOT:
+            return (
+                f"the root {node.kind} {handle_text(node.handle)} goes: what waits in it is lost, uncounted, and until "
+                "another is there the device sends unshaped"
+            )
+        if isinstance(node.options, (FifoOptions, FqCodelOptions)):
+            return f"what waits in the queue of {_name(node.parent, names)} is lost"
+        return ""
+    if isinstance(node, HtbClass):
+        return f"what waits in {_name(node.handle, names)} is lost"
+    if isinstance(node, OtherFilter):
+        return f"a {node.kind} filter that is not the shaper's goes"
+    return ""
+
+
+def _name(number: Handle, names: Mapping[Handle, str]) -> str:
+    path = names.get(number)
+    return f"class {path} {handle_text(number)}" if path else f"class {handle_text(number)}"
+
+
+def _subject(node: Node, names: Mapping[Handle, str]) -> str:
+    if isinstance(node, HtbClass):
+        return _name(node.handle, names)
+    if isinstance(node, Qdisc):
+        if isinstance(node.options, (FifoOptions, FqCodelOptions)) and node.parent != ROOT:
+            return f"queue {node.kind} {handle_text(node.handle)} of {_name(node.parent, names)}"
+        return f"qdisc {node.kind} {handle_text(node.handle)} at {handle_text(node.parent)}"
+    if isinstance(node, Ifb):
+        return f"device {node.name} (ifb)"
+    kind = node.kind if isinstance(node, OtherFilter) else "bpf"
+    return f"filter {kind} at {handle_text(node.parent)} preference {node.preference}"
+
+
+def _fields(node: Node) -> Iterator[tuple[str, str]]:
+    """What a step can say of a node; a value without a name stands for itself."""
+    if isinstance(node, HtbClass):
+        yield "parent", handle_text(node.parent)
+        yield "rate", format_rate(node.rate)
+        yield "ceil", format_rate(node.ceil)
+        yield "prio", str(node.prio)
+        yield "quantum", f"{node.quantum}b"
+        yield "burst", format_size(ticks_to_bytes(node.burst, node.rate))
+        yield "cburst", format_size(ticks_to_bytes(node.cburst, node.ceil))
+    elif isinstance(node, Qdisc):
+        yield from _options(node.options)
+    elif isinstance(node, BpfFilter):
+        yield "program", f"of {len(node.program)} instructions ({_fingerprint(node)})"
+        if node.mirror:
+            yield "mirror to", node.mirror
+    elif isinstance(node, Ifb):
+        yield "alias", repr(node.alias)
+
+
+def _options(options: Options) -> Iterator[tuple[str, str]]:
+    if isinstance(options, HtbOptions):
+        yield "default", f"{options.default:x}"
+    elif isinstance(options, FifoOptions):
+        yield "limit", format_size(options.limit)
+    elif isinstance(options, FqCodelOptions):
+        yield "target", format_duration(options.target / 1e6)
+        yield "interval", format_duration(options.interval / 1e6)
+        yield "memory", format_size(options.memory)
+        yield "limit", f"{options.limit} packets"
+        yield "quantum", f"{options.quantum}b"
+        yield "flows", str(options.flows)
+        yield "ecn", "on" if options.ecn else "off"
+
+
+def _fingerprint(node: BpfFilter) -> str:
+    """Tells programs of one length apart."""
+    text = ",".join(f"{insn.code}.{insn.jt}.{insn.jf}.{insn.k}" for insn in node.program)
+    return f"{zlib.crc32(text.encode()):08x}"

@@ -1,0 +1,99 @@
+"""From the tree that the kernel holds to the tree that it should: the steps, in an order that is safe at every one.
+
+First goes what must be built anew, from the leaves up. Then classes lose rate, the deepest first; then everything is
+added and every class gains rate from the top, filters after the classes they name; last goes what is not wanted any
+more, from the leaves up. So the leaves never hold more than the link, and a filter never names a class that is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from shaper.plan.live import adopt_live, capacity, leaf_sum
+from shaper.plan.steps import Plan, Step, Verb
+from shaper.plan.trees import Key, hangs_on, inner_classes, is_changeable
+from shaper.tree import BpfFilter, FieldBounds, Handle, HtbClass, Ifb, Node, Qdisc, Tree
+
+_LEAST_RATE = 8
+"""bit/s: a class that is about to go keeps one byte a second, since HTB takes no rate of 0."""
+
+
+def diff(observed: Tree, desired: Tree, *, bounds: Mapping[Handle, FieldBounds]) -> Plan:
+    """The steps from `observed` to `adopt_live(observed, desired)`, and so their inverse; none when they are equal.
+
+    `bounds` has the controller's fields by class handle: inside them what is observed stays.
+    """
+    wanted = adopt_live(observed, desired, bounds=bounds)
+    return Plan(desired.device, tuple(_steps(observed, wanted)))
+
+
+def _steps(observed: Tree, wanted: Tree) -> Iterator[Step]:
+    before: dict[Key, Node] = {node.key: node for node in observed.nodes()}
+    after: dict[Key, Node] = {node.key: node for node in wanted.nodes()}
+    anew = _anew(observed, wanted)
+    upwards = tuple(reversed(observed.nodes()))
+    for node in upwards:
+        if node.key in anew:
+            yield Step(Verb.DELETE, before.pop(node.key), None)
+    for step in _decreases(before, after, observed, wanted):
+        yield step
+        before[step.node.key] = step.node
+    for node in wanted.nodes():
+        held = before.get(node.key)
+        if held is None:
+            yield Step(Verb.ADD, None, node)
+        elif held != node:
+            yield Step(Verb.CHANGE, held, node)
+    for node in upwards:
+        if node.key in before and node.key not in after:
+            yield Step(Verb.DELETE, before[node.key], None)
+
+
+def _anew(observed: Tree, wanted: Tree) -> frozenset[Key]:
+    """What the kernel can't change in place, and all that stands on it.
+
+    A class that becomes inner loses its queue in the kernel, and one that becomes a leaf has none: both are built anew.
+    """
+    after: dict[Key, Node] = {node.key: node for node in wanted.nodes()}
+    inner_before, inner_after = inner_classes(observed), inner_classes(wanted)
+    keys: set[Key] = set()
+    handles: set[Handle] = set()
+    devices: set[str] = set()
+    for node in observed.nodes():
+        other = after.get(node.key)
+        inner = isinstance(node, HtbClass) and node.handle in inner_before
+        turned = isinstance(other, HtbClass) and inner != (other.handle in inner_after)
+        rebuilt = other is not None and other != node and not is_changeable(node, other, inner=inner)
+        orphaned = hangs_on(node) in handles or (isinstance(node, BpfFilter) and node.mirror in devices)
+        if not (rebuilt or turned or orphaned):
+            continue
+        keys.add(node.key)
+        if isinstance(node, (Qdisc, HtbClass)):
+            handles.add(node.handle)
+        elif isinstance(node, Ifb):
+            devices.add(node.name)
+    return frozenset(keys)
+
+
+def _decreases(before: Mapping[Key, Node], after: Mapping[Key, Node], observed: Tree, wanted: Tree) -> list[Step]:
+    """Classes that lose rate, deepest first; those that will go give theirs up where both would be too much."""
+    inner = inner_classes(observed)
+    going = [
+        node
+        for node in before.values()
+        if isinstance(node, HtbClass) and node.key not in after and node.handle not in inner
+    ]
+    links = [rate for rate in (capacity(observed), capacity(wanted)) if rate]
+    room = min(links) if links else max(leaf_sum(observed), leaf_sum(wanted))
+    crowded = leaf_sum(wanted) + sum(cls.rate for cls in going) > room
+    steps: list[Step] = []
+    for node in reversed(observed.nodes()):
+        if node.key not in before or not isinstance(node, HtbClass):
+            continue
+        other = after.get(node.key)
+        if isinstance(other, HtbClass) and (other.rate, other.ceil) < (node.rate, node.ceil):
+            steps.append(Step(Verb.CHANGE, node, other))
+        elif other is None and node in going and crowded and node.rate > _LEAST_RATE:
+            steps.append(Step(Verb.CHANGE, node, replace(node, rate=_LEAST_RATE)))
+    return steps

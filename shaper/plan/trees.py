@@ -1,0 +1,57 @@
+"""How the nodes of a tree hang together, as far as the order of steps depends on it."""
+
+from __future__ import annotations
+
+from shaper.tree import (
+    CLSACT_EGRESS,
+    CLSACT_HANDLE,
+    BpfFilter,
+    FifoOptions,
+    FqCodelOptions,
+    Handle,
+    HtbClass,
+    Ifb,
+    Node,
+    OtherFilter,
+    Qdisc,
+    Tree,
+)
+
+Key = tuple[str, int, int]
+
+
+def inner_classes(held: Tree) -> frozenset[Handle]:
+    """The classes that have classes below them."""
+    return frozenset(cls.parent for cls in held.classes)
+
+
+def hangs_on(node: Node) -> Handle | None:
+    """The handle of what must be there for the node to be; None for devices."""
+    if isinstance(node, Ifb):
+        return None
+    if isinstance(node, (BpfFilter, OtherFilter)) and node.parent >> 16 == CLSACT_EGRESS >> 16:
+        return CLSACT_HANDLE
+    return node.parent
+
+
+def is_changeable(before: Node, after: Node, *, inner: bool) -> bool:
+    """Whether the kernel can turn one into the other in place. `inner` says that it is a class with classes below.
+
+    The kernel keeps prio and quantum of an inner class whatever a change says; an HTB root has no change at all.
+    """
+    if isinstance(before, HtbClass) and isinstance(after, HtbClass):
+        kept = not inner or (before.prio, before.quantum) == (after.prio, after.quantum)
+        return before.parent == after.parent and kept
+    if isinstance(before, Qdisc) and isinstance(after, Qdisc):
+        same = (before.handle, before.kind) == (after.handle, after.kind)
+        return same and isinstance(before.options, (FifoOptions, FqCodelOptions)) and _options_alike(before, after)
+    if isinstance(before, BpfFilter) and isinstance(after, BpfFilter):
+        return before.protocol == after.protocol  # a preference belongs to one protocol
+    return False
+
+
+def _options_alike(before: Qdisc, after: Qdisc) -> bool:
+    """fq_codel's number of flows is for life."""
+    if isinstance(before.options, FqCodelOptions) and isinstance(after.options, FqCodelOptions):
+        return before.options.flows == after.options.flows
+    return type(before.options) is type(after.options)

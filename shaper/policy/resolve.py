@@ -1,0 +1,222 @@
+"""A policy on an interface: percentages to bit/s, defaults filled in, and whether the rates fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from shaper.errors import Problem, Where
+from shaper.model.match import NETWORK_CONTROL, network_control_matches
+from shaper.model.policy import Interface, Tier, TrafficClass
+from shaper.model.sla import Sla
+from shaper.policy.draft import Draft
+from shaper.policy.kinds import Kind
+from shaper.policy.reader import Document
+from shaper.policy.schema import InterfaceSpec, Lost
+from shaper.policy.text import Loc, quoted
+from shaper.units import format_rate
+
+IMPLIED_SHARE = 1.0
+SLOWEST = 8_000  # bit/s; below it one full packet takes longer than a second
+
+_CONTROL_SHARE = 0.01
+_CONTROL_LEAST = 64_000
+_CONTROL_MOST_SHARE = 0.10
+_CONTROL_LIMIT = 10
+
+
+def interface(
+    name: str, spec: InterfaceSpec, drafts: Sequence[Draft], document: Document, lost: Lost
+) -> tuple[Interface, list[Problem]]:
+    """The interface with its classes, and what is wrong with their rates on it; with problems it means nothing."""
+    loc: Loc = ("interfaces", name)
+    bandwidth = spec.bandwidth.egress
+    resolver = _Resolver(name, document, lost)
+    if bandwidth < SLOWEST:
+        message = f"{format_rate(bandwidth)} is too slow to be shaped"
+        hint = f"at least {format_rate(SLOWEST)}"
+        resolver.problems.append(document.problem(Kind.BAD_QUANTITY, (*loc, "bandwidth", "egress"), message, hint))
+    control = network_control(bandwidth, document.value((*loc, "bandwidth", "egress")))
+    resolver.guarantees(drafts, bandwidth)
+    resolver.fits_bandwidth(drafts, bandwidth, control.guarantee)
+    classes = resolver.classes(drafts, bandwidth, bandwidth)
+    resolved = Interface(
+        name=name,
+        device=spec.device,
+        bandwidth=bandwidth,
+        policy=spec.policy,
+        classes=(control, *classes),
+        where=document.key(loc),
+        device_where=document.value((*loc, "device")),
+    )
+    return resolved, resolver.problems
+
+
+def network_control(bandwidth: int, where: Where) -> TrafficClass:
+    """What every interface has: 1 % of it, at least 64 kbit/s, at most 10 %, and ten times that where there is room."""
+    guarantee = min(max(round(bandwidth * _CONTROL_SHARE), _CONTROL_LEAST), round(bandwidth * _CONTROL_MOST_SHARE))
+    return TrafficClass(
+        name=NETWORK_CONTROL,
+        path=NETWORK_CONTROL,
+        where=where,
+        tier=Tier.SPECIAL,
+        guarantee=guarantee,
+        floor=guarantee,
+        limit=min(_CONTROL_LIMIT * guarantee, bandwidth),
+        share=IMPLIED_SHARE,
+        matches=tuple(network_control_matches()),
+        implied=True,
+    )
+
+
+class _Resolver:
+    """Rates of one interface; `guarantees` first, then the rest, each top-down."""
+
+    def __init__(self, interface: str, document: Document, lost: Lost) -> None:
+        self._interface = interface
+        self._document = document
+        self._lost = lost
+        self._guarantee: dict[str, int] = {}
+        self.problems: list[Problem] = []
+
+    def guarantees(self, drafts: Sequence[Draft], whole: int | None, parent: Draft | None = None) -> int:
+        """Works out every guarantee below a parent that guarantees `whole` (None where it did not say); their sum."""
+        for cls in drafts:
+            stated = self._stated(cls, whole, parent)
+            below = self.guarantees(cls.children, stated, cls)
+            self._guarantee[cls.path] = below if stated is None else stated
+            if stated is not None and below > stated:
+                self._exceeds_parent(cls, stated, below)
+        return sum(self._guarantee[cls.path] for cls in drafts)
+
+    def _stated(self, cls: Draft, whole: int | None, parent: Draft | None) -> int | None:
+        amount = cls.spec.guarantee
+        if amount is None or whole is not None or amount.ratio is None:
+            return None if amount is None else amount.of(whole or 0)
+        if parent is not None and (*parent.loc, "guarantee") not in self._lost:
+            message = f"this is a percentage of what {quoted(parent.path)} guarantees, which does not say how much"
+            hint = f"write a rate, such as 2mbit, or give {quoted(parent.path)} a guarantee"
+            self._say(Kind.PERCENT_OF_NOTHING, cls, "guarantee", message, hint)
+        return 0
+
+    def _exceeds_parent(self, cls: Draft, stated: int, below: int) -> None:
+        message = (
+            f"the classes in {quoted(cls.path)} guarantee {format_rate(below)}, it has {format_rate(stated)} itself"
+        )
+        scaled = self._scaled(cls.children, stated)
+        hint = f"raise {quoted(cls.path)} to {format_rate(below)}, or scale them to fit: {scaled}"
+        self._say(Kind.GUARANTEES_EXCEED_PARENT, self._tipping(cls.children, stated), "guarantee", message, hint)
+
+    def fits_bandwidth(self, drafts: Sequence[Draft], bandwidth: int, control: int) -> None:
+        """HTB would accept more than there is, and then nothing that it guarantees holds."""
+        total = sum(self._guarantee[cls.path] for cls in drafts)
+        if total + control > bandwidth:
+            message = (
+                f"the guarantees on {quoted(self._interface)} come to {format_rate(total + control)} "
+                f"of {format_rate(bandwidth)}: "
+                f"{format_rate(total)} here and {format_rate(control)} for {NETWORK_CONTROL}"
+            )
+            hint = f"scale them to fit: {self._scaled(drafts, bandwidth - control)}"
+            self._say(
+                Kind.GUARANTEES_EXCEED_BANDWIDTH, self._tipping(drafts, bandwidth - control), "guarantee", message, hint
+            )
+
+    def _tipping(self, drafts: Sequence[Draft], whole: int) -> Draft:
+        """The class with which the sum first passes the whole."""
+        total = 0
+        for cls in drafts:
+            total += self._guarantee[cls.path]
+            if total > whole:
+                return cls
+        return drafts[-1]
+
+    def _scaled(self, drafts: Sequence[Draft], whole: int) -> str:
+        """Every guarantee that was written, in proportion, rounded down to four digits."""
+        parts = list(self._written(drafts))
+        total = sum(self._guarantee[cls.path] for cls in parts)
+        return ", ".join(
+            f"{cls.path} {format_rate(_four_digits(self._guarantee[cls.path] * whole // total))}" for cls in parts
+        )
+
+    def _written(self, drafts: Sequence[Draft]) -> Iterator[Draft]:
+        for cls in drafts:
+            if cls.spec.guarantee is None:
+                yield from self._written(cls.children)
+            elif self._guarantee[cls.path]:
+                yield cls
+
+    def classes(self, drafts: Sequence[Draft], guarantee: int, limit: int) -> tuple[TrafficClass, ...]:
+        """The classes below a parent with that guarantee and limit."""
+        shares = _shares(drafts)
+        return tuple(self._class(cls, share, guarantee, limit) for cls, share in zip(drafts, shares, strict=True))
+
+    def _class(self, cls: Draft, share: float, whole: int, most: int) -> TrafficClass:
+        guarantee = self._guarantee[cls.path]
+        limit = most if cls.spec.limit is None else cls.spec.limit.of(most)
+        children = self.classes(cls.children, guarantee, limit)
+        below = sum(child.floor for child in children)
+        if cls.spec.adapt.min is not None:
+            floor = cls.spec.adapt.min.of(whole)
+        else:  # what a class without a guarantee of its own keeps is what its children keep
+            floor = below if children and cls.spec.guarantee is None else guarantee
+        throughput = cls.spec.sla.throughput
+        resolved = TrafficClass(
+            name=cls.name,
+            path=cls.path,
+            where=cls.where,
+            tier=cls.tier,
+            guarantee=guarantee,
+            floor=floor,
+            limit=limit,
+            share=share,
+            default=cls.default,
+            matches=cls.matches,
+            sla=Sla(cls.spec.sla.delays, cls.spec.sla.loss, None if throughput is None else throughput.of(whole)),
+            children=children,
+            implied=cls.implied,
+        )
+        self._check(cls, resolved, most, below)
+        return resolved
+
+    def _check(self, cls: Draft, resolved: TrafficClass, most: int, below: int) -> None:
+        name, guarantee, limit, floor = quoted(cls.path), resolved.guarantee, resolved.limit, resolved.floor
+        if cls.spec.limit is not None and limit < guarantee:
+            message = f"the limit of {name}, {format_rate(limit)}, is below its guarantee of {format_rate(guarantee)}"
+            hint = f"raise the limit to at least {format_rate(guarantee)}, or lower the guarantee"
+            self._say(Kind.LIMIT_BELOW_GUARANTEE, cls, "limit", message, hint)
+        if limit > most:
+            message = f"{name} can never reach {format_rate(limit)}: what it is part of ends at {format_rate(most)}"
+            hint = f"write at most {format_rate(most)}, or take the limit out"
+            self._say(Kind.LIMIT_ABOVE_PARENT, cls, "limit", message, hint)
+        if floor > guarantee and (*cls.loc, "guarantee") not in self._lost:
+            message = f"the floor of {name}, {format_rate(floor)}, is above its guarantee of {format_rate(guarantee)}"
+            hint = f"write at most {format_rate(guarantee)}, or raise the guarantee"
+            self._say(Kind.FLOOR_ABOVE_GUARANTEE, cls, "adapt", message, hint, "min")
+        if below > floor and cls.spec.adapt.min is not None:
+            message = f"the floors in {quoted(cls.path)} come to {format_rate(below)}, its own is {format_rate(floor)}"
+            hint = (
+                f"raise it to {format_rate(below)}, or give the classes inside lower floors with `adapt: {{min: ..}}`"
+            )
+            self._say(Kind.FLOORS_EXCEED_PARENT, cls, "adapt", message, hint, "min")
+        throughput = resolved.sla.throughput
+        if throughput is not None and throughput > limit:
+            message = (
+                f"{quoted(cls.path)} is limited to {format_rate(limit)}, so it cannot reach {format_rate(throughput)}"
+            )
+            hint = f"write at most {format_rate(limit)}, or raise the limit"
+            self._say(Kind.THROUGHPUT_ABOVE_LIMIT, cls, "sla", message, hint, "throughput")
+
+    def _say(self, kind: Kind, cls: Draft, key: str, message: str, hint: str, *more: str) -> None:
+        self.problems.append(self._document.problem(kind, (*cls.loc, key, *more), message, hint))
+
+
+def _shares(drafts: Sequence[Draft]) -> list[float]:
+    """Weights of siblings: what was written; the rest of 100 in equal parts, at least 1, to the others."""
+    stated = sum(cls.spec.share or 0.0 for cls in drafts)
+    silent = sum(1 for cls in drafts if cls.spec.share is None and not cls.implied)
+    part = max(1.0, (100.0 - stated) / silent) if silent else 0.0
+    return [IMPLIED_SHARE if cls.implied else part if cls.spec.share is None else cls.spec.share for cls in drafts]
+
+
+def _four_digits(rate: int) -> int:
+    step: int = 10 ** max(0, len(str(rate)) - 4)
+    return rate // step * step

@@ -1,0 +1,239 @@
+"""The shape of a policy file: which keys there are, what type each has; and pydantic's errors as Problems.
+
+What is wrong is reported and left out, so that the checks that follow can look at the rest of the file; `Lost`
+knows what was left out, so that nothing is blamed for it twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from shaper.errors import Problem
+from shaper.model.match import PortRange, Prefix
+from shaper.model.policy import Tier
+from shaper.policy import values
+from shaper.policy.kinds import Kind
+from shaper.policy.reader import Document, Node
+from shaper.policy.text import Loc, did_you_mean, quoted
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def _listed(value: object) -> object:
+    """One value or a list of them."""
+    if value == []:
+        raise values.refuse(
+            Kind.EMPTY, "an empty list matches nothing", "take the key out, or name what it should match"
+        )
+    return value if isinstance(value, list) else [value]
+
+
+_Amount = Annotated[values.Amount | None, PlainValidator(values.amount)]
+_Ports = Annotated[list[Annotated[PortRange, PlainValidator(values.ports)]], BeforeValidator(_listed)]
+_Prefixes = Annotated[list[Annotated[Prefix, PlainValidator(values.prefix)]], BeforeValidator(_listed)]
+
+
+class MatchSpec(_Spec):
+    """Conditions that must all hold; a list inside one means any of its values."""
+
+    dscp: Annotated[list[Annotated[int, PlainValidator(values.dscp)]], BeforeValidator(_listed)] = []
+    proto: Annotated[list[Annotated[int, PlainValidator(values.protocol)]], BeforeValidator(_listed)] = []
+    src: _Prefixes = []
+    dst: _Prefixes = []
+    sport: _Ports = []
+    dport: _Ports = []
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> MatchSpec:
+        if not self.model_fields_set and self is not LEFT_OUT:
+            hint = "name what it should match, or leave `match` out and write `default: true`"
+            raise values.refuse(Kind.EMPTY, "a match without a condition takes everything", hint)
+        return self
+
+
+LEFT_OUT = MatchSpec.model_construct()
+"""Stands for a match that was wrong, so that its neighbours keep their places."""
+
+
+class AdaptSpec(_Spec):
+    """`min`: the floor that the controller leaves."""
+
+    min: _Amount
+
+
+_KEEPS_ALL = AdaptSpec.model_construct(min=None)
+
+
+class ClassSpec(_Spec):
+    """A class as written; what is None was not."""
+
+    tier: Annotated[Tier | None, PlainValidator(values.tier)] = None
+    guarantee: _Amount = None
+    limit: Annotated[values.Amount | None, PlainValidator(values.limit)] = None
+    share: Annotated[float | None, PlainValidator(values.share)] = None
+    adapt: AdaptSpec = _KEEPS_ALL
+    default: bool = False
+    match: list[MatchSpec] = []
+    sla: Annotated[values.SlaSpec, PlainValidator(values.sla)] = values.SlaSpec()
+    classes: dict[str, ClassSpec] = {}
+
+
+class PolicySpec(_Spec):
+    classes: dict[str, ClassSpec]
+
+
+class BandwidthSpec(_Spec):
+    egress: Annotated[int, PlainValidator(values.rate)]
+
+
+class InterfaceSpec(_Spec):
+    device: str
+    bandwidth: BandwidthSpec
+    policy: str
+
+
+class FileSpec(_Spec):
+    version: Annotated[int, PlainValidator(values.version)]
+    interfaces: dict[str, InterfaceSpec]
+    policies: dict[str, PolicySpec]
+
+
+# What stands under a key: for unknown keys, the words that are known there.
+_BELOW: dict[tuple[type[BaseModel], str], type[BaseModel]] = {
+    (FileSpec, "interfaces"): InterfaceSpec,
+    (FileSpec, "policies"): PolicySpec,
+    (InterfaceSpec, "bandwidth"): BandwidthSpec,
+    (PolicySpec, "classes"): ClassSpec,
+    (ClassSpec, "classes"): ClassSpec,
+    (ClassSpec, "match"): MatchSpec,
+    (ClassSpec, "adapt"): AdaptSpec,
+}
+_COLLECTIONS = frozenset({"interfaces", "policies", "classes", "match"})
+_WHOLE: dict[str, Any] = {"version": 1, "interfaces": {}, "policies": {}}
+_EXAMPLES = {
+    "interfaces": "{wan: {device: eth1, bandwidth: {egress: 20mbit}, policy: branch-office}}",
+    "policies": "{branch-office: {classes: {rest: {default: true}}}}",
+    "classes": "{rest: {default: true}}",
+    "bandwidth": "{egress: 20mbit}",
+    "device": "eth1",
+    "policy": "branch-office",
+    "adapt": "{min: 500kbit}",
+    "default": "true",
+    "match": "[{dscp: ef}, {proto: udp, dport: 5060}]",
+    "version": "1",
+    "egress": "20mbit",
+    "min": "500kbit",
+}
+_EXPECTED = {
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "list_type": "a list",
+    "bool_type": "true or false",
+    "string_type": "text",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Places that were `dropped`; `in` holds for those and for every place above one."""
+
+    dropped: frozenset[Loc]
+    above: frozenset[Loc]
+
+    @classmethod
+    def of(cls, dropped: set[Loc]) -> Lost:
+        """With every place above them."""
+        return cls(frozenset(dropped), frozenset(loc[:end] for loc in dropped for end in range(len(loc) + 1)))
+
+    def __contains__(self, loc: object) -> bool:
+        return loc in self.above
+
+
+def validate(document: Document) -> tuple[FileSpec, Lost, list[Problem]]:
+    """What of the document has the right shape, what was left out, and why."""
+    dropped: set[Loc] = set()
+    problems: list[Problem] = []
+    if not isinstance(document.root.value, dict):
+        problem = document.problem(Kind.WRONG_TYPE, (), "a policy is a mapping", "start with `version: 1`")
+        return FileSpec.model_validate(_WHOLE), Lost.of({(key,) for key in _WHOLE}), [problem]
+    first = True
+    while True:
+        lost: set[Loc] = set()
+        plain = _plain(document.root, (), dropped, lost)
+        plain |= {key: value for key, value in _WHOLE.items() if (key,) in dropped}
+        try:
+            return FileSpec.model_validate(plain), Lost.of(lost | dropped), problems
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                if first:  # what a later round finds missing was left out by an earlier one
+                    problems.append(_translated(document, detail))
+                dropped.add(_to_drop(detail))
+            first = False
+
+
+def _plain(node: Node, loc: Loc, dropped: set[Loc], lost: set[Loc]) -> Any:
+    """Bare values without the dropped places; `lost` collects the keys of which a second was left out."""
+    if isinstance(node.value, dict):
+        lost.update((*loc, key) for key in node.repeated)
+        return {
+            key: _plain(below, (*loc, key), dropped, lost)
+            for key, below in node.value.items()
+            if (*loc, key) not in dropped
+        }
+    if isinstance(node.value, list):
+        return [
+            LEFT_OUT if (*loc, index) in dropped else _plain(item, (*loc, index), dropped, lost)
+            for index, item in enumerate(node.value)
+        ]
+    return node.value
+
+
+def _to_drop(detail: ErrorDetails) -> Loc:
+    """The key to leave out: what holds a missing one; a match as a whole, so that none grows wider."""
+    loc = detail["loc"]
+    if detail["type"] == "missing" and len(loc) > 1:
+        loc = loc[:-1]
+    first_index = next((place for place, step in enumerate(loc) if isinstance(step, int)), len(loc))
+    return loc[: first_index + 1]
+
+
+def _translated(document: Document, detail: ErrorDetails) -> Problem:
+    kind, loc = detail["type"], detail["loc"]
+    name = next((step for step in reversed(loc) if isinstance(step, str)), "")
+    if kind == "extra_forbidden":
+        known = _known_keys(loc[:-1])
+        guess = "only egress is shaped; " if name == "ingress" else did_you_mean(name, known)
+        hint = f"{guess}the keys here are {', '.join(known)}"
+        return document.problem(Kind.UNKNOWN_KEY, loc, f"unknown key {quoted(name)}", hint, at_key=True)
+    if kind == "missing":
+        hint = f"such as `{name}: {_EXAMPLES[name]}`"
+        return document.problem(Kind.MISSING_KEY, loc, f"the key {name!r} is missing", hint, at_key=True)
+    if kind in _EXPECTED:
+        message = f"expected {_EXPECTED[kind]}, found {values.said(detail['input'])}"
+        if isinstance(loc[-1], int):
+            hint = "such as `{dscp: ef}`"
+        elif len(loc) > 1 and loc[-2] in _COLLECTIONS:
+            hint = "write its keys below it, or take it out"
+        else:
+            hint = f"such as `{name}: {_EXAMPLES[name]}`"
+        return document.problem(Kind.WRONG_TYPE, loc, message, hint)
+    context = detail["ctx"]
+    at_key = kind in (Kind.UNKNOWN_KEY, Kind.DUPLICATE_KEY, Kind.BAD_PERCENTILE)
+    return document.problem(Kind(kind), loc, context["message"], context["hint"], at_key=at_key)
+
+
+def _known_keys(loc: Loc) -> list[str]:
+    """The keys that the mapping at `loc` may have."""
+    spec: type[BaseModel] = FileSpec
+    steps = iter(loc)
+    for step in steps:
+        spec = _BELOW[spec, str(step)]
+        if step in _COLLECTIONS:
+            next(steps)
+    return list(spec.model_fields)

@@ -1,0 +1,32 @@
+"""How problems are worded: places in the document, guesses at what was meant, values quoted in short."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+Loc = tuple[str | int, ...]
+"""A place in the document: keys and list indices from the top."""
+
+
+def path_text(loc: Loc) -> str:
+    """("policies", "p", "match", 0) -> `policies.p.match[0]`."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in loc).removeprefix(".")
+
+
+def quoted(value: object) -> str:
+    """A value of the document in quotes, shortened to fit a line."""
+    text = str(value)
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`did you mean 'limit'? `, or "" where nothing known looks like the word."""
+    close = difflib.get_close_matches(word[:64], list(known), n=1, cutoff=0.7)
+    return f"did you mean {close[0]!r}? " if close else ""
+
+
+def named(names: Iterable[str]) -> str:
+    """`voice`, `video` and `bulk`: a list in words."""
+    words = list(names)
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)

@@ -1,0 +1,242 @@
+"""One scalar of a policy at a time: from what YAML gave to what it means, or a refusal with its mend.
+
+Every function takes the bare value and raises PydanticCustomError, whose type is the kind of the problem and whose
+context holds `message` and `hint`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, NamedTuple, TypeVar
+
+from netaddr import INET_PTON, AddrFormatError, IPAddress
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from shaper.model.match import PortRange, Prefix
+from shaper.model.policy import Tier
+from shaper.model.sla import DelayTarget
+from shaper.policy.kinds import Kind
+from shaper.policy.names import DSCP_NAMES, PROTOCOL_NAMES
+from shaper.policy.text import did_you_mean, quoted
+from shaper.units import UnitError, parse_duration, parse_percent, parse_rate
+
+_PERCENTILE = re.compile(r"delay-p([0-9]{1,3}(?:\.[0-9]{1,3})?)\Z")
+_PORTS = re.compile(r"([0-9]{1,9})\s*-\s*([0-9]{1,9})\Z")
+_LONGEST_DELAY = 3600.0
+_LONGEST_TEXT = 64
+
+_T = TypeVar("_T")
+
+
+class Amount(NamedTuple):
+    """A rate in bit/s, or a ratio of something that is known later."""
+
+    rate: int = 0
+    ratio: float | None = None
+
+    def of(self, whole: int) -> int:
+        """In bit/s, to the nearest bit, of `whole` bit/s."""
+        return self.rate if self.ratio is None else round(whole * self.ratio)
+
+
+class SlaSpec(NamedTuple):
+    """Targets as written: `loss` a ratio, `throughput` still to be resolved."""
+
+    delays: tuple[DelayTarget, ...] = ()
+    loss: float | None = None
+    throughput: Amount | None = None
+
+
+def refuse(kind: Kind, message: str, hint: str) -> PydanticCustomError:
+    """The error to raise for a value that is wrong."""
+    return PydanticCustomError(kind.value, "{message}", {"message": message, "hint": hint})
+
+
+def said(value: object) -> str:
+    """What stands there, in a person's words."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, (dict, list)):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return str(value).lower() if isinstance(value, bool) else quoted(value)
+
+
+def _quantity(value: object, parse: Callable[[str], _T], what: str, example: str) -> _T:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise refuse(Kind.WRONG_TYPE, f"expected {what}, found {said(value)}", f"such as {example}")
+    text = str(value)
+    if len(text) > _LONGEST_TEXT:
+        raise refuse(Kind.BAD_QUANTITY, f"{quoted(text)} is not {what}", f"such as {example}")
+    try:
+        return parse(text)
+    except UnitError as error:
+        raise refuse(Kind(error.kind), error.message, error.hint) from None
+
+
+def rate(value: object) -> int:
+    """`20mbit` -> bit/s."""
+    return _quantity(value, parse_rate, "a rate", "20mbit")
+
+
+def amount(value: object) -> Amount:
+    """`20mbit` or `10%`."""
+    if isinstance(value, str) and value.rstrip().endswith("%"):
+        return Amount(ratio=ratio(value))
+    return Amount(_quantity(value, parse_rate, "a rate or a percentage", "20mbit or 25%"))
+
+
+def limit(value: object) -> Amount:
+    """As `amount`, and not nothing."""
+    parsed = amount(value)
+    if parsed.ratio == 0:
+        raise refuse(Kind.BAD_PERCENT, "a limit of 0% lets nothing through", "such as 25%, or leave the class out")
+    return parsed
+
+
+def ratio(value: object) -> float:
+    """`5%` -> 0.05."""
+    return _quantity(value, parse_percent, "a percentage", "5%")
+
+
+def share(value: object) -> float:
+    """`60%` -> 60.0, the weight."""
+    weight = ratio(value) * 100
+    if weight < 1:
+        raise refuse(Kind.BAD_PERCENT, f"a share of {quoted(value)} is too small to mean anything", "at least 1%")
+    return weight
+
+
+def tier(value: object) -> Tier:
+    """`special`, `priority` or `standard`."""
+    names = {member.name.lower(): member for member in Tier}
+    if not isinstance(value, str) or value not in names:
+        hint = f"{did_you_mean(str(value), names)}use one of {', '.join(names)}"
+        raise refuse(Kind.UNKNOWN_TIER, f"{said(value)} is not a tier", hint)
+    return names[value]
+
+
+def version(value: object) -> int:
+    """The number 1."""
+    if isinstance(value, bool) or value != 1 or not isinstance(value, int):
+        raise refuse(
+            Kind.BAD_VERSION,
+            f"{said(value)} is not a version that this shaper reads",
+            "write `version: 1`, without quotes",
+        )
+    return value
+
+
+def dscp(value: object) -> int:
+    """A name such as `ef`, in either case, or 0 to 63."""
+    return _named_number(value, DSCP_NAMES, Kind.UNKNOWN_DSCP, "a DSCP", 63)
+
+
+def protocol(value: object) -> int:
+    """A name such as `udp`, in either case, or 0 to 255."""
+    return _named_number(value, PROTOCOL_NAMES, Kind.UNKNOWN_PROTOCOL, "a protocol", 255)
+
+
+def _named_number(value: object, names: dict[str, int], kind: Kind, what: str, last: int) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= last:
+        return value
+    if isinstance(value, str) and value.lower() in names:
+        return names[value.lower()]
+    known = f"use a number from 0 to {last} or one of {', '.join(names)}"
+    raise refuse(kind, f"{said(value)} is not {what}", did_you_mean(str(value).lower(), names) + known)
+
+
+def prefix(value: object) -> Prefix:
+    """`203.0.113.0/24`, `2001:db8::1`: an address written in full, with or without a prefix length."""
+    text, slash, length_text = str(value).partition("/")
+    try:
+        address = IPAddress(text, flags=INET_PTON)
+    except AddrFormatError:
+        hint = "write all four numbers of an IPv4 address, or an IPv6 address in quotes"
+        raise refuse(Kind.BAD_ADDRESS, f"{said(value)} is not an address or a network", hint) from None
+    bits = 32 if address.version == 4 else 128
+    if slash and not (re.fullmatch(r"[0-9]{1,3}", length_text) and int(length_text) <= bits):
+        message = f"{quoted('/' + length_text)} is not a prefix length of IPv{address.version}"
+        raise refuse(Kind.BAD_ADDRESS, message, f"write a number from 0 to {bits}, such as {text}/{bits}")
+    length = int(length_text) if slash else bits
+    network = int(address) >> (bits - length) << (bits - length)
+    if network != int(address):
+        whole = f"{IPAddress(network, address.version)}/{length}"
+        raise refuse(
+            Kind.HOST_BITS,
+            f"{said(value)} has bits set beyond its prefix length",
+            f"write {whole} for the network or {text}/{bits} for the one host",
+        )
+    return Prefix(address.version, network, length)
+
+
+def ports(value: object) -> PortRange:
+    """`443` or `16384-32767`."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        first = last = value
+    elif isinstance(value, str) and (match := _PORTS.match(value)):
+        first, last = int(match[1]), int(match[2])
+    else:
+        raise refuse(
+            Kind.BAD_PORT, f"{said(value)} is not a port", "write a number or a range, such as 443 or 5060-5061"
+        )
+    if not (0 <= first <= 65535 and 0 <= last <= 65535):
+        raise refuse(Kind.BAD_PORT, f"{said(value)} is beyond the ports there are", "ports are 0 to 65535")
+    if first > last:
+        raise refuse(Kind.REVERSED_RANGE, f"the range {said(value)} runs backwards", f"write {last}-{first}")
+    return PortRange(first, last)
+
+
+def sla(value: object) -> SlaSpec:
+    """A mapping of targets; every wrong one is reported (ValidationError with one line for each)."""
+    if not isinstance(value, dict):
+        hint = "write a mapping, such as {delay-p99: 10ms, loss: 0.1%}"
+        raise refuse(Kind.WRONG_TYPE, f"expected targets, found {said(value)}", hint)
+    delays: dict[float, DelayTarget] = {}
+    rest: dict[str, Any] = {}
+    wrong: list[InitErrorDetails] = []
+    for key, target in value.items():
+        try:
+            if key == "loss":
+                rest[key] = _loss(target)
+            elif key == "throughput":
+                rest[key] = limit(target)
+            else:
+                percentile = _percentile(key)
+                if percentile in delays:
+                    message = f"{quoted(key)} names a percentile that is there already"
+                    raise refuse(Kind.DUPLICATE_KEY, message, "keep one of the two")
+                delays[percentile] = DelayTarget(percentile, _delay(target))
+        except PydanticCustomError as error:
+            wrong.append(InitErrorDetails(type=error, loc=(key,), input=target))
+    if wrong:
+        raise ValidationError.from_exception_data("sla", wrong)
+    return SlaSpec(tuple(delays[percentile] for percentile in sorted(delays)), **rest)
+
+
+def _percentile(key: str) -> float:
+    if not key.startswith("delay-p"):
+        known = ("delay-p50", "delay-p95", "delay-p99", "delay-p99.9", "loss", "throughput")
+        hint = f"{did_you_mean(key, known)}targets are delay-p and a percentile, loss, throughput"
+        raise refuse(Kind.UNKNOWN_KEY, f"{quoted(key)} is not a target", hint)
+    match = _PERCENTILE.match(key)
+    if match is None or not 0 < Decimal(match[1]) < 100:
+        hint = "write one above 0 and below 100 with at most three decimals, such as delay-p99 or delay-p99.9"
+        raise refuse(Kind.BAD_PERCENTILE, f"{quoted(key.removeprefix('delay-p'))} is not a percentile", hint)
+    return float(Decimal(match[1]) / 100)
+
+
+def _delay(value: object) -> float:
+    seconds = _quantity(value, parse_duration, "a duration", "10ms")
+    if not 0 < seconds <= _LONGEST_DELAY:
+        raise refuse(Kind.BAD_QUANTITY, f"a delay of {quoted(value)} can be no target", "above 0 and at most an hour")
+    return seconds
+
+
+def _loss(value: object) -> float:
+    parsed = ratio(value)
+    if parsed == 1:
+        raise refuse(Kind.BAD_PERCENT, "a loss of 100% is kept by a link that is down", "such as 0.1%")
+    return parsed

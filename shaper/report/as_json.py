@@ -1,0 +1,165 @@
+"""The objects that `--json` prints and the socket carries: units in the names of the keys, no NaN, no infinity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from shaper.errors import Problem, ShaperError
+from shaper.history.codec import decode, encode
+from shaper.model.decision import Decision
+from shaper.model.status import InterfaceStatus
+from shaper.plan.steps import Plan, Step
+from shaper.tree import (
+    BpfFilter,
+    FifoOptions,
+    FqCodelOptions,
+    Handle,
+    HtbClass,
+    HtbOptions,
+    Ifb,
+    Node,
+    Options,
+    OtherFilter,
+    Qdisc,
+    RawOptions,
+    handle_text,
+    ticks_to_bytes,
+)
+
+SCHEMA = 1
+
+
+def status_json(status: InterfaceStatus) -> dict[str, Any]:
+    """One interface as it stands. What was not measured is null; `status_from_json` reads it back."""
+    data: dict[str, Any] = {"schema": SCHEMA, **encode(status)}
+    data["capture"]["drop_ratio"] = status.capture.drop_ratio
+    for one in data["classes"]:
+        if not status.running:  # a rate takes two readings
+            one["throughput_bit_s"] = one["offered_bit_s"] = None
+        for target in (one["sla"] or {}).get("targets", ()):
+            target["unit"] = unit_of(target["target"])
+    return data
+
+
+def status_from_json(data: Mapping[str, Any]) -> InterfaceStatus:
+    """The status that another process gave. Raises ShaperError for another version's or what is none."""
+    if data.get("schema") != SCHEMA:
+        raise ShaperError(
+            f"the status is of schema {data.get('schema')}, this shaper reads {SCHEMA}",
+            hint="use the same version as the running shaper",
+        )
+    try:
+        return decode(InterfaceStatus, dict(data))
+    except ValueError as error:
+        raise ShaperError(f"the status cannot be read: {error}") from error
+
+
+def unit_of(target: str) -> str:
+    """In what a target of an SLA is measured: `s`, `ratio` or `bit_s`."""
+    if target.startswith("delay-"):
+        return "s"
+    return {"loss": "ratio", "throughput": "bit_s"}[target]
+
+
+def decision_json(decision: Decision) -> dict[str, Any]:
+    """One decision of the controller."""
+    return {"schema": SCHEMA, **encode(decision)}
+
+
+def problems_json(problems: Iterable[Problem]) -> dict[str, Any]:
+    """Problems with their places; lines and columns count from 1."""
+    return {"schema": SCHEMA, "problems": [_problem(problem) for problem in problems]}
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    where = problem.where
+    return {
+        "kind": problem.kind,
+        "file": where.file if where else None,
+        "line": where.line if where else None,
+        "column": where.column if where else None,
+        "path": problem.path,
+        "message": problem.message,
+        "hint": problem.hint,
+    }
+
+
+def plan_json(plan: Plan, *, names: Mapping[Handle, str] | None = None) -> dict[str, Any]:
+    """Steps in the order they are sent; `names` gives class handles their paths."""
+    return {
+        "schema": SCHEMA,
+        "device": plan.device,
+        "steps": [_step(step, names or {}) for step in plan.steps],
+    }
+
+
+def _step(step: Step, names: Mapping[Handle, str]) -> dict[str, Any]:
+    node = step.node
+    of = node.parent if isinstance(node, Qdisc) else node.handle if isinstance(node, HtbClass) else None
+    return {
+        "verb": step.verb.value,
+        "node": _kind(node),
+        "class": names.get(of) if of is not None else None,
+        "before": node_json(step.before) if step.before is not None else None,
+        "after": node_json(step.after) if step.after is not None else None,
+    }
+
+
+def _kind(node: Node) -> str:
+    if isinstance(node, Qdisc):
+        return "qdisc"
+    if isinstance(node, HtbClass):
+        return "class"
+    return "link" if isinstance(node, Ifb) else "filter"
+
+
+def node_json(node: Node) -> dict[str, Any]:
+    """One thing of the kernel's, with all its fields."""
+    if isinstance(node, Ifb):
+        return {"name": node.name, "alias": node.alias}
+    place = {"handle": handle_text(node.handle), "parent": handle_text(node.parent)}
+    if isinstance(node, Qdisc):
+        return {**place, "kind": node.kind, **_options(node.kind, node.options)}
+    if isinstance(node, HtbClass):
+        return {
+            **place,
+            "rate_bit_s": node.rate,
+            "ceil_bit_s": node.ceil,
+            "burst_bytes": ticks_to_bytes(node.burst, node.rate),
+            "cburst_bytes": ticks_to_bytes(node.cburst, node.ceil),
+            "prio": node.prio,
+            "quantum_bytes": node.quantum,
+        }
+    # A filter's handle is a plain number within its preference.
+    place["handle"] = f"{node.handle:#x}"
+    about: dict[str, Any] = {**place, "preference": node.preference, "protocol": f"{node.protocol:#06x}"}
+    if isinstance(node, OtherFilter):
+        return {**about, "kind": node.kind}
+    return {**about, "kind": "bpf", **_bpf(node)}
+
+
+def _bpf(node: BpfFilter) -> dict[str, Any]:
+    return {
+        "classid": handle_text(node.classid) if node.classid else None,
+        "mirror": node.mirror or None,
+        "program": [list(instruction) for instruction in node.program],
+    }
+
+
+def _options(kind: str, options: Options) -> dict[str, Any]:
+    if isinstance(options, HtbOptions):
+        return {"default": f"{options.default:x}", "direct_queue_packets": options.direct_queue}
+    if isinstance(options, FifoOptions):
+        return {"limit_packets" if kind == "pfifo" else "limit_bytes": options.limit}
+    if isinstance(options, FqCodelOptions):
+        return {
+            "limit_packets": options.limit,
+            "memory_bytes": options.memory,
+            "target_s": options.target / 1e6,
+            "interval_s": options.interval / 1e6,
+            "quantum_bytes": options.quantum,
+            "flows": options.flows,
+            "ecn": options.ecn,
+        }
+    return {"options": options.data.hex()} if isinstance(options, RawOptions) else {}

@@ -1,0 +1,283 @@
+"""Prometheus metrics of a running shaper: status to metric families, and the server of `/metrics`.
+
+Base units throughout (seconds, bytes, bytes a second, ratios). What has no data has no sample: absent, never 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import version
+from typing import Generic, NamedTuple, TypeVar
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from shaper.errors import ShaperError
+from shaper.model.sla import SlaState, TargetResult
+from shaper.model.status import ClassStatus, InterfaceStatus
+from shaper.report.http import MetricsServer
+
+T = TypeVar("T")
+Read = Callable[[], Sequence[InterfaceStatus]]
+
+_INTERFACE = ("interface", "device")
+_CLASS = (*_INTERFACE, "class", "tier")
+
+
+class _Series(NamedTuple, Generic[T]):
+    """One metric: a counter when its name ends in `_total`, else a gauge. `value` gives None for no data."""
+
+    name: str
+    help: str
+    value: Callable[[T], float | None]
+
+
+_PER_CLASS: tuple[_Series[ClassStatus], ...] = (
+    _Series("shaper_class_sent_bytes_total", "Layer-2 bytes sent.", lambda c: c.sent_bytes),
+    _Series("shaper_class_sent_packets_total", "Packets sent.", lambda c: c.sent_packets),
+    _Series(
+        "shaper_class_dropped_packets_total",
+        "Packets dropped, as the kernel counts them at the class's leaf.",
+        lambda c: c.dropped_packets,
+    ),
+    _Series(
+        "shaper_class_measured_lost_packets_total",
+        "Captured packets that came to the queue and never left it.",
+        lambda c: c.measured_lost,
+    ),
+    _Series("shaper_class_backlog_bytes", "Bytes that wait in the queue.", lambda c: c.backlog_bytes),
+    _Series("shaper_class_loss_ratio", "Share of the offered packets dropped, over the SLA window.", lambda c: c.loss),
+    _Series(
+        "shaper_class_granted_rate_bytes_per_second",
+        "Rate that the class is sure of now.",
+        lambda c: c.granted.rate / 8,
+    ),
+    _Series(
+        "shaper_class_granted_ceil_bytes_per_second",
+        "Rate that the class may borrow up to now.",
+        lambda c: c.granted.ceil / 8,
+    ),
+    _Series("shaper_class_queue_limit_bytes", "Most bytes that may wait in the queue now.", lambda c: c.granted.queue),
+    _Series(
+        "shaper_class_guarantee_bytes_per_second", "The guarantee that the policy gives.", lambda c: c.guarantee / 8
+    ),
+    _Series(
+        "shaper_class_floor_bytes_per_second",
+        "The rate that nothing takes from the class.",
+        lambda c: c.bounds.rate[0] / 8,
+    ),
+    _Series("shaper_class_limit_bytes_per_second", "The limit that the policy sets.", lambda c: c.bounds.ceil[1] / 8),
+)
+
+_PER_RUNNING_CLASS: tuple[_Series[ClassStatus], ...] = (
+    _Series("shaper_class_throughput_bytes_per_second", "Rate sent over the SLA window.", lambda c: c.throughput / 8),
+    _Series("shaper_class_offered_bytes_per_second", "Rate that came to the queue.", lambda c: c.offered / 8),
+)
+
+_PER_INTERFACE: tuple[_Series[InterfaceStatus], ...] = (
+    _Series("shaper_interface_running", "1 while a run holds the interface.", lambda s: s.running),
+    _Series("shaper_interface_bandwidth_bytes_per_second", "The link's declared bandwidth.", lambda s: s.bandwidth / 8),
+    _Series(
+        "shaper_interface_utilisation_ratio",
+        "Share of the bandwidth used in the seconds with backlog.",
+        lambda s: s.utilisation,
+    ),
+    _Series(
+        "shaper_interface_unshaped_packets_total",
+        "Packets that no class took and that went past the shaper.",
+        lambda s: s.unshaped_packets,
+    ),
+    _Series("shaper_interface_alarms", "Alarms that stand; status says which.", lambda s: len(s.alarms)),
+)
+
+_PER_RUN: tuple[_Series[InterfaceStatus], ...] = (
+    _Series("shaper_run_seconds", "How long the run has held the interface.", lambda s: s.seconds),
+    _Series("shaper_controller_ticks_total", "Ticks since the start.", lambda s: s.controller.ticks),
+    _Series("shaper_controller_changes_total", "Rates changed by the controller.", lambda s: s.controller.changes),
+    _Series(
+        "shaper_controller_held", "1 while something holds the controller back.", lambda s: bool(s.controller.held)
+    ),
+    _Series("shaper_controller_tick_seconds", "Time that the last tick took.", lambda s: s.controller.tick_seconds),
+    _Series("shaper_capture_running", "1 while packets are captured.", lambda s: s.capture.running),
+)
+
+_PER_CAPTURE: tuple[_Series[InterfaceStatus], ...] = (
+    _Series("shaper_capture_packets_total", "Packets captured.", lambda s: s.capture.captured),
+    _Series(
+        "shaper_capture_dropped_packets_total",
+        "Packets that the capture itself lost.",
+        lambda s: s.capture.capture_drops,
+    ),
+    _Series(
+        "shaper_capture_matched_packets_total", "Packets seen before and after the queue.", lambda s: s.capture.matched
+    ),
+    _Series(
+        "shaper_capture_ambiguous_packets_total", "Packets too alike to be told apart.", lambda s: s.capture.ambiguous
+    ),
+    _Series("shaper_capture_undecoded_packets_total", "Packets that could not be read.", lambda s: s.capture.undecoded),
+    _Series(
+        "shaper_capture_drop_ratio",
+        "Share of the packets that the capture itself lost.",
+        lambda s: s.capture.drop_ratio,
+    ),
+)
+
+# By the kind of target: a stem, the unit's suffix, and what turns the model's unit into it.
+_TARGETS = {
+    "delay": ("shaper_class_sla_delay", "seconds", 1.0),
+    "loss": ("shaper_class_sla_loss", "ratio", 1.0),
+    "throughput": ("shaper_class_sla_throughput", "bytes_per_second", 1 / 8),
+}
+
+
+class StatusCollector(Collector):
+    """Asks `read` at every scrape. If it fails, the scrape still answers, and `shaper_scrape_success` is 0."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: `read` is not asked before the first scrape."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """All families of all interfaces."""
+        statuses: Sequence[InterfaceStatus] = ()
+        success = True
+        try:
+            statuses = self._read()
+        except ShaperError:
+            success = False
+        yield GaugeMetricFamily("shaper_scrape_success", "1 when the shaper's status could be read.", value=success)
+        yield InfoMetricFamily("shaper_build", "The shaper's version.", value={"version": version("sla-shaper")})
+        yield from families(statuses)
+
+
+def families(statuses: Sequence[InterfaceStatus]) -> Iterator[Metric]:
+    """Status as metric families, without those that have no sample."""
+    running = [status for status in statuses if status.running]
+    classes = [(_class_labels(status, one), one) for status in statuses for one in status.classes]
+    measured = [(_class_labels(status, one), one) for status in running for one in status.classes]
+    capturing = [status for status in running if status.capture.running]
+    made: list[Metric] = [
+        *_table(_PER_CLASS, _CLASS, classes),
+        *_table(_PER_RUNNING_CLASS, _CLASS, measured),
+        _delays(measured),
+        _states(classes),
+        *_targets(classes),
+        *_table(_PER_INTERFACE, _INTERFACE, [(_labels(status), status) for status in statuses]),
+        *_table(_PER_RUN, _INTERFACE, [(_labels(status), status) for status in running]),
+        *_table(_PER_CAPTURE, _INTERFACE, [(_labels(status), status) for status in capturing]),
+        _modes(running),
+        _shortfalls(running),
+    ]
+    return (family for family in made if family.samples)
+
+
+def _labels(status: InterfaceStatus) -> tuple[str, ...]:
+    return (status.interface, status.device)
+
+
+def _class_labels(status: InterfaceStatus, one: ClassStatus) -> tuple[str, ...]:
+    return (*_labels(status), one.path, one.tier.name.lower())
+
+
+def _table(
+    series: Iterable[_Series[T]], labels: Sequence[str], rows: Sequence[tuple[tuple[str, ...], T]]
+) -> Iterator[Metric]:
+    for each in series:
+        kind = CounterMetricFamily if each.name.endswith("_total") else GaugeMetricFamily
+        family = kind(each.name, each.help, labels=labels)
+        for values, subject in rows:
+            number = each.value(subject)
+            if number is not None and math.isfinite(number):
+                family.add_metric(values, float(number))
+        yield family
+
+
+def _delays(rows: Sequence[tuple[tuple[str, ...], ClassStatus]]) -> Metric:
+    family = HistogramMetricFamily("shaper_class_delay_seconds", "Queueing delay of captured packets.", labels=_CLASS)
+    for values, one in rows:
+        histogram = one.histogram
+        if one.measured_lost is None and not histogram.count:
+            continue  # no capture: nothing was measured
+        buckets = [
+            (floatToGoString(bound), float(count))  # type: ignore[no-untyped-call]
+            for bound, count in zip(histogram.bounds, histogram.counts, strict=True)
+        ]
+        family.add_metric(values, [*buckets, ("+Inf", float(histogram.count))], histogram.sum)
+    return family
+
+
+def _states(rows: Sequence[tuple[tuple[str, ...], ClassStatus]]) -> Metric:
+    family = GaugeMetricFamily(
+        "shaper_class_sla_state", "1 for the state that the class's SLA is in.", labels=(*_CLASS, "state")
+    )
+    for values, one in rows:
+        now = one.sla.state if one.sla else SlaState.NONE
+        for state in SlaState:
+            family.add_metric((*values, state.value.replace(" ", "_")), float(state is now))
+    return family
+
+
+def _targets(rows: Sequence[tuple[tuple[str, ...], ClassStatus]]) -> Iterator[Metric]:
+    """The bound and the measured value of every target, and on how many samples; each kind in its own unit."""
+    results = [(values, result) for values, one in rows if one.sla for result in one.sla.targets]
+    labels = (*_CLASS, "target")
+    for kind, (stem, unit, factor) in _TARGETS.items():
+        bound = GaugeMetricFamily(f"{stem}_target_{unit}", f"The bound on {kind}.", labels=labels)
+        measured = GaugeMetricFamily(f"{stem}_measured_{unit}", f"The {kind} over the SLA window.", labels=labels)
+        for values, result in results:
+            if result.target.split("-")[0] == kind:
+                bound.add_metric((*values, result.target), result.wanted * factor)
+                if result.measured is not None:
+                    measured.add_metric((*values, result.target), result.measured * factor)
+        yield from (bound, measured)
+    yield from _table(
+        (
+            _Series[TargetResult](
+                "shaper_class_sla_samples", "Samples that the target was judged on.", lambda r: r.samples
+            ),
+        ),
+        labels,
+        [((*values, result.target), result) for values, result in results],
+    )
+
+
+def _modes(statuses: Iterable[InterfaceStatus]) -> Metric:
+    family = InfoMetricFamily("shaper_controller", "How the interface is run.", labels=_INTERFACE)
+    for status in statuses:
+        family.add_metric(_labels(status), {"mode": status.controller.mode, "policy": status.policy})
+    return family
+
+
+def _shortfalls(statuses: Iterable[InterfaceStatus]) -> Metric:
+    """Present, and mostly 0, where the controller runs: then it knows what every class needs."""
+    family = GaugeMetricFamily(
+        "shaper_class_shortfall_bytes_per_second", "Rate that the class needs and cannot be granted.", labels=_CLASS
+    )
+    for status in statuses:
+        if status.controller.mode.startswith("controlled"):
+            short = {each.path: each.need - each.granted for each in status.controller.shortfalls}
+            for one in status.classes:
+                family.add_metric(_class_labels(status, one), short.get(one.path, 0) / 8)
+    return family
+
+
+def serve(read: Read, *, host: str = "127.0.0.1", port: int) -> MetricsServer:
+    """Serves `/metrics` in a thread of its own until closed; port 0 takes a free one. Raises OSError.
+
+    `read` is called from that server's threads.
+    """
+    registry = CollectorRegistry()
+    registry.register(StatusCollector(read))
+    return MetricsServer(registry, host=host, port=port)

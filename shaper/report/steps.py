@@ -1,0 +1,90 @@
+"""The steps of a plan in words: what is added, what changes from what to what, what is removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from shaper.plan.steps import Plan, Step, Verb
+from shaper.tree import (
+    BpfFilter,
+    FifoOptions,
+    FqCodelOptions,
+    Handle,
+    HtbClass,
+    HtbOptions,
+    Ifb,
+    Node,
+    OtherFilter,
+    Qdisc,
+    RawOptions,
+    handle_text,
+    ticks_to_bytes,
+)
+from shaper.units import format_duration, format_rate
+
+SIGNS = {Verb.ADD: "+", Verb.CHANGE: "~", Verb.DELETE: "-"}
+
+
+def step_text(step: Step, names: Mapping[Handle, str]) -> str:
+    """One step as one line, such as `~ class 5a00:10 voice: rate 2mbit -> 3mbit`."""
+    fields = _details(step.node)
+    if step.verb is Verb.CHANGE and step.before is not None:
+        old = _details(step.before)
+        changed = {name: f"{old.get(name, 'none')} -> {text}" for name, text in fields.items() if old.get(name) != text}
+        fields = changed or {"contents": "differ"}
+    details = "" if step.verb is Verb.DELETE else ", ".join(f"{name} {text}" for name, text in fields.items())
+    title = f"{SIGNS[step.verb]} {_title(step.node, names)}"
+    return f"{title}: {details}" if details else title
+
+
+def totals_text(plan: Plan, *, done: bool = False) -> str:
+    """The sum of a plan, such as `eth1: 12 to add, 0 to change, 1 to remove`."""
+    if not plan.steps:
+        return f"{plan.device}: nothing to do, the kernel holds what the policy says"
+    count = {verb: sum(step.verb is verb for step in plan.steps) for verb in Verb}
+    words = ("added", "changed", "removed") if done else ("to add", "to change", "to remove")
+    return f"{plan.device}: " + ", ".join(f"{count[verb]} {word}" for verb, word in zip(Verb, words, strict=True))
+
+
+def _title(node: Node, names: Mapping[Handle, str]) -> str:
+    if isinstance(node, Ifb):
+        return f"device {node.name}"
+    if isinstance(node, HtbClass):
+        return " ".join(filter(None, ("class", handle_text(node.handle), names.get(node.handle))))
+    parent = handle_text(node.parent)
+    if isinstance(node, Qdisc):
+        of = names.get(node.parent)
+        return f"qdisc {node.kind} {handle_text(node.handle)} under {parent}" + (f" {of}" if of else "")
+    kind = node.kind if isinstance(node, OtherFilter) else "bpf"
+    return f"filter {kind} {node.handle:#x} under {parent}, preference {node.preference}"
+
+
+def _details(node: Node) -> dict[str, str]:
+    if isinstance(node, HtbClass):
+        return {
+            "rate": format_rate(node.rate),
+            "ceil": format_rate(node.ceil),
+            "burst": f"{ticks_to_bytes(node.burst, node.rate)}b",
+            "cburst": f"{ticks_to_bytes(node.cburst, node.ceil)}b",
+            "prio": str(node.prio),
+            "quantum": f"{node.quantum}b",
+        }
+    if isinstance(node, BpfFilter):
+        return {"instructions": str(len(node.program))} | ({"mirror": node.mirror} if node.mirror else {})
+    return _options(node) if isinstance(node, Qdisc) else {}
+
+
+def _options(qdisc: Qdisc) -> dict[str, str]:
+    options = qdisc.options
+    if isinstance(options, HtbOptions):
+        return {"default": f"{options.default:x}"}
+    if isinstance(options, FifoOptions):
+        return {"limit": f"{options.limit} packets" if qdisc.kind == "pfifo" else f"{options.limit}b"}
+    if isinstance(options, FqCodelOptions):
+        return {
+            "limit": f"{options.limit} packets",
+            "memory": f"{options.memory}b",
+            "target": format_duration(options.target / 1e6),
+            "interval": format_duration(options.interval / 1e6),
+        }
+    return {"options": options.data.hex()} if isinstance(options, RawOptions) else {}

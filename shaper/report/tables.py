@@ -1,0 +1,200 @@
+"""An interface and a machine as tables and sentences, built as rich values; `render` prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from shaper.model.decision import Shortfall
+from shaper.model.observation import CaptureHealth, DelayView
+from shaper.model.sla import SlaResult, SlaState, TargetResult
+from shaper.model.status import ClassStatus, InterfaceStatus
+from shaper.report.words import clean, decimals, size_text, target_text
+from shaper.units import format_duration, format_percent, format_rate
+
+_STATES = {
+    SlaState.MET: ("met", "green"),
+    SlaState.MISSED: ("MISSED", "bold red"),
+    SlaState.NO_DATA: ("no data", "yellow"),
+    SlaState.NONE: ("-", "dim"),
+}
+
+_PATH_WIDTH = 24
+_TIER, _POLICY = "tier", "guarantee\n/limit"
+_FINDINGS = {"ok": "green", "missing": "yellow", "needed": "bold red"}
+
+
+def _table(*columns: str, numbers: Iterable[str] = ()) -> Table:
+    """An empty table in the style of all tables; the columns in `numbers` are set to the right."""
+    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0), header_style="bold")
+    for position, name in enumerate(columns):
+        made.add_column(
+            Text(name),
+            justify="right" if name in numbers else "left",
+            no_wrap=position > 0,
+            overflow="fold",
+            max_width=_PATH_WIDTH if position == 0 else None,
+        )
+    return made
+
+
+def status_title(status: InterfaceStatus) -> Text:
+    """Which interface, of which policy, and how far `run` has come."""
+    head = clean(f"{status.interface} ({status.device})")
+    text = Text(head, style="bold")
+    text.append(
+        clean(f": {format_rate(status.bandwidth)}, policy {status.policy} of {status.source}"), style="not bold"
+    )
+    if status.running:
+        controller = status.controller
+        text.append(
+            f"\n{controller.mode} for {format_duration(status.seconds)}, "
+            f"{controller.ticks} ticks, {controller.changes} changes",
+            style="not bold",
+        )
+        if status.utilisation is not None:
+            text.append(f"; the link is {status.utilisation:.1%} used", style="not bold")
+    return text
+
+
+def status_table(status: InterfaceStatus, *, narrow: bool = False) -> Table:
+    """A row by class: what was measured where `run` is up, else the counters of the kernel.
+
+    `narrow` leaves out the tier and what the policy says, for small terminals.
+    """
+    made = _measures(status.classes) if status.running else _counters(status.classes)
+    if narrow:
+        made.columns = [column for column in made.columns if str(column.header) not in (_TIER, _POLICY)]
+    return made
+
+
+def _measures(classes: Iterable[ClassStatus]) -> Table:
+    rows = _table(
+        "class",
+        _TIER,
+        "granted",
+        _POLICY,
+        "sends",
+        "p50/p95/p99\nms",
+        "samples",
+        "loss",
+        "backlog",
+        "SLA",
+        numbers=("granted", _POLICY, "sends", "p50/p95/p99\nms", "samples", "loss", "backlog"),
+    )
+    for one in classes:
+        rows.add_row(
+            *_who(one),
+            Text(format_rate(float(f"{one.throughput:.3g}"))),
+            *_delay(one.delay),
+            Text("no data" if one.loss is None else f"{decimals(one.loss * 100)}%"),
+            Text(size_text(one.backlog_bytes)),
+            _state(one.sla),
+        )
+    return rows
+
+
+def _counters(classes: Iterable[ClassStatus]) -> Table:
+    numbers = ("granted", _POLICY, "sent\nbytes", "sent\npackets", "dropped\npackets", "backlog")
+    rows = _table("class", _TIER, *numbers, "SLA", numbers=numbers)
+    for one in classes:
+        rows.add_row(
+            *_who(one),
+            Text(str(one.sent_bytes)),
+            Text(str(one.sent_packets)),
+            Text(str(one.dropped_packets)),
+            Text(size_text(one.backlog_bytes)),
+            _state(one.sla),
+        )
+    return rows
+
+
+def _who(one: ClassStatus) -> tuple[Text, Text, Text, Text]:
+    limit = one.bounds.ceil[1]
+    return (
+        Text(clean(one.path)),
+        Text(one.tier.name.lower()),
+        Text(format_rate(one.granted.rate)),
+        Text(f"{format_rate(one.guarantee)}/{format_rate(limit)}"),
+    )
+
+
+def _delay(view: DelayView | None) -> tuple[Text, Text]:
+    if view is None or not view.count:
+        return Text("no data"), Text("0")
+    values = (view.quantiles.get(percentile) for percentile in (0.5, 0.95, 0.99))
+    return Text("/".join("-" if value is None else decimals(value * 1e3) for value in values)), Text(str(view.count))
+
+
+def _state(sla: SlaResult | None) -> Text:
+    return Text(*_STATES[sla.state if sla else SlaState.NONE])
+
+
+def status_sentences(status: InterfaceStatus) -> Iterator[Text]:
+    """What the table has no room for: targets missed, shortfalls, why the controller holds, what is not measured."""
+    for one in status.classes:
+        for target in one.sla.targets if one.sla else ():
+            if target.state is SlaState.MISSED:
+                yield _missed(one.path, target)
+    for shortfall in status.controller.shortfalls:
+        yield _shortfall(shortfall)
+    if status.controller.held:
+        yield Text(clean(f"The controller holds: {status.controller.held}"), style="yellow")
+    if not status.running:
+        yield Text("No `shaper run` is up: these are the kernel's counters, and delay is not measured", style="yellow")
+    else:
+        yield from _capture(status.capture)
+    if status.unshaped_packets:
+        yield Text(f"{status.unshaped_packets} packets went past the shaper", style="yellow")
+    for alarm in status.alarms:
+        yield Text(clean(f"ALARM: {alarm}"), style="bold red")
+
+
+def _missed(path: str, target: TargetResult) -> Text:
+    bound = "at least" if target.target == "throughput" else "at most"
+    measured = "nothing" if target.measured is None else target_text(target.target, target.measured)
+    return Text(
+        clean(
+            f"{path} misses {target.target}: {measured} measured, {bound} "
+            f"{target_text(target.target, target.wanted)} wanted ({target.samples} samples)"
+        ),
+        style="red",
+    )
+
+
+def _shortfall(shortfall: Shortfall) -> Text:
+    missing = shortfall.need - shortfall.granted
+    return Text(
+        clean(
+            f"{shortfall.path} needs {format_rate(shortfall.need)} and is granted {format_rate(shortfall.granted)}, "
+            f"{format_rate(missing)} short; a link of {format_rate(shortfall.capacity)} would do"
+        ),
+        style="yellow",
+    )
+
+
+def _capture(capture: CaptureHealth) -> Iterator[Text]:
+    if not capture.running:
+        yield Text(clean(f"Delay is not measured: {capture.reason or 'there is no capture'}"), style="yellow")
+    elif not capture.trusted:
+        yield Text(
+            f"The capture itself lost {format_percent(capture.drop_ratio)} of "
+            f"{capture.captured + capture.capture_drops} frames",
+            style="yellow",
+        )
+
+
+def doctor_table(rows: Iterable[tuple[str, str, str, str]]) -> Table:
+    """Abilities of the machine: name, state, what was seen, and what the shaper does instead of what is missing."""
+    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0), header_style="bold")
+    for name in ("ability", "state"):
+        made.add_column(Text(name), no_wrap=True)
+    made.add_column(Text("seen"), overflow="fold")
+    made.add_column(Text("what the shaper does instead"), overflow="fold")
+    for name, state, seen, instead in rows:
+        style = _FINDINGS.get(state, "default")
+        made.add_row(Text(clean(name)), Text(clean(state), style=style), Text(clean(seen)), Text(clean(instead)))
+    return made

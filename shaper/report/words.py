@@ -1,0 +1,35 @@
+"""Numbers and strangers' text, made fit for a line of a terminal."""
+
+from __future__ import annotations
+
+import math
+
+from shaper.units import format_duration, format_percent, format_rate, format_size
+
+
+def clean(text: str) -> str:
+    r"""Text without control characters: `\x1b` is shown, not obeyed, so that no name in a policy moves the cursor."""
+    return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)
+
+
+def decimals(value: float) -> str:
+    """Three significant digits below 100, whole numbers above: `0.11`, `71.2`, `1234`."""
+    if not math.isfinite(value):
+        return "inf"
+    digits = 2 if value < 10 else 1 if value < 100 else 0
+    text = f"{value:.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def size_text(size: int) -> str:
+    """Bytes to three digits: `58.2kb`."""
+    return format_size(float(f"{size:.3g}"))
+
+
+def target_text(target: str, value: float) -> str:
+    """A value in the unit of its target: `delay-p99` in time, `loss` in percent, `throughput` as a rate."""
+    if not math.isfinite(value):
+        return "endless"
+    if target.startswith("delay-"):
+        return format_duration(value)
+    return format_percent(value) if target == "loss" else format_rate(float(f"{value:.4g}"))

@@ -1,0 +1,106 @@
+"""What this kernel and machine can do, and what the shaper does instead of what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from shaper.errors import ShaperError
+from shaper.kernel.protocol import Kernel
+from shaper.tree import Capabilities
+
+
+class Finding(StrEnum):
+    """`missing` has a substitute, `needed` has none: the shaper can't work without it."""
+
+    OK = "ok"
+    MISSING = "missing"
+    NEEDED = "needed"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing looked for. `instead` says what the shaper does without it, or how to get it."""
+
+    name: str
+    finding: Finding
+    detail: str
+    instead: str = ""
+
+
+def examine(kernel: Kernel, folder: Path) -> tuple[Row, ...]:
+    """Everything that matters, in order of importance. Leaves nothing behind."""
+    return (*_system(), *_permissions(kernel, folder), *_tools())
+
+
+def _system() -> Iterator[Row]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Row("system", Finding.OK, f"Linux {platform.release()}, Python {version}, {os.cpu_count()} CPUs")
+
+
+def _permissions(kernel: Kernel, folder: Path) -> Iterator[Row]:
+    try:
+        capabilities = kernel.capabilities()
+    except ShaperError as error:
+        yield Row("program tc", Finding.NEEDED, error.message, error.hint)
+        return
+    yield Row("program tc", Finding.OK, "netlink accepts changes (CAP_NET_ADMIN)")
+    yield from _kinds(capabilities)
+    yield _capture()
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if os.access(there, os.W_OK | os.X_OK):
+        yield Row("state folder", Finding.OK, str(folder))
+    else:
+        yield Row("state folder", Finding.NEEDED, f"{folder} can't be written", "name one that can with --state DIR")
+
+
+def _kinds(have: Capabilities) -> Iterator[Row]:
+    def row(name: str, present: bool, without: str, *, vital: bool = False) -> Row:
+        if present:
+            return Row(name, Finding.OK, "")
+        return Row(name, Finding.NEEDED if vital else Finding.MISSING, "not in this kernel", without)
+
+    yield row("qdisc htb", "htb" in have.qdiscs, "load or build sch_htb; nothing can be shaped without", vital=True)
+    yield row(
+        "filter bpf", "bpf" in have.filters, "load or build cls_bpf; nothing can be classified without", vital=True
+    )
+    yield row("qdisc fq_codel", "fq_codel" in have.qdiscs, "leaves are FIFOs sized in time by the class's delay target")
+    yield row("qdisc bfifo", "bfifo" in have.qdiscs, "leaves need fq_codel then")
+    yield row("hook clsact", "clsact" in have.qdiscs, "no stamp before the queue: delay is no data, loss from counters")
+    yield row(
+        "action mirred", "mirred" in have.actions, "no copy before the queue: delay is no data, loss from counters"
+    )
+    yield row("link ifb", "ifb" in have.links, "no tap before the queue: delay is no data, loss from counters")
+
+
+def _capture() -> Row:
+    try:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0):
+            return Row("capture", Finding.OK, "packet sockets may be opened (CAP_NET_RAW)")
+    except PermissionError:
+        return Row(
+            "capture", Finding.MISSING, "packet sockets are forbidden",
+            "delay is no data, loss comes from counters; run as root or with CAP_NET_RAW",
+        )  # fmt: skip
+    except OSError as error:
+        return Row("capture", Finding.MISSING, f"packet sockets fail: {error.strerror}", "delay is no data")
+
+
+def _tools() -> Iterator[Row]:
+    for tool, why in (
+        ("iperf3", "the demo's TCP traffic needs it"),
+        ("ethtool", "the demo turns offloads off with it"),
+    ):
+        found = shutil.which(tool)
+        yield (
+            Row(f"tool {tool}", Finding.OK, found)
+            if found
+            else Row(f"tool {tool}", Finding.MISSING, "not installed", f"{why}: scripts/demo installs it when root")
+        )

@@ -1,0 +1,334 @@
+"""One interface under control: apply, measure, decide, act, once a tick; and the way out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from collectors.capture import Capture
+from collectors.errors import CaptureError
+from collectors.sample import CaptureWindow, FlowKey
+from shaper import control
+from shaper.errors import ShaperError
+from shaper.history.buffered import BufferedHistory
+from shaper.kernel.protocol import DeviceCounters, Kernel
+from shaper.model.decision import Allocation, Decision
+from shaper.model.match import Packet, classify
+from shaper.model.observation import Observation
+from shaper.model.policy import Interface, Policy
+from shaper.model.status import ControllerStatus, InterfaceStatus, RunTotals
+from shaper.plan import diff
+from shaper.plan.steps import Plan
+from shaper.run import apply
+from shaper.run.apply import Prepared
+from shaper.run.clock import Clock
+from shaper.run.observe import Observer
+from shaper.run.state import DeviceState
+from shaper.tree import Tree
+
+_HORIZON = 3.0
+"""Seconds after which a packet that never left the queue counts as lost."""
+
+_RETENTION = 30 * 86400.0
+_PRUNE_EVERY = 3600.0
+
+
+class Mode(StrEnum):
+    """How much of the shaper is at work: tiers and controller, tiers alone, or plain guarantees and limits."""
+
+    CONTROLLED = "controlled"
+    STRUCTURED = "structured"
+    STATIC = "static"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a run behaves. `tick` in seconds; with `dry_run` decisions are made and journalled, not carried out."""
+
+    mode: Mode = Mode.CONTROLLED
+    tick: float = 0.25
+    dry_run: bool = False
+
+
+class InterfaceRun:
+    """Owns one interface from `start` to `stop`; the caller holds its lock and calls `tick`."""
+
+    def __init__(
+        self, kernel: Kernel, state: DeviceState, policy: Policy, interface: Interface, settings: Settings, clock: Clock
+    ) -> None:
+        self.state = state
+        self._kernel = kernel
+        self._policy = policy
+        self._interface = interface
+        self._settings = settings
+        self._clock = clock
+        self._history = BufferedHistory(state.history)
+        self._capture: Capture | None = None
+        self._no_capture = ""
+        self._alarms: dict[str, str] = {}
+        self._ticks = self._changes = 0
+        self._busy_bits = self._busy_seconds = 0.0
+        self._tick_seconds = 0.0
+        self._unshaped = 0
+        self._pruned = 0.0
+
+    # --- from start to stop
+
+    def start(self) -> Prepared:
+        """Applies the policy with its static allocation and begins to measure. Returns what was done."""
+        if apply.recover(self._kernel, self.state) is not None:
+            self._alarm("recovered", "an apply that was killed before was taken back first")
+        prepared = self._apply(self._policy, self._interface, keep_live=False)
+        self._begun = self._last = self._clock.boot()
+        return prepared
+
+    def reload(self, policy: Policy, interface: Interface) -> Prepared:
+        """Goes over to another policy without a packet lost where the plan allows; the live allocation stays."""
+        return self._apply(policy, interface, keep_live=True)
+
+    def stop(self) -> None:
+        """Puts the static allocation back, leaves the tree, and lets go of everything."""
+        try:
+            self._send(self._program.tree)
+        finally:
+            self.close()
+
+    def clear(self) -> Plan:
+        """Removes what is ours and lets go."""
+        self._release_capture()
+        plan = apply.clear(self._kernel, self.state)
+        self._record_change("clear", plan_steps=len(plan.steps), outcome="done")
+        self.close()
+        return plan
+
+    def close(self) -> None:
+        """Gives back sockets and files."""
+        self._release_capture()
+        self._history.close()
+
+    # --- one tick
+
+    def tick(self) -> InterfaceStatus:
+        """Observe, decide, act, journal. Errors of the kernel raise alarms; they never end the run."""
+        now = self._clock.boot()
+        seconds = max(1e-3, now - self._last)
+        self._last = now
+        observation = self._observe(now, seconds)
+        self._account(observation)
+        decision, applied = self._decide(observation, now)
+        self._ticks += 1
+        status = self._status()
+        self._tick_seconds = self._clock.boot() - now
+        self._journal(observation, decision, applied=applied)
+        return status
+
+    def record(self, status: InterfaceStatus) -> None:
+        """One line a second into the history."""
+        at = self._clock.wall()
+        self._history.observe(at=at, device=self._interface.device, status=status)
+        if at - self._pruned > _PRUNE_EVERY:
+            self._pruned = at
+            self._history.prune(before=at - _RETENTION)
+
+    def totals(self) -> RunTotals:
+        """The whole run, after a last look, so that what is still queued counts as in flight and not as lost."""
+        now = self._clock.boot()
+        self._account(self._observe(now, max(1e-3, now - self._last)))
+        self._last = now
+        return RunTotals(
+            interface=self._interface.name,
+            device=self._interface.device,
+            mode=self._settings.mode.value,
+            seconds=self._last - self._begun,
+            classes=self._observer.totals(),
+            utilisation=self._utilisation(),
+            changes=self._changes,
+        )
+
+    # --- inside
+
+    def _apply(self, policy: Policy, interface: Interface, *, keep_live: bool) -> Prepared:
+        prepared = apply.prepare(
+            self._kernel,
+            self.state,
+            policy,
+            interface,
+            structure=self._settings.mode is not Mode.STATIC,
+            keep_live=keep_live,
+        )
+        apply.apply(self._kernel, self.state, prepared)
+        self._policy, self._interface = policy, interface
+        self._program = prepared.program
+        self._tree = prepared.target
+        self._allocation: Allocation = prepared.program.allocation_in(prepared.target)
+        self._setup = control.setup_from(interface, self._program.bounds, self._program.static)
+        self._control = control.resume(control.initial(self._setup), self._allocation)
+        self._open_capture()
+        self._observer = Observer(self._program, self._kernel.counters(interface.device))
+        self._decision = Decision(self._allocation)
+        self._record_change("apply", plan_steps=len(prepared.plan.steps), outcome="done")
+        return prepared
+
+    def _open_capture(self) -> None:
+        self._release_capture()
+        program = self._program
+        if not program.tap:
+            self._no_capture = next((note for note in program.notes if note.startswith("delay:")), "no tap")
+            return
+        handles, rules = program.handles, program.rules
+
+        def classid(key: FlowKey) -> int:
+            return handles[classify(rules, Packet(*key))]
+
+        try:
+            self._capture = Capture(
+                device=self._interface.device,
+                tap=program.tap,
+                after_filter=program.tap_filter,
+                sampling=program.sampling,
+                classify=classid,
+                horizon=_HORIZON,
+            )
+        except CaptureError as error:
+            self._no_capture = f"{error}"
+            self._alarm("capture", f"delay is not measured: {error}")
+
+    def _release_capture(self) -> None:
+        if self._capture is not None:
+            self._capture.close()
+            self._capture = None
+
+    def _observe(self, now: float, seconds: float) -> Observation:
+        counters = window = None
+        with self._alarming("counters"):
+            counters = self._kernel.counters(self._interface.device)
+            self._watch_for_loss_of_tree(counters)
+        if self._capture is not None:
+            window = self._drain(self._capture)
+        return self._observer.tick(now=now, seconds=seconds, counters=counters, window=window, why=self._no_capture)
+
+    def _watch_for_loss_of_tree(self, counters: DeviceCounters) -> None:
+        lost = [
+            leaf.path for leaf in self._interface.leaves() if self._program.handles[leaf.path] not in counters.classes
+        ]
+        if lost:
+            self._alarm("tree", f"the kernel no longer holds {', '.join(lost)}: somebody removed them; apply again")
+        else:
+            self._alarms.pop("tree", None)
+
+    def _drain(self, capture: Capture) -> CaptureWindow | None:
+        try:
+            return capture.drain(now=self._clock.wall())
+        except (CaptureError, OSError) as error:
+            self._no_capture = f"the capture broke off: {error}"
+            self._alarm("capture", f"delay is no longer measured: {error}")
+            self._release_capture()
+            return None
+
+    def _account(self, observation: Observation) -> None:
+        """Utilisation is over the time in which something waited."""
+        self._unshaped += observation.unshaped_packets
+        if observation.unshaped_packets:
+            self._alarm("unshaped", f"{self._unshaped} packets passed the shaper without a class")
+        if any(each.backlog_bytes or each.dropped_packets for each in observation.classes.values()):
+            self._busy_bits += sum(each.sent_bytes for each in observation.classes.values()) * 8
+            self._busy_seconds += observation.seconds
+
+    def _decide(self, observation: Observation, now: float) -> tuple[Decision, bool]:
+        """The decision, and whether the kernel took it."""
+        if self._settings.mode is not Mode.CONTROLLED:
+            return Decision(self._allocation), False
+        applied = False
+        self._control, decision = control.step(self._setup, self._control, observation, now=now)
+        if decision.changes and not self._settings.dry_run:
+            with self._alarming("programming"):
+                self._send(self._program.with_allocation(decision.allocation))
+                applied = True
+                self._changes += len(decision.changes)
+            self._allocation = self._program.allocation_in(self._tree)
+            self._control = control.resume(self._control, self._allocation)  # what the kernel took, not what was asked
+        self._decision = decision
+        return decision, applied
+
+    def _send(self, target: Tree) -> None:
+        plan = diff(self._tree, target, bounds={})
+        if not plan.steps:
+            return
+        self._kernel.send(self._interface.device, plan.steps)
+        held = apply.ours(self._kernel.read(self._interface.device), self.state.record())
+        self._tree = held
+        if held != target:
+            raise apply.VerifyError(
+                f"{self._interface.device} holds something else than was sent: {apply.difference(held, target)}",
+                hint="another program is changing the same interface",
+            )
+
+    def _journal(self, observation: Observation, decision: Decision, *, applied: bool) -> None:
+        if self._settings.mode is not Mode.CONTROLLED:
+            return
+        self._history.decide(
+            at=self._clock.wall(),
+            device=self._interface.device,
+            decision=decision,
+            applied=applied,
+            read_back=self._program.allocation_in(self._tree) if applied else None,
+            inputs=observation,
+        )
+
+    def _status(self) -> InterfaceStatus:
+        alarms = [*self._alarms.values()]
+        if self._history.alarm:
+            alarms.append(self._history.alarm)
+        return InterfaceStatus(
+            interface=self._interface.name,
+            device=self._interface.device,
+            bandwidth=self._interface.bandwidth,
+            policy=self._interface.policy,
+            source=self._policy.source,
+            running=True,
+            seconds=self._last - self._begun,
+            classes=self._observer.statuses(self._allocation),
+            controller=ControllerStatus(
+                mode=self._settings.mode.value + (" (dry run)" if self._settings.dry_run else ""),
+                ticks=self._ticks,
+                changes=self._changes,
+                held=self._decision.held,
+                shortfalls=self._decision.shortfalls,
+                tick_seconds=self._tick_seconds,
+            ),
+            capture=self._observer.health,
+            utilisation=self._utilisation(),
+            unshaped_packets=self._unshaped,
+            alarms=tuple(alarms),
+        )
+
+    def _utilisation(self) -> float | None:
+        return self._busy_bits / self._busy_seconds / self._interface.bandwidth if self._busy_seconds else None
+
+    @contextlib.contextmanager
+    def _alarming(self, what: str) -> Iterator[None]:
+        """An error in here is an alarm until the same thing works again."""
+        try:
+            yield
+        except ShaperError as error:
+            self._alarm(what, error.message)
+        else:
+            self._alarms.pop(what, None)
+
+    def _alarm(self, what: str, message: str) -> None:
+        self._alarms[what] = message
+
+    def _record_change(self, what: str, *, plan_steps: int, outcome: str) -> None:
+        self._history.change(
+            at=self._clock.wall(),
+            device=self._interface.device,
+            who=f"uid {os.getuid()}",
+            what=what,
+            summary=f"{self._interface.policy} from {self._policy.source}",
+            policy_sha256=self._policy.sha256,
+            steps=plan_steps,
+            outcome=outcome,
+        )

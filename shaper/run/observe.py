@@ -1,0 +1,221 @@
+"""From counters and captured packets to what the controller reads: differences, windows, health, totals."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from collectors.histogram import DelayHistogram, SlidingDelays
+from collectors.sample import CaptureWindow, ClassWindow
+from shaper.compile.program import Program
+from shaper.kernel.protocol import ClassCounters, DeviceCounters
+from shaper.model.decision import Allocation
+from shaper.model.observation import CaptureHealth, ClassObservation, DelayView, Observation
+from shaper.model.policy import TrafficClass
+from shaper.model.sla import SlaResult
+from shaper.model.status import ClassStatus, ClassTotals, Histogram
+from shaper.sla import evaluate
+
+SLA_WINDOW = 5.0
+"""Seconds over which loss and throughput are judged, the same that delay reaches back to."""
+
+_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_REPORTED = (0.5, 0.95, 0.99)
+_NOTHING = ClassCounters(0, 0, 0, 0, 0, 0)
+
+
+@dataclass(slots=True)
+class _Leaf:
+    """What is remembered of one leaf class."""
+
+    cls: TrafficClass
+    percentiles: tuple[float, ...]
+    thresholds: tuple[float, ...]
+    first: ClassCounters
+    last: ClassCounters
+    sliding: SlidingDelays = field(default_factory=SlidingDelays)
+    delays: DelayHistogram = field(default_factory=DelayHistogram)
+    recent: deque[ClassObservation] = field(default_factory=deque)
+    arrivals: int = 0
+    lost: int = 0
+    in_flight: int = 0
+    view: DelayView | None = None
+
+
+class Observer:
+    """Keeps the windows of one interface. `begin` it with the first counters, then one `tick` each time."""
+
+    def __init__(self, program: Program, first: DeviceCounters) -> None:
+        self._program = program
+        self._handles = {leaf.path: program.handles[leaf.path] for leaf in program.interface.leaves()}
+        self._leaves: dict[str, _Leaf] = {}
+        for leaf in program.interface.leaves():
+            start = first.classes.get(self._handles[leaf.path], _NOTHING)
+            wanted = {target.percentile for target in leaf.sla.delays}
+            self._leaves[leaf.path] = _Leaf(
+                leaf,
+                tuple(sorted({*wanted, *_REPORTED})),
+                tuple(sorted({target.seconds for target in leaf.sla.delays})),
+                start,
+                start,
+            )
+        self._unshaped = first.unshaped
+        self._health = CaptureHealth(running=False)
+
+    def tick(
+        self, *, now: float, seconds: float, counters: DeviceCounters | None, window: CaptureWindow | None, why: str
+    ) -> Observation:
+        """One tick of `seconds` that ends at boot time `now`.
+
+        `counters` is None when they could not be read; `window` is None without a capture, and `why` says why.
+        """
+        health = _health(window, why)
+        self._health = replace(
+            health,
+            captured=self._health.captured + health.captured,
+            capture_drops=self._health.capture_drops + health.capture_drops,
+            matched=self._health.matched + health.matched,
+            ambiguous=self._health.ambiguous + health.ambiguous,
+            undecoded=self._health.undecoded + health.undecoded,
+        )
+        classes: dict[str, ClassObservation] = {}
+        for path, leaf in self._leaves.items():
+            seen = None
+            if window is not None:
+                seen = window.classes.get(self._handles[path], ClassWindow())
+                self._take(leaf, seen, now=now, in_flight=window.in_flight.get(self._handles[path], 0))
+            current = counters.classes.get(self._handles[path], leaf.last) if counters else leaf.last
+            one = _difference(path, leaf.last, current, seconds)
+            if (
+                seen is not None
+                and window is not None
+                and window.sampling == 1
+                and window.seconds > 0
+                and health.trusted
+            ):
+                one = replace(one, inelastic=seen.inelastic_bytes * 8 / window.seconds, envelope=seen.envelope)
+            one = replace(one, delay=leaf.view)
+            leaf.last = current
+            leaf.recent.append(one)
+            while len(leaf.recent) > 1 and sum(each.seconds for each in leaf.recent) > SLA_WINDOW:
+                leaf.recent.popleft()
+            classes[path] = one
+        unshaped = max(0, counters.unshaped - self._unshaped) if counters else 0
+        return Observation(seconds, classes, health, unshaped, fresh=counters is not None)
+
+    def statuses(self, allocation: Allocation) -> tuple[ClassStatus, ...]:
+        """Every leaf class as it stands, with the SLA judged over the last seconds."""
+        return tuple(self._status(leaf, allocation) for leaf in self._leaves.values())
+
+    @property
+    def health(self) -> CaptureHealth:
+        """The capture since the start, its counts summed."""
+        return self._health
+
+    def totals(self) -> tuple[ClassTotals, ...]:
+        """Every leaf class since the start, by both accounts.
+
+        A packet that came, has not left, and is not among those the kernel says are queued, was dropped.
+        """
+        measured = self._health.running
+        return tuple(
+            ClassTotals(
+                path=path,
+                samples=leaf.delays.count,
+                quantiles={q: leaf.delays.quantile(q) for q in leaf.percentiles} if leaf.delays.count else {},
+                sent_bytes=leaf.last.sent_bytes - leaf.first.sent_bytes,
+                sent_packets=leaf.last.sent_packets - leaf.first.sent_packets,
+                kernel_drops=leaf.last.drops - leaf.first.drops,
+                arrivals=leaf.arrivals if measured else None,
+                lost=leaf.lost + max(0, leaf.in_flight - leaf.last.queued_packets) if measured else None,
+                in_flight=min(leaf.in_flight, leaf.last.queued_packets),
+            )
+            for path, leaf in self._leaves.items()
+        )
+
+    def _take(self, leaf: _Leaf, seen: ClassWindow, *, now: float, in_flight: int) -> None:
+        leaf.arrivals += seen.arrived_packets
+        leaf.lost += seen.lost
+        leaf.in_flight = in_flight
+        leaf.delays.add(seen.delays)
+        leaf.sliding.add(now, seen.delays)
+        view = leaf.sliding.view(leaf.percentiles, leaf.thresholds)
+        leaf.view = (
+            None
+            if view is None or view.count == 0
+            else DelayView(view.count, view.window, view.quantiles, view.late, view.largest)
+        )
+
+    def _status(self, leaf: _Leaf, allocation: Allocation) -> ClassStatus:
+        path = leaf.cls.path
+        seconds = sum(each.seconds for each in leaf.recent) or 1.0
+        sent = sum(each.sent_packets for each in leaf.recent)
+        dropped = sum(each.dropped_packets for each in leaf.recent)
+        throughput = sum(each.sent_bytes for each in leaf.recent) * 8 / seconds
+        bounds = sorted({*_BUCKETS, *leaf.thresholds})
+        return ClassStatus(
+            path=path,
+            tier=leaf.cls.tier,
+            granted=allocation[path],
+            bounds=self._program.bounds[path],
+            guarantee=leaf.cls.guarantee,
+            sent_bytes=leaf.last.sent_bytes - leaf.first.sent_bytes,
+            sent_packets=leaf.last.sent_packets - leaf.first.sent_packets,
+            dropped_packets=leaf.last.drops - leaf.first.drops,
+            backlog_bytes=leaf.last.backlog_bytes,
+            throughput=throughput,
+            offered=sum(each.offered * each.seconds for each in leaf.recent) / seconds,
+            loss=dropped / (sent + dropped) if sent + dropped else None,
+            delay=leaf.view,
+            histogram=Histogram(
+                tuple(bounds),
+                tuple(leaf.delays.count - leaf.delays.count_above(bound) for bound in bounds),
+                leaf.delays.count,
+                leaf.delays.sum,
+            ),
+            measured_lost=leaf.lost if self._health.running else None,
+            in_flight=leaf.in_flight,
+            sla=self._judge(leaf, sent, dropped, throughput),
+        )
+
+    def _judge(self, leaf: _Leaf, sent: int, dropped: int, throughput: float) -> SlaResult | None:
+        if not leaf.cls.sla:
+            return None
+        return evaluate(
+            leaf.cls.sla,
+            path=leaf.cls.path,
+            delay=leaf.view,
+            offered_packets=sent + dropped,
+            dropped_packets=dropped,
+            throughput=throughput,
+            backlogged=dropped > 0 or any(each.backlog_bytes for each in leaf.recent),
+        )
+
+
+def _difference(path: str, before: ClassCounters, after: ClassCounters, seconds: float) -> ClassObservation:
+    """Counters over one tick. Offered load is what was served, what the backlog grew by, and what was dropped."""
+    sent = max(0, after.sent_bytes - before.sent_bytes)
+    packets = max(0, after.sent_packets - before.sent_packets)
+    drops = max(0, after.drops - before.drops)
+    size = sent / packets if packets else (after.backlog_bytes / after.queued_packets if after.queued_packets else 0.0)
+    arrived = sent + after.backlog_bytes - before.backlog_bytes + drops * size
+    return ClassObservation(
+        path=path,
+        seconds=seconds,
+        sent_bytes=sent,
+        sent_packets=packets,
+        dropped_packets=drops,
+        backlog_bytes=after.backlog_bytes,
+        offered=max(0.0, arrived) * 8 / seconds,
+    )
+
+
+def _health(window: CaptureWindow | None, why: str) -> CaptureHealth:
+    if window is None:
+        return CaptureHealth(running=False, reason=why)
+    matched = sum(len(each.delays) for each in window.classes.values())
+    health = CaptureHealth(True, window.captured, window.capture_drops, matched, window.ambiguous, window.undecoded)
+    if health.trusted:
+        return health
+    return replace(health, reason=f"the capture lost {health.drop_ratio:.2%} of the packets itself")

@@ -1,0 +1,209 @@
+"""`shaper run`: the loop over all interfaces of a policy, its requests and its signals."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from shaper.errors import PolicyError, ShaperError, UnavailableError
+from shaper.kernel.protocol import Kernel
+from shaper.model.policy import Interface, Policy
+from shaper.model.status import InterfaceStatus, RunTotals
+from shaper.plan.steps import Plan
+from shaper.policy import parse_policy, read_policy
+from shaper.run import apply
+from shaper.run.apply import Prepared
+from shaper.run.clock import Clock
+from shaper.run.inbox import Inbox, Request
+from shaper.run.interface import InterfaceRun, Settings
+from shaper.run.state import DeviceState
+
+
+class Watcher(Protocol):
+    """What the command line hands in to hear of a run."""
+
+    def ready(self, statuses: Sequence[InterfaceStatus]) -> None:
+        """Everything is applied and measured."""
+
+    def second(self, statuses: Sequence[InterfaceStatus]) -> None:
+        """Once a second."""
+
+    def told(self, message: str) -> None:
+        """Something a person should read."""
+
+    def ended(self, totals: Sequence[RunTotals]) -> None:
+        """The last look, before everything is let go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What an apply did to one interface."""
+
+    interface: str
+    device: str
+    plan: Plan
+    notes: tuple[str, ...]
+
+
+class Service:
+    """Runs the interfaces of one policy until it is told to stop."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        policy: Policy,
+        interfaces: Sequence[Interface],
+        *,
+        folder: Path,
+        settings: Settings,
+        clock: Clock,
+        inbox: Inbox,
+        watcher: Watcher,
+    ) -> None:
+        self._kernel = kernel
+        self._source = Path(policy.source)
+        self._settings = settings
+        self._clock = clock
+        self._inbox = inbox
+        self._watcher = watcher
+        self._stopping = False
+        self._statuses: dict[str, InterfaceStatus] = {}
+        self._runs = {
+            interface.device: InterfaceRun(
+                kernel, DeviceState(folder, interface.device), policy, interface, settings, clock
+            )
+            for interface in interfaces
+        }
+
+    @property
+    def states(self) -> tuple[DeviceState, ...]:
+        """The folders of the interfaces under control, for the sockets beside them."""
+        return tuple(run.state for run in self._runs.values())
+
+    def statuses(self) -> tuple[InterfaceStatus, ...]:
+        """The last status of every interface; safe from other threads."""
+        return tuple(self._statuses.values())
+
+    def serve(self, listening: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
+        """Applies, loops, and leaves the static allocation behind.
+
+        `listening` is entered once everything is applied and left before it is let go.
+        """
+        with contextlib.ExitStack() as locks:
+            for run in self._runs.values():
+                locks.enter_context(run.state.lock())
+            self._start()
+            try:
+                with listening():
+                    self._tick()
+                    self._watcher.ready(self.statuses())
+                    self._loop()
+            finally:
+                self._end()
+
+    def _start(self) -> None:
+        """All interfaces or none: what was applied is taken back when a later one fails."""
+        started: list[tuple[InterfaceRun, Prepared]] = []
+        try:
+            for run in self._runs.values():
+                started.append((run, run.start()))
+        except BaseException:
+            for run, prepared in reversed(started):
+                apply.undo(self._kernel, run.state, prepared)
+                run.close()
+            raise
+
+    def _loop(self) -> None:
+        due = self._clock.boot() + self._settings.tick
+        whole = self._clock.boot() + 1.0
+        while not self._stopping and self._runs:
+            request = self._inbox.get(due - self._clock.boot())
+            if request is not None:
+                self._handle(request)
+            now = self._clock.boot()
+            if now < due:
+                continue
+            self._tick()
+            due = max(due + self._settings.tick, now)
+            if now >= whole:
+                whole = max(whole + 1.0, now)
+                for device, run in self._runs.items():
+                    run.record(self._statuses[device])
+                self._watcher.second(self.statuses())
+
+    def _tick(self) -> None:
+        for device, run in self._runs.items():
+            self._statuses[device] = run.tick()
+
+    def _end(self) -> None:
+        self._watcher.ended(tuple(run.totals() for run in self._runs.values()))
+        failures: list[ShaperError] = []
+        for run in self._runs.values():
+            try:
+                run.stop()
+            except ShaperError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    # --- requests
+
+    def _handle(self, request: Request) -> None:
+        handlers: dict[str, Callable[[Request], object]] = {
+            "status": lambda _: self.statuses(),
+            "apply": self._on_apply,
+            "clear": self._on_clear,
+            "reload": self._on_reload,
+            "stop": self._on_stop,
+        }
+        try:
+            handler = handlers.get(request.command)
+            if handler is None:
+                raise ShaperError(f"a running shaper knows no {request.command!r}", hint="is it of another version?")
+            request.answer(handler(request))
+        except ShaperError as error:
+            request.refuse(error)
+
+    def _on_apply(self, request: Request) -> object:
+        policy = parse_policy(str(request.arguments["text"]), source=str(request.arguments["source"]))
+        return self._go_over(policy, only=str(request.arguments["device"]))
+
+    def _on_clear(self, request: Request) -> Plan:
+        device = str(request.arguments["device"])
+        run = self._runs.pop(device)
+        del self._statuses[device]
+        plan = run.clear()
+        self._watcher.told(f"{device} was cleared on request")
+        return plan
+
+    def _on_reload(self, _: Request) -> object:
+        """A bad file keeps the old policy, and says why."""
+        try:
+            applied = self._go_over(read_policy(self._source))
+        except ShaperError as error:
+            reasons = error.problems() if isinstance(error, PolicyError) else (error.message,)
+            self._watcher.told("the policy in force stays: " + "\n".join(str(reason) for reason in reasons))
+            raise
+        self._watcher.told(f"{self._source} was read again: {sum(len(one.plan.steps) for one in applied)} steps")
+        return applied
+
+    def _on_stop(self, _: Request) -> None:
+        self._stopping = True
+
+    def _go_over(self, policy: Policy, *, only: str = "") -> tuple[Applied, ...]:
+        wanted = {interface.device: interface for interface in policy.interfaces}
+        devices = [only] if only else list(self._runs)
+        missing = [device for device in devices if device not in wanted]
+        if missing:
+            raise UnavailableError(
+                f"{policy.source} has no interface on {', '.join(missing)} any more",
+                hint=f"keep it in the file, or end it with `shaper clear --device {missing[0]}`",
+            )
+        applied = []
+        for device in devices:
+            prepared = self._runs[device].reload(policy, wanted[device])
+            applied.append(Applied(wanted[device].name, device, prepared.plan, prepared.program.notes))
+        return tuple(applied)

@@ -1,0 +1,229 @@
+"""The state folder: who writes an interface, what of it is ours, and what a killed apply left to take back.
+
+`<folder>/<network namespace>/<device>/` holds `lock` (flock, one writer), `record.json` (the proof that a root handle
+is ours, and the handles for life), `pending.json` (the steps of an apply under way) and `history.db`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shaper.errors import ShaperError, TryAgainError
+from shaper.plan.codec import from_json, to_json
+from shaper.plan.steps import Plan
+from shaper.tree import Handle
+
+_SO_NETNS_COOKIE = 71
+_HOST_COOKIE = 1
+
+
+class StateError(ShaperError):
+    """The state folder can't be read or written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is ours on one device: proof of ownership and the handle of every class path, for life.
+
+    `boot` is the kernel's boot id: a record of an earlier boot owns nothing, but its handles are kept.
+    `text` is the policy that was applied last, `source` where it was read from, `structure` whether tiers were compiled,
+    `static` its static allocation (rate, ceil, queue by leaf path): what a leaf still holds of it is the policy's.
+    """
+
+    device: str
+    interface: str
+    source: str
+    sha256: str
+    boot: str
+    root: Handle
+    handles: Mapping[str, Handle] = field(default_factory=dict)
+    tap: str = ""
+    structure: bool = True
+    text: str = ""
+    static: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    schema: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An apply that was begun: its steps, and the records before and after it (None: nothing was ours)."""
+
+    plan: Plan
+    before: Record | None
+    after: Record | None
+
+
+def default_folder() -> Path:
+    """`/var/lib/shaper` for root, else under `$XDG_STATE_HOME`."""
+    if os.geteuid() == 0 and os.access("/var/lib", os.W_OK):
+        return Path("/var/lib/shaper")
+    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(home) / "shaper"
+
+
+def namespace_key() -> str:
+    """A name for the calling process's network namespace, unique until the next boot: `host` or `net-<cookie>`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            cookie = int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
+        except OSError:  # before Linux 5.14
+            return f"ns-{Path('/proc/self/ns/net').stat().st_ino}"
+    return "host" if cookie == _HOST_COOKIE else f"net-{cookie}"
+
+
+def boot_id() -> str:
+    """The kernel's random id of this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+class DeviceState:
+    """The folder of one device in one network namespace."""
+
+    def __init__(self, folder: Path, device: str, *, namespace: str | None = None) -> None:
+        self.device = device
+        self.folder = folder / (namespace or namespace_key()) / device
+
+    @property
+    def history(self) -> Path:
+        return self.folder / "history.db"
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / "socket"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the interface for one writer. Raises TryAgainError when somebody else does."""
+        self._make()
+        with (self.folder / "lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise TryAgainError(
+                    f"{self.device} is being changed by {holder}",
+                    hint="wait for it to end; while `shaper run` is up, commands go through its socket",
+                ) from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()}")
+            file.flush()
+            yield
+
+    def record(self) -> Record | None:
+        """What is ours, or None. Raises StateError when the file can't be read."""
+        data = self._read("record.json")
+        return None if data is None else _record(data)
+
+    def write_record(self, record: Record | None) -> None:
+        """Replaces the record in one step, on disk before it returns; None removes it."""
+        self._write("record.json", None if record is None else _plain(record))
+
+    def pending(self) -> Pending | None:
+        """The apply that was begun and neither finished nor taken back."""
+        data = self._read("pending.json")
+        if data is None:
+            return None
+        try:
+            return Pending(
+                from_json(data["plan"]),
+                _record(data["before"]) if data["before"] else None,
+                _record(data["after"]) if data["after"] else None,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._damaged("pending.json", error) from error
+
+    def write_pending(self, pending: Pending | None) -> None:
+        """Puts the steps on disk before the first is sent; None says that the apply is over."""
+        self._write(
+            "pending.json",
+            None
+            if pending is None
+            else {
+                "plan": to_json(pending.plan),
+                "inverse": to_json(pending.plan.inverse()),
+                "before": _plain(pending.before) if pending.before else None,
+                "after": _plain(pending.after) if pending.after else None,
+            },
+        )
+
+    def _make(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> StateError:
+        return StateError(
+            f"the state folder {self.folder} can't be written: {error.strerror}",
+            hint="name one that can with --state DIR; without it a killed apply could not be taken back",
+        )
+
+    def _damaged(self, name: str, error: Exception) -> StateError:
+        return StateError(
+            f"{self.folder / name} is damaged: {error}",
+            hint="look at it; after removing it the tree on the device counts as somebody else's",
+        )
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            data = json.loads((self.folder / name).read_text())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StateError(
+                f"{self.folder / name} can't be read: {error.strerror}", hint="run as the user who applied"
+            ) from error
+        except ValueError as error:
+            raise self._damaged(name, error) from error
+        if not isinstance(data, dict):
+            raise self._damaged(name, ValueError("not an object"))
+        return data
+
+    def _write(self, name: str, data: Mapping[str, Any] | None) -> None:
+        path = self.folder / name
+        self._make()
+        try:
+            if data is None:
+                path.unlink(missing_ok=True)
+            else:
+                draft = path.with_suffix(".draft")
+                with draft.open("w") as file:
+                    json.dump(data, file, indent=1, sort_keys=True)
+                    file.flush()
+                    os.fsync(file.fileno())
+                draft.replace(path)
+            folder = os.open(self.folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+
+def known_devices(folder: Path) -> tuple[str, ...]:
+    """The devices of this network namespace that the state folder has a record or a pending apply for."""
+    here = folder / namespace_key()
+    return tuple(
+        sorted({path.parent.name for name in ("record.json", "pending.json") for path in here.glob(f"*/{name}")})
+    )
+
+
+def _plain(record: Record) -> dict[str, Any]:
+    return asdict(record)
+
+
+def _record(data: dict[str, Any]) -> Record:
+    try:
+        return Record(**data)
+    except TypeError as error:
+        raise StateError(f"a record is damaged: {error}", hint="remove record.json") from error

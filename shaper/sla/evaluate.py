@@ -1,0 +1,80 @@
+"""The targets of one class against what was measured in one window. Missing data never counts as good."""
+
+from __future__ import annotations
+
+from shaper.model.observation import DelayView
+from shaper.model.sla import DelayTarget, Sla, SlaResult, SlaState, TargetResult
+
+FEW = 100
+"""Below this many packets a percentile is no ratio any more: more than one late packet is a miss."""
+
+LEAST = 20
+"""Below this many packets a delay target is never called met."""
+
+_WORST = (SlaState.MISSED, SlaState.NO_DATA, SlaState.MET)
+
+
+def evaluate(
+    sla: Sla,
+    *,
+    path: str,
+    delay: DelayView | None,
+    offered_packets: int,
+    dropped_packets: int,
+    throughput: float,
+    backlogged: bool,
+) -> SlaResult:
+    """The class's result in one window.
+
+    `offered_packets` came, `dropped_packets` of them were dropped by the leaf (both from the kernel's counters);
+    `throughput` in bit/s; `backlogged` when the class had a backlog or drops; `delay` covers the packets that left.
+    A dropped packet counts as infinitely late, as in a violation-second. A class without traffic has no data.
+    """
+    if not sla:
+        return SlaResult(path, SlaState.NONE, ())
+    idle = offered_packets <= 0 and not backlogged
+    results = [_delay(target, delay, offered_packets, dropped_packets) for target in sla.delays]
+    if sla.loss is not None:
+        results.append(_loss(sla.loss, offered_packets, dropped_packets))
+    if sla.throughput is not None:
+        results.append(_throughput(sla.throughput, offered_packets, throughput, backlogged=backlogged, idle=idle))
+    found = {result.state for result in results}
+    return SlaResult(path, next(state for state in _WORST if state in found), tuple(results))
+
+
+def _delay(target: DelayTarget, view: DelayView | None, offered: int, dropped: int) -> TargetResult:
+    count = view.count if view is not None and offered > 0 else 0
+    measured = view.quantiles.get(target.percentile) if view is not None and count else None
+    lost = min(1.0, dropped / offered) if offered > 0 else 0.0
+    allowed = 1 - target.percentile + 1e-9
+    # The capture may see one packet in n, so the kernel's loss ratio stands for the packets that never left.
+    known = view.late.get(target.seconds) if view is not None and count else None
+    if known is None and measured is not None:
+        known = 0.0 if measured <= target.seconds else 1.0
+    late = lost + (1 - lost) * (known or 0.0)
+    if offered <= 0 or (known is None and not (lost > allowed and dropped > 1)):
+        state = SlaState.NO_DATA
+    elif known is None:
+        state = SlaState.MISSED
+    elif count < FEW:
+        judged = count / (1 - lost) if lost < 1 else count
+        beyond = round(late * judged) > 1
+        state = SlaState.MISSED if beyond else SlaState.MET if count >= LEAST else SlaState.NO_DATA
+    else:
+        state = SlaState.MISSED if late > allowed else SlaState.MET
+    return TargetResult(target.key, target.seconds, measured, count, state)
+
+
+def _loss(target: float, offered: int, dropped: int) -> TargetResult:
+    if offered <= 0:
+        return TargetResult("loss", target, None, 0, SlaState.NO_DATA)
+    missed = dropped > max(1.0, target * offered + 1e-9)
+    return TargetResult("loss", target, dropped / offered, offered, SlaState.MISSED if missed else SlaState.MET)
+
+
+def _throughput(target: int, offered: int, throughput: float, *, backlogged: bool, idle: bool) -> TargetResult:
+    """Under target without a backlog the class got all that it asked for: that is met."""
+    if idle:
+        return TargetResult("throughput", target, None, 0, SlaState.NO_DATA)
+    missed = throughput < target and backlogged
+    return TargetResult("throughput", target, throughput, offered, SlaState.MISSED if missed else SlaState.MET)

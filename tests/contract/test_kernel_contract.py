@@ -1,0 +1,317 @@
+"""The same steps against the fake and against a real kernel: the same answers, the same trees.
+
+The fake is what most other tests stand on; this holds it to the kernel, errno by errno. Without the right to make a
+network namespace the sequences still run on the fake alone, where they must leave it consistent.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from shaper.kernel.fake import FakeKernel
+from shaper.kernel.netlink import NetlinkKernel
+from shaper.kernel.protocol import Kernel, StepError
+from shaper.plan.steps import Step, Verb
+from shaper.tree import (
+    CLSACT,
+    CLSACT_EGRESS,
+    CLSACT_HANDLE,
+    ROOT,
+    BpfFilter,
+    FifoOptions,
+    HtbClass,
+    HtbOptions,
+    Ifb,
+    Insn,
+    Node,
+    Qdisc,
+    RawOptions,
+    tree,
+)
+
+DEVICE = "dev0"
+MAJOR = 0x5A00
+TOP = MAJOR << 16
+MISS = (Insn(0x06, 0, 0, 0),)
+ALL = (Insn(0x28, 0, 0, 12), Insn(0x15, 0, 1, 0x0800), Insn(0x06, 0, 0, 0xFFFFFFFF), Insn(0x06, 0, 0, 0))
+BROKEN = (Insn(0x15, 5, 9, 0), Insn(0x06, 0, 0, 0))
+_serial = itertools.count()
+
+
+def root(default: int = 0x30, major: int = MAJOR) -> Qdisc:
+    return Qdisc(major << 16, ROOT, "htb", HtbOptions(default))
+
+
+def cls(minor: int, parent: int = 0, *, rate: int = 8_000_000, prio: int = 3, quantum: int = 1514) -> HtbClass:
+    return HtbClass(TOP | minor, TOP | parent, rate, max(rate, 16_000_000), 15625, 15625, prio, quantum)
+
+
+def leaf(minor: int, limit: int = 30_000, kind: str = "bfifo") -> Qdisc:
+    return Qdisc(0x5B000000 + (minor << 16), TOP | minor, kind, FifoOptions(limit))
+
+
+def clsact() -> Qdisc:
+    return Qdisc(CLSACT_HANDLE, CLSACT, "clsact")
+
+
+def classifier(preference: int = 10, handle: int = 1, *, classid: int = 0, **fields: object) -> BpfFilter:
+    return BpfFilter(TOP, preference, handle, ALL, classid=classid, **fields)  # type: ignore[arg-type]
+
+
+def tap(mirror: str = "tap0", handle: int = 1) -> BpfFilter:
+    return BpfFilter(CLSACT_EGRESS, 100, handle, ALL, mirror=mirror)
+
+
+def ifb(name: str = "tap0") -> Ifb:
+    return Ifb(name, f"sla-shaper {DEVICE}")
+
+
+def add(node: Node) -> Step:
+    return Step(Verb.ADD, None, node)
+
+
+def change(node: Node, before: Node | None = None) -> Step:
+    return Step(Verb.CHANGE, node if before is None else before, node)
+
+
+def delete(node: Node) -> Step:
+    return Step(Verb.DELETE, node, None)
+
+
+BASE = [add(root()), add(cls(1)), add(cls(0x10, 1)), add(cls(0x20, 1)), add(leaf(0x10)), add(leaf(0x20))]
+
+SCENARIOS: dict[str, list[Step]] = {
+    "a tree up and down": [*BASE, *(step.inverse() for step in reversed(BASE))],
+    "everything twice": [step for step in [*BASE, add(clsact()), add(ifb()), add(tap())] for _ in range(2)],
+    "nothing there": [
+        *(
+            verb(node)
+            for node in (root(), cls(1), leaf(0x10), clsact(), classifier(), tap())
+            for verb in (delete, change)
+        ),
+        delete(ifb()),
+        change(ifb()),
+        add(cls(1)),
+        add(leaf(0x10)),
+        add(classifier()),
+        add(tap()),
+    ],
+    "clsact is remembered": [delete(clsact()), add(clsact()), delete(clsact()), delete(clsact()), change(clsact())],
+    "clsact takes its filters along": [add(ifb()), add(clsact()), add(tap()), delete(clsact()), add(clsact())],
+    "the root takes all along": [*BASE, add(classifier()), delete(root()), add(root()), delete(cls(1))],
+    "a parent that is not there": [add(root()), add(cls(0x10, 0x99)), add(leaf(0x98)), delete(leaf(0x98))],
+    "another major": [add(root()), add(HtbClass(0x5A010001, TOP, 8000, 8000, 1, 1, 0, 1514)), add(root(major=0x5A01))],
+    "classes in use": [*BASE, delete(cls(1)), delete(cls(0x10, 1)), delete(cls(0x20, 1)), delete(cls(1))],
+    "a filter holds its class": [
+        *BASE,
+        add(classifier(classid=TOP | 0x10)),
+        delete(cls(0x10, 1)),
+        change(classifier(classid=TOP | 0x20)),
+        delete(cls(0x10, 1)),
+        delete(classifier()),
+        delete(cls(0x20, 1)),
+    ],
+    "a filter set before its class does not hold it": [
+        add(root()),
+        add(classifier(classid=TOP | 1)),
+        add(cls(1)),
+        delete(cls(1)),
+    ],
+    "a leaf becomes inner and a leaf again": [
+        add(root()),
+        add(cls(1)),
+        add(leaf(1)),
+        add(cls(0x10, 1)),
+        add(leaf(1)),
+        change(leaf(1)),
+        delete(leaf(1)),
+        change(cls(1, prio=5, quantum=3000, rate=4_000_000)),
+        delete(cls(0x10, 1)),
+        change(cls(1, prio=5, quantum=3000, rate=4_000_000)),
+        add(leaf(1)),
+    ],
+    "too deep": [add(root()), *(add(cls(depth, depth - 1)) for depth in range(1, 11))],
+    "numbers the kernel makes its own": [
+        add(root()),
+        add(cls(1, prio=9)),
+        add(cls(2, quantum=0)),
+        add(cls(3, quantum=0, rate=40_000_000_000)),
+        add(cls(4, quantum=0, rate=8000)),
+        add(cls(5, rate=0)),
+        change(cls(4, rate=0)),
+    ],
+    "places taken": [
+        *BASE,
+        add(root(major=0x5A01)),
+        add(Qdisc(leaf(0x10).handle, TOP | 0x20, "bfifo", FifoOptions(1))),
+        add(Qdisc(0x7F000000, TOP | 0x20, "bfifo", FifoOptions(1))),
+        change(Qdisc(0x7F000000, TOP | 0x20, "bfifo", FifoOptions(1))),
+        change(leaf(0x10, kind="pfifo")),
+        delete(Qdisc(0x7F000000, TOP | 0x20, "bfifo", FifoOptions(1))),
+        delete(leaf(0x10, kind="pfifo")),
+        delete(Qdisc(0x7F000000, ROOT, "htb", HtbOptions(0))),
+        change(root(default=0x20)),
+        add(Qdisc(0x7E000000, leaf(0x10).handle | 1, "bfifo", FifoOptions(1))),
+        add(HtbClass(leaf(0x10).handle | 1, leaf(0x10).handle, 8000, 8000, 1, 1, 0, 1514)),
+    ],
+    "what a change may not move": [
+        *BASE,
+        change(cls(0x20, 0), before=cls(0x20, 1)),
+        change(leaf(0x10, kind="pfifo"), before=leaf(0x10)),
+    ],
+    "kinds unknown": [add(root()), add(cls(1)), add(Qdisc(0x5B010000, TOP | 1, "nonsuch", RawOptions(b"")))],
+    "options of another kind": [add(Qdisc(TOP, ROOT, "htb", FifoOptions(1)))],
+    "filters": [
+        *BASE,
+        add(classifier(10, 1)),
+        add(classifier(10, 2)),
+        add(classifier(10, 2)),
+        add(classifier(11, 1)),
+        add(BpfFilter(TOP, 11, 7, MISS, protocol=0x0800)),
+        change(BpfFilter(TOP, 11, 1, MISS, protocol=0x0800)),
+        delete(BpfFilter(TOP, 11, 1, MISS, protocol=0x0800)),
+        add(BpfFilter(TOP, 12, 7, MISS, protocol=0x0800)),
+        change(BpfFilter(TOP, 10, 2, MISS)),
+        change(classifier(10, 3)),
+        delete(classifier(10, 3)),
+        delete(classifier(10, 1)),
+        delete(classifier(10, 1)),
+        delete(classifier(9, 1)),
+        add(BpfFilter(TOP, 13, 1, ())),
+        add(BpfFilter(TOP, 13, 1, BROKEN)),
+        add(BpfFilter(TOP, 0, 1, MISS)),
+        add(BpfFilter(TOP, 13, 0, MISS)),
+        add(BpfFilter(leaf(0x10).handle, 13, 1, MISS)),
+        add(BpfFilter(TOP | 0x99, 13, 1, MISS)),
+        add(BpfFilter(0x66000000, 13, 1, MISS)),
+    ],
+    "mirrors": [
+        add(clsact()),
+        add(tap()),
+        add(ifb()),
+        add(tap()),
+        add(tap(handle=2)),
+        change(BpfFilter(CLSACT_EGRESS, 100, 2, MISS)),
+        change(tap(handle=2)),
+        delete(tap(handle=1)),
+        delete(ifb()),
+        delete(tap(handle=2)),
+    ],
+    "devices": [
+        add(ifb()),
+        add(ifb()),
+        add(ifb("tap1")),
+        delete(Ifb("tap1", "somebody else")),
+        delete(Ifb(DEVICE, "sla-shaper " + DEVICE)),
+        add(ifb(DEVICE)),
+        change(ifb()),
+        delete(ifb()),
+        delete(ifb()),
+    ],
+}
+
+
+@pytest.fixture
+def real() -> Iterator[Callable[[], NetlinkKernel]]:
+    """Makes kernels with one device `dev0`, each in a network namespace of its own."""
+    made: list[str] = []
+    kernels: list[NetlinkKernel] = []
+
+    def make() -> NetlinkKernel:
+        name = f"slac-{os.getpid()}-{next(_serial)}"
+        done = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, timeout=10, check=False)
+        if done.returncode:
+            pytest.skip(f"missing capability: CAP_SYS_ADMIN, to make network namespaces ({done.stderr.strip()})")
+        made.append(name)
+        pair = f"ip -netns {name} link add {DEVICE} type veth peer name peer0"
+        subprocess.run(pair.split(), timeout=10, check=True)
+        kernels.append(NetlinkKernel(name))
+        return kernels[-1]
+
+    yield make
+    for kernel in kernels:
+        kernel.close()
+    for name in made:
+        subprocess.run(["ip", "netns", "del", name], timeout=10, check=True)
+
+
+def answer(kernel: Kernel, step: Step) -> tuple[int, int]:
+    """The errno of one step (0 for none) and the exit code it leads to."""
+    try:
+        kernel.send(DEVICE, [step])
+    except StepError as error:
+        assert error.done == 0
+        assert error.hint
+        return error.errno, int(error.exit)
+    return 0, 0
+
+
+def fake() -> FakeKernel:
+    return FakeKernel(DEVICE, "peer0", "lo")
+
+
+def wander(seed: int, count: int) -> list[Step]:
+    """A sequence of steps, legal and illegal, over few enough places that they often meet."""
+    rng = random.Random(seed)
+    minors = (1, 2, 0x10, 0x20)
+
+    def node() -> Node:
+        minor = rng.choice(minors)
+        kinds: list[Callable[[], Node]] = [
+            root,
+            lambda: cls(minor, rng.choice((0, 0, 1, 2)), rate=rng.choice((8000, 8_000_000)), prio=rng.randrange(8)),
+            lambda: cls(minor, rng.choice((0, 1)), quantum=rng.choice((0, 1514, 60000))),
+            lambda: leaf(minor, rng.randrange(2000, 90000), rng.choice(("bfifo", "bfifo", "pfifo"))),
+            clsact,
+            lambda: classifier(rng.choice((10, 11)), rng.choice((1, 2)), classid=rng.choice((0, TOP | minor))),
+            lambda: tap(rng.choice(("tap0", "", "tap1")), rng.choice((1, 2))),
+            lambda: ifb(rng.choice(("tap0", "tap1"))),
+        ]
+        return rng.choices(kinds, weights=(2, 6, 4, 6, 2, 4, 4, 2))[0]()
+
+    def step() -> Step:
+        verb = rng.choices((add, change, delete), weights=(6, 3, 2))[0]
+        return verb(node())
+
+    steps = [add(root())]
+    while len(steps) < count:
+        one = step()
+        # A root that goes takes all with it: seldom, or nothing ever grows.
+        if not (one.verb is Verb.DELETE and one.node == root() and rng.random() < 0.7):
+            steps.append(one)
+    return steps
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_fake_answers_as_the_kernel_does(name: str, real: Callable[[], NetlinkKernel]) -> None:
+    kernel, model = real(), fake()
+    for number, step in enumerate(SCENARIOS[name]):
+        assert answer(model, step) == answer(kernel, step), f"step {number}: {step}"
+        assert model.read(DEVICE) == kernel.read(DEVICE), f"after step {number}: {step}"
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("seed", range(12))
+def test_the_fake_goes_where_the_kernel_goes(seed: int, real: Callable[[], NetlinkKernel]) -> None:
+    kernel, model = real(), fake()
+    for number, step in enumerate(wander(seed, 250)):
+        assert answer(model, step) == answer(kernel, step), f"step {number}: {step}"
+        assert model.read(DEVICE) == kernel.read(DEVICE), f"after step {number}: {step}"
+
+
+@pytest.mark.parametrize("seed", range(100, 150))
+def test_a_refused_step_changes_nothing(seed: int) -> None:
+    model = fake()
+    for step in wander(seed, 100):
+        before = model.read(DEVICE)
+        if answer(model, step) != (0, 0):
+            assert model.read(DEVICE) == before
+        held = model.read(DEVICE)
+        assert tree(DEVICE, held.nodes()) == held

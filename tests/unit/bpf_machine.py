@@ -1,0 +1,120 @@
+"""A classic-BPF interpreter with the kernel's checks and its rules for loads, for tests of compiled programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shaper.tree import Insn
+
+NET_OFF = 0x100000
+AD_OFF = 0x1000
+MASK = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class Skb:
+    """A packet as the kernel holds it: `data` from the link header on, `network` the offset of the network header."""
+
+    data: bytes
+    network: int
+    protocol: int
+    packet_type: int = 4
+
+
+def check(program: Sequence[Insn]) -> None:
+    """What the kernel's checker asks: known opcodes, jumps inside, scratch words stored before they are read."""
+    assert 0 < len(program) <= 4096
+    assert program[-1].code & 0x07 == 6, "the last instruction must return"
+    stored: list[int] = [0xFFFF] * len(program)  # the words that are surely stored when an instruction is reached
+    valid = 0
+    for at, insn in enumerate(program):
+        valid &= stored[at]
+        kind = insn.code & 0x07
+        if kind in (2, 3):
+            assert insn.k < 16
+            valid |= 1 << insn.k
+        elif kind in (0, 1) and insn.code & 0xE0 == 0x60:
+            assert valid >> insn.k & 1, f"M[{insn.k}] is read before it is stored, at {at}"
+        elif kind == 5:
+            targets = [insn.k] if insn.code == 5 else [insn.jt, insn.jf]
+            for offset in targets:
+                assert at + 1 + offset < len(program)
+                stored[at + 1 + offset] &= valid
+            valid = 0xFFFF
+        elif kind == 6:
+            valid = 0xFFFF
+        if kind == 5 and insn.code != 5:
+            assert 0 <= insn.jt <= 255 and 0 <= insn.jf <= 255
+
+
+def run(program: Sequence[Insn], skb: Skb) -> int:
+    """The return value, unsigned."""
+    a = x = 0
+    memory = [0] * 16
+    at = 0
+    while True:
+        insn = program[at]
+        at += 1
+        kind = insn.code & 0x07
+        if kind == 0:
+            mode = insn.code & 0xE0
+            if mode == 0x00:
+                a = insn.k
+            elif mode == 0x60:
+                a = memory[insn.k]
+            else:
+                loaded = _load(skb, insn.k + (x if mode == 0x40 else 0), insn.code & 0x18)
+                if loaded is None:
+                    return 0
+                a = loaded
+        elif kind == 1:
+            assert insn.code & 0xE0 == 0x60
+            x = memory[insn.k]
+        elif kind == 2:
+            memory[insn.k] = a
+        elif kind == 4:
+            a = _alu(insn.code & 0xF0, a, x if insn.code & 0x08 else insn.k)
+        elif kind == 5:
+            at += _jump(insn, a)
+        elif kind == 6:
+            return insn.k
+        elif kind == 7:
+            assert insn.code == 7
+            x = a
+        else:
+            raise AssertionError(f"unknown instruction {insn}")
+
+
+def _load(skb: Skb, offset: int, size: int) -> int | None:
+    width = {0x00: 4, 0x08: 2, 0x10: 1}[size]
+    offset &= MASK
+    if offset >= 2**32 - AD_OFF:
+        return {0: skb.protocol, 4: skb.packet_type}[offset - (2**32 - AD_OFF)]
+    if offset >= 2**32 - NET_OFF:
+        offset = offset - (2**32 - NET_OFF) + skb.network
+    if offset + width > len(skb.data):
+        return None
+    return int.from_bytes(skb.data[offset : offset + width], "big")
+
+
+def _alu(operation: int, a: int, value: int) -> int:
+    results = {
+        0x00: a + value,
+        0x10: a - value,
+        0x20: a * value,
+        0x40: a | value,
+        0x50: a & value,
+        0x60: a << (value & 31),
+        0x70: a >> (value & 31),
+        0xA0: a ^ value,
+    }
+    return results[operation] & MASK
+
+
+def _jump(insn: Insn, a: int) -> int:
+    operation = insn.code & 0xF0
+    if operation == 0x00:
+        return insn.k
+    held = {0x10: a == insn.k, 0x20: a > insn.k, 0x30: a >= insn.k, 0x40: bool(a & insn.k)}[operation]
+    return insn.jt if held else insn.jf

@@ -1,0 +1,152 @@
+"""Frames, what the reference classifier should see in them, and rules that such frames meet; from a seeded random."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from bpf_machine import Skb
+
+from shaper.model.match import Match, Packet, PortRange, Prefix, Rule, Rules
+
+V4, V6 = 0x0800, 0x86DD
+WITH_PORTS = (6, 17, 33, 132, 136)
+LEAVES = ("a", "b/c", "d", "rest")
+
+# Few values, so that rules and packets meet.
+_PORTS = (0, 1, 53, 67, 179, 443, 5060, 16384, 20000, 32767, 65535)
+_DSCPS = (0, 8, 10, 34, 46, 63)
+_PROTOCOLS = (1, 2, 6, 6, 17, 17, 33, 47, 51, 58, 58, 60, 89, 132, 136, 255)
+_V4 = (0, 0x0A000001, 0x0A000002, 0x0AFF0001, 0xC0A80101, 0xCB007105, 0xFFFFFFFF)
+_NET6 = 0x20010DB8 << 96
+_V6 = (0, 1, _NET6 | 1, _NET6 | 2, _NET6 | 1 << 64, _NET6 | 0xFFFF << 32, (1 << 128) - 1)
+_ICMPV6 = (1, 128, 130, 133, 135, 136, 143, 255)
+_EXTENSIONS = (0, 43, 60, 44, 51)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A frame and what the reference should see in it. `whole` is the frame's length up to its last parsed byte."""
+
+    skb: Skb
+    packet: Packet
+    whole: int
+
+
+def sample(random: Random) -> Sample:
+    return random.choice((_ipv4, _ipv4, _ipv6, _ipv6, _other))(random)
+
+
+def ip_sample(random: Random) -> Sample:
+    return random.choice((_ipv4, _ipv6))(random)
+
+
+def _link(random: Random) -> bytes:
+    """Ethernet, Ethernet with a tag inside, or none, as a tunnel has."""
+    return bytes(random.choice((0, 14, 18)))
+
+
+def _transport(random: Random, protocol: int) -> tuple[bytes, int | None, int | None, int | None]:
+    """Bytes, ports and ICMPv6 type."""
+    if protocol in WITH_PORTS:
+        sport, dport = random.choice(_PORTS), random.choice(_PORTS)
+        return struct.pack("!HH", sport, dport) + bytes(16), sport, dport, None
+    if protocol == 58:
+        icmp = random.choice(_ICMPV6)
+        return bytes([icmp]) + bytes(7), None, None, icmp
+    return random.randbytes(random.randrange(24)), None, None, None
+
+
+def _ipv4(random: Random) -> Sample:
+    link, words = _link(random), random.randint(5, 15)
+    protocol, dscp = random.choice(_PROTOCOLS), random.choice(_DSCPS)
+    source, target = random.choice(_V4), random.choice(_V4)
+    offset = random.choice((0, 0, 0, 1, 185, 0x1FFF))
+    body, sport, dport, icmp = _transport(random, protocol)
+    if offset:
+        body, sport, dport, icmp = random.randbytes(random.randrange(24)), None, None, None
+    flags = random.choice((0, 0x4000, 0x2000))
+    tos = dscp << 2 | random.randrange(4)
+    header = struct.pack("!BBHHHBB", 0x40 | words, tos, words * 4 + len(body), 7, flags | offset, 64, protocol)
+    header += struct.pack("!HII", 0, source, target) + random.randbytes(words * 4 - 20)
+    packet = Packet(V4, protocol, source, target, sport, dport, dscp, icmp)
+    return Sample(Skb(link + header + body, len(link), V4), packet, _whole(len(link), packet, len(header), 20))
+
+
+def _ipv6(random: Random) -> Sample:
+    link = _link(random)
+    protocol = random.choice([number for number in _PROTOCOLS if number not in _EXTENSIONS])
+    dscp, source, target = random.choice(_DSCPS), random.choice(_V6), random.choice(_V6)
+    numbers = [*random.choices(_EXTENSIONS, k=random.choice((0, 0, 1, 2, 6))), protocol]
+    body, sport, dport, icmp = _transport(random, protocol)
+    first, seen, extensions = random.choice((True, False)), protocol, b""
+    for kind, following in itertools.pairwise(numbers):
+        extensions += _extension(random, kind, following, first)
+        if kind == 44 and not first:
+            body, sport, dport, icmp = random.randbytes(random.randrange(24)), None, None, None
+            seen = following
+            break
+    word = 6 << 28 | (dscp << 2 | random.randrange(4)) << 20 | random.randrange(1 << 20)
+    header = struct.pack("!IHBB", word, len(extensions + body), numbers[0], 64)
+    header += source.to_bytes(16, "big") + target.to_bytes(16, "big") + extensions
+    packet = Packet(V6, seen, source, target, sport, dport, dscp, icmp)
+    return Sample(Skb(link + header + body, len(link), V6), packet, _whole(len(link), packet, len(header), 40))
+
+
+def _extension(random: Random, kind: int, following: int, first: bool) -> bytes:
+    if kind == 44:
+        offset = 0 if first else random.randint(1, 0x1FFF)
+        return struct.pack("!BBHI", following, random.randrange(256), offset << 3 | 1, 7)
+    size = random.randrange(1, 10)
+    return bytes([following, size]) + bytes(((size + 2) * 4 if kind == 51 else (size + 1) * 8) - 2)
+
+
+def _whole(link: int, packet: Packet, headers: int, fixed: int) -> int:
+    needed = headers + 4 if packet.sport is not None else headers + 1 if packet.icmp_type is not None else fixed
+    return link + needed
+
+
+def _other(random: Random) -> Sample:
+    ethertype = random.choice((0x0806, 0x8035, 0x88CC, 0x8100, 0x8847, 0x0600, 0x05FF, 0x0026, 0x0004))
+    data = bytes(14) + random.randbytes(random.randrange(40))
+    return Sample(Skb(data, 14, ethertype), Packet(ethertype if ethertype >= 0x600 else 4), len(data))
+
+
+def rules(random: Random) -> Rules:
+    """Up to eight rules of up to three matches each."""
+    ordered = (
+        Rule(tuple(_match(random) for _ in range(random.randint(1, 3))), random.choice(LEAVES))
+        for _ in range(random.randrange(9))
+    )
+    return Rules(tuple(ordered), "rest")
+
+
+def _match(random: Random) -> Match:
+    density = random.choice((0.15, 0.15, 0.5))
+
+    def some(one: Callable[[], object]) -> tuple[object, ...]:
+        return tuple(one() for _ in range(random.randint(1, 3))) if random.random() < density else ()
+
+    return Match(
+        dscp=some(lambda: random.choice(_DSCPS)),
+        protocols=some(lambda: random.choice(_PROTOCOLS)),
+        src=some(lambda: _prefix(random)),
+        dst=some(lambda: _prefix(random)),
+        sport=some(lambda: _range(random)),
+        dport=some(lambda: _range(random)),
+        ethertypes=some(lambda: random.choice((4, 0x0806, V4, V6, 0x8847))),
+        icmpv6_types=some(lambda: random.choice(_ICMPV6)),
+    )
+
+
+def _range(random: Random) -> PortRange:
+    return PortRange(*sorted(random.choices(_PORTS, k=2)))
+
+
+def _prefix(random: Random) -> Prefix:
+    if random.random() < 0.5:
+        return Prefix(4, random.choice(_V4), random.choice((0, 1, 8, 24, 31, 32)))
+    return Prefix(6, random.choice(_V6), random.choice((0, 1, 32, 33, 64, 65, 96, 127, 128)))

@@ -1,0 +1,145 @@
+"""Trees from a seeded random, and a small model of a kernel that refuses steps which a kernel would refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from random import Random
+
+from shaper.plan.steps import Step, Verb
+from shaper.plan.trees import hangs_on, inner_classes, is_changeable
+from shaper.tree import (
+    CLSACT,
+    CLSACT_EGRESS,
+    CLSACT_HANDLE,
+    ROOT,
+    BpfFilter,
+    FifoOptions,
+    FqCodelOptions,
+    HtbClass,
+    HtbOptions,
+    Ifb,
+    Insn,
+    Node,
+    OtherFilter,
+    Qdisc,
+    RawOptions,
+    Tree,
+    handle,
+    tree,
+)
+
+LINK_RATES = (10_000_000, 20_000_000)
+
+
+def a_tree(random: Random) -> Tree:
+    """A whole shaper's tree, one of its halves, somebody else's root, or nothing."""
+    nodes: list[Node] = []
+    kind = random.choice(("ours", "ours", "ours", "ours", "bare", "foreign", "none"))
+    if kind == "foreign":
+        nodes.append(Qdisc(handle(0x8001, 0), ROOT, "fq", RawOptions(random.randbytes(4))))
+    if kind in ("ours", "bare"):
+        nodes.extend(_htb(random, classes=kind == "ours"))
+    if random.random() < 0.5:
+        nodes.extend(_hook(random))
+    return tree("eth1", nodes)
+
+
+def _htb(random: Random, *, classes: bool) -> Iterable[Node]:
+    root = handle(0x5A00, 0)
+    yield Qdisc(root, ROOT, "htb", HtbOptions(random.choice((0x10, 0x10, 0x10, 0x11)), 1000))
+    if not classes:
+        return
+    link = random.choice(LINK_RATES)
+    numbers = random.sample(range(0x10, 0x18), k=random.randint(1, 7))
+    parents = {}
+    inner = [handle(0x5A00, 1)]
+    for number in numbers:
+        parents[handle(0x5A00, number)] = random.choice(inner)
+        if random.random() < 0.2:
+            inner.append(handle(0x5A00, number))
+    leaves = [number for number in parents if number not in parents.values()]
+    share = link // len(leaves) // 8
+    yield HtbClass(handle(0x5A00, 1), root, link, link, 9, 9, 0, 1514)
+    for number, parent in parents.items():
+        if number in leaves:
+            rate = random.randint(1, share) * 8
+            yield HtbClass(number, parent, rate, random.choice((rate, link)), 5, 6, random.choice((0, 1)), 1514)
+            if random.random() < 0.9:
+                yield _leaf(random, number)
+        else:
+            yield HtbClass(number, parent, random.randint(1, link // 8) * 8, link, 5, 6, 0, random.choice((1514, 3028)))
+    yield BpfFilter(root, 10, 1, (Insn(6, 0, 0, random.choice(leaves)),))
+
+
+def _leaf(random: Random, number: int) -> Qdisc:
+    own = handle(0x5B00 + (number & 0xFFFF), 0)
+    if random.random() < 0.3:
+        return Qdisc(own, number, "fq_codel", FqCodelOptions(10240, 4992, 99968, 1514, 1024, 64000, True))
+    return Qdisc(own, number, "bfifo", FifoOptions(random.choice((4542, 20000, 64000))))
+
+
+def _hook(random: Random) -> Iterable[Node]:
+    yield Qdisc(CLSACT_HANDLE, CLSACT, "clsact")
+    if random.random() < 0.7:
+        yield Ifb("shp-eth1", "sla-shaper eth1")
+        program = (Insn(6, 0, 0, random.choice((0, 0xFFFFFFFF))),)
+        yield BpfFilter(CLSACT_EGRESS, 30, 1, program, classid=1, mirror="shp-eth1")
+    if random.random() < 0.2:
+        yield OtherFilter(CLSACT_EGRESS, 40, 1, 3, "flower")
+
+
+def moved(random: Random, held: Tree) -> Tree:
+    """The same tree with some of its leaf classes at other rates, as a controller leaves them."""
+    inner = inner_classes(held)
+    classes = tuple(
+        replace(cls, rate=random.choice((cls.rate, max(8, cls.rate // 16 * 8)))) if cls.handle not in inner else cls
+        for cls in held.classes
+    )
+    return replace(held, classes=classes)
+
+
+class ModelKernel:
+    """Carries out steps on a tree, one at a time; AssertionError where a kernel would say no."""
+
+    def __init__(self, held: Tree) -> None:
+        self.device = held.device
+        self.nodes = {node.key: node for node in held.nodes()}
+
+    @property
+    def tree(self) -> Tree:
+        return tree(self.device, self.nodes.values())
+
+    def send(self, step: Step) -> None:
+        key = step.node.key
+        assert self.nodes.get(key) == step.before, "a step must start from what is there"
+        if step.verb is Verb.ADD:
+            assert step.after is not None
+            self._may_stand(step.after)
+            self.nodes[key] = step.after
+        elif step.verb is Verb.DELETE:
+            del self.nodes[key]
+            self._must_be_free(step.node)
+        else:
+            assert step.before is not None and step.after is not None and step.before != step.after
+            inner = isinstance(step.before, HtbClass) and step.before.handle in inner_classes(self.tree)
+            assert is_changeable(step.before, step.after, inner=inner)
+            self.nodes[key] = step.after
+
+    def _may_stand(self, node: Node) -> None:
+        handles = {held.handle: held for held in self.nodes.values() if isinstance(held, (Qdisc, HtbClass))}
+        below = hangs_on(node)
+        assert below in (None, ROOT, CLSACT) or below in handles, f"{node} has nothing to stand on"
+        if isinstance(node, HtbClass):
+            assert self.tree.leaf_of(node.parent) is None, "a class under a class with a queue takes the queue away"
+        if isinstance(node, Qdisc):
+            assert node.handle not in handles
+            assert node.parent not in inner_classes(self.tree), "an inner class has no queue"
+        if isinstance(node, BpfFilter) and node.mirror:
+            assert ("ifb:" + node.mirror, 0, 0) in self.nodes
+
+    def _must_be_free(self, node: Node) -> None:
+        if isinstance(node, (Qdisc, HtbClass)):
+            assert all(hangs_on(held) != node.handle for held in self.nodes.values()), f"{node} is in use"
+        if isinstance(node, Ifb):
+            assert all(not isinstance(held, BpfFilter) or held.mirror != node.name for held in self.nodes.values())

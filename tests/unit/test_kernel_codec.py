@@ -1,0 +1,139 @@
+"""Options to bytes and back, for every kind that is programmed, and against bytes that kernels and tc have written."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collectors.netlink import attribute, attributes
+from shaper.kernel.codec import bpf, decode_qdisc, encode_qdisc, fq_codel, htb, mirred
+from shaper.tree import (
+    ROOT,
+    FifoOptions,
+    FqCodelOptions,
+    HtbClass,
+    HtbOptions,
+    Insn,
+    Options,
+    RawOptions,
+)
+
+u32 = st.integers(0, 2**32 - 1)
+rates = st.integers(1, 10**15 // 8).map(lambda size: size * 8)
+insns = st.builds(Insn, st.integers(0, 0xFFFF), st.integers(0, 255), st.integers(0, 255), u32)
+fq_codels = st.builds(
+    FqCodelOptions,
+    limit=u32,
+    target=st.integers(0, 4_000_000).map(fq_codel.canonical_time),
+    interval=st.integers(0, 4_000_000).map(fq_codel.canonical_time),
+    quantum=u32,
+    flows=u32,
+    memory=u32,
+    ecn=st.booleans(),
+)
+
+
+def round_trip(kind: str, options: Options) -> Options:
+    data = encode_qdisc(kind, options, creating=True)
+    assert data is not None
+    return decode_qdisc(kind, data)
+
+
+@given(u32, st.integers(0, 2**32 - 1))
+def test_htb_comes_back(default: int, direct: int) -> None:
+    assert round_trip("htb", HtbOptions(default, direct)) == HtbOptions(default, direct)
+
+
+@given(st.sampled_from(["bfifo", "pfifo"]), u32)
+def test_a_fifo_comes_back(kind: str, limit: int) -> None:
+    assert round_trip(kind, FifoOptions(limit)) == FifoOptions(limit)
+
+
+@given(
+    st.builds(
+        HtbClass, st.just(0x5A000010), st.just(0x5A000001), rates, rates, u32, u32, prio=st.integers(0, 7), quantum=u32
+    )
+)
+def test_a_class_comes_back(cls: HtbClass) -> None:
+    assert htb.decode_class(cls.handle, cls.parent, htb.encode_class(cls)) == cls
+
+
+def test_a_top_class_stands_under_the_qdisc() -> None:
+    cls = HtbClass(0x5A000010, 0x5A000000, 8000, 8000, 1, 1, 0, 1514)
+    assert htb.decode_class(cls.handle, ROOT, htb.encode_class(cls)) == cls
+
+
+def test_a_class_is_small() -> None:
+    narrow = htb.encode_class(HtbClass(0x5A000010, 0x5A000000, 34_359_738_360, 8000, 1, 1, 0, 1514))
+    wide = htb.encode_class(HtbClass(0x5A000010, 0x5A000000, 34_359_738_368, 40_000_000_000, 1, 1, 0, 1514))
+    assert len(narrow) == 48  # no rate tables, and 64-bit rates only where they are needed
+    assert len(wide) == 48 + 2 * 12
+
+
+@given(st.lists(insns, max_size=50), u32, st.none() | st.integers(0, 2**31 - 1))
+def test_a_filter_comes_back(program: list[Insn], classid: int, mirror: int | None) -> None:
+    options = bpf.BpfOptions(tuple(program), classid, mirror)
+    assert bpf.decode(bpf.encode(options)) == options
+
+
+def test_filters_that_are_not_ours() -> None:
+    ours = bpf.encode(bpf.BpfOptions((Insn(6, 0, 0, 0),), 0, None))
+    assert bpf.decode(attribute(6, struct.pack("=I", 5))) is None, "eBPF by file descriptor"
+    assert bpf.decode(ours + attribute(8, struct.pack("=I", 1))) is None, "direct action"
+    action = attribute(1, attribute(1, b"gact\0"))
+    assert bpf.decode(ours + attribute(1, action)) is None, "another action"
+
+
+def test_a_mirror_that_stops_the_filters_is_not_ours() -> None:
+    ours = mirred.encode_mirror(9)
+    assert mirred.decode_mirror(ours) == 9
+    stops = ours.replace(struct.pack("=i", -1), struct.pack("=i", 3))
+    assert mirred.decode_mirror(stops) is None
+    assert mirred.decode_mirror(ours + ours.replace(b"\x01\x00", b"\x02\x00", 1)) is None
+
+
+def kernel_time(microseconds: int) -> int:
+    """What the kernel does to a time: kept in units of 1024 ns, dumped in us, rounded down each time."""
+    return (microseconds * 1000 >> 10) * 1024 // 1000
+
+
+@given(fq_codels)
+def test_fq_codel_comes_back_through_the_kernels_rounding(options: FqCodelOptions) -> None:
+    dumped = options._replace(target=kernel_time(options.target), interval=kernel_time(options.interval))
+    assert round_trip("fq_codel", dumped) == options
+
+
+@given(st.integers(0, 4_000_000))
+def test_a_canonical_time_stays(microseconds: int) -> None:
+    time = fq_codel.canonical_time(microseconds)
+    assert time <= microseconds
+    assert fq_codel.canonical_time(time) == time
+    assert kernel_time(time) == kernel_time(microseconds)
+
+
+@given(st.integers(1, 4000))
+def test_whole_milliseconds_are_canonical(milliseconds: int) -> None:
+    assert fq_codel.canonical_time(milliseconds * 1000) == milliseconds * 1000
+
+
+def test_fq_codel_leaves_the_flows_out_of_a_change() -> None:
+    options = FqCodelOptions(1000, 5000, 100_000, 1514, 1024, 32 << 20, True)
+    data = encode_qdisc("fq_codel", options, creating=False)
+    whole = encode_qdisc("fq_codel", options, creating=True)
+    assert data is not None
+    assert whole is not None
+    assert attributes(whole) == attributes(data) | {5: struct.pack("=I", 1024)}
+
+
+def test_foreign_options_are_kept_as_they_are() -> None:
+    assert decode_qdisc("cake", b"abc") == RawOptions(b"abc")
+    assert encode_qdisc("cake", RawOptions(b"abc"), creating=True) == b"abc"
+    assert decode_qdisc("clsact", b"") is None
+
+
+def test_options_of_another_kind_are_refused() -> None:
+    with pytest.raises(ValueError, match="a htb qdisc takes no FifoOptions"):
+        encode_qdisc("htb", FifoOptions(1), creating=True)

@@ -1,0 +1,133 @@
+"""How steps read to a person, and how plans are kept on disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plan_samples import a_tree
+
+from shaper.plan import codec, diff
+from shaper.plan.describe import describe, is_disruptive
+from shaper.plan.steps import Plan, Step, Verb
+from shaper.tree import (
+    CLSACT,
+    CLSACT_HANDLE,
+    ROOT,
+    BpfFilter,
+    FifoOptions,
+    FqCodelOptions,
+    HtbClass,
+    HtbOptions,
+    Ifb,
+    Insn,
+    OtherFilter,
+    Qdisc,
+    RawOptions,
+    handle,
+    ticks,
+)
+
+VOICE = handle(0x5A00, 0x10)
+NAMES = {VOICE: "voice"}
+CLASS = HtbClass(
+    VOICE, handle(0x5A00, 1), 2_000_000, 5_000_000, ticks(3028, 2_000_000), ticks(3028, 5_000_000), 0, 1514
+)
+LEAF = Qdisc(handle(0x5B10, 0), VOICE, "bfifo", FifoOptions(20_000))
+CODEL = Qdisc(handle(0x5B10, 0), VOICE, "fq_codel", FqCodelOptions(10240, 4992, 99968, 1514, 1024, 64_000, True))
+ROOT_QDISC = Qdisc(handle(0x5A00, 0), ROOT, "htb", HtbOptions(0x10, 1000))
+CLASSIFIER = BpfFilter(handle(0x5A00, 0), 10, 1, (Insn(6, 0, 0, VOICE),))
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (Step(Verb.CHANGE, CLASS, replace(CLASS, rate=3_000_000)), "class voice 5a00:10: rate 2mbit -> 3mbit, burst "),
+        (
+            Step(Verb.ADD, None, CLASS),
+            "class voice 5a00:10: add, parent 5a00:1, rate 2mbit, ceil 5mbit, prio 0, quantum 1514b, "
+            "burst 3.03kb, cburst 3.03kb",
+        ),
+        (Step(Verb.DELETE, CLASS, None), "class voice 5a00:10: remove"),
+        (
+            Step(Verb.CHANGE, LEAF, replace(LEAF, options=FifoOptions(30_000))),
+            "queue bfifo 5b10: of class voice 5a00:10: limit 20kb -> 30kb",
+        ),
+        (Step(Verb.ADD, None, CODEL), "queue fq_codel 5b10: of class voice 5a00:10: add, target 4.99ms, "),
+        (Step(Verb.ADD, None, ROOT_QDISC), "qdisc htb 5a00: at root: add, default 10"),
+        (Step(Verb.ADD, None, Qdisc(CLSACT_HANDLE, CLSACT, "clsact")), "qdisc clsact ffff: at clsact: add"),
+        (Step(Verb.ADD, None, Ifb("shp-eth1", "sla-shaper eth1")), "device shp-eth1 (ifb): add, alias "),
+        (Step(Verb.ADD, None, CLASSIFIER), "filter bpf at 5a00: preference 10: add, program of 1 instructions ("),
+        (
+            Step(Verb.CHANGE, CLASSIFIER, replace(CLASSIFIER, program=(Insn(6, 0, 0, 7),))),
+            "filter bpf at 5a00: preference 10: program of 1 instructions (",
+        ),
+    ],
+)
+def test_a_step_in_words(step: Step, words: str) -> None:
+    assert describe(step, NAMES).startswith(words)
+
+
+def test_without_names_the_handle_stands() -> None:
+    assert describe(Step(Verb.DELETE, CLASS, None)) == "class 5a00:10: remove"
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (Step(Verb.DELETE, Qdisc(handle(0x8001, 0), ROOT, "fq", RawOptions(b"")), None), "the root fq 8001: goes"),
+        (Step(Verb.DELETE, LEAF, None), "what waits in the queue of class voice 5a00:10 is lost"),
+        (Step(Verb.DELETE, CLASS, None), "what waits in class voice 5a00:10 is lost"),
+        (Step(Verb.DELETE, OtherFilter(CLSACT, 1, 1, 3, "flower"), None), "a flower filter that is not the shaper's"),
+    ],
+)
+def test_what_costs_traffic_is_said(step: Step, reason: str) -> None:
+    assert is_disruptive(step, NAMES).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        Step(Verb.CHANGE, CLASS, replace(CLASS, rate=3_000_000)),
+        Step(Verb.ADD, None, ROOT_QDISC),
+        Step(Verb.DELETE, CLASSIFIER, None),
+        Step(Verb.DELETE, Qdisc(CLSACT_HANDLE, CLSACT, "clsact"), None),
+    ],
+)
+def test_what_costs_nothing_is_not_disruptive(step: Step) -> None:
+    assert is_disruptive(step) == ""
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32).map(Random))
+def test_a_plan_comes_back_from_json_and_every_step_can_be_told(random: Random) -> None:
+    plan = diff(a_tree(random), a_tree(random), bounds={})
+    assert codec.from_json(json.loads(json.dumps(codec.to_json(plan)))) == plan
+    for step in (*plan.steps, *plan.inverse().steps):
+        assert describe(step, NAMES)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        None,
+        [],
+        {},
+        {"schema": 2, "device": "eth1", "steps": []},
+        {"schema": 1, "device": "eth1", "steps": [{"verb": "add", "before": None, "after": None}]},
+        {"schema": 1, "device": "eth1", "steps": [{"verb": "paint", "before": None, "after": {"node": "ifb"}}]},
+        {"schema": 1, "device": "eth1", "steps": [{"verb": "add", "before": None, "after": {"node": "moon"}}]},
+        {"schema": 1, "device": "eth1", "steps": [{"verb": "add", "before": None, "after": {"node": "ifb"}}]},
+    ],
+)
+def test_a_damaged_record_is_a_value_error(damaged: object) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        codec.from_json(damaged)
+
+
+def test_an_empty_plan_is_kept_too() -> None:
+    assert codec.from_json(codec.to_json(Plan("eth1"))) == Plan("eth1")

@@ -1,0 +1,136 @@
+"""Golden policies: a case is a directory with a policy and either its problems or a summary of the model.
+
+After a change that is meant, `GOLDEN=write pytest tests/unit/test_policy_golden.py` writes what is now found; read
+the difference before it is committed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shaper.errors import PolicyError
+from shaper.model.policy import Policy, TrafficClass
+from shaper.policy import parse_policy, read_policy
+from shaper.policy.checks import MAX_LEAVES
+from shaper.policy.kinds import Kind
+from shaper.policy.reader import MAX_ALIASES, MAX_CHARACTERS
+
+ROOT = Path(__file__).parents[2]
+CASES = sorted(path for path in (ROOT / "tests/golden/policy").iterdir() if path.is_dir())
+
+
+def summary_of(policy: Policy) -> dict[str, Any]:
+    """What a person would check of a policy that was accepted."""
+    return {
+        interface.name: {
+            "device": interface.device,
+            "bandwidth": interface.bandwidth,
+            "classes": {cls.path: row(cls) for cls in interface.walk()},
+            "rules": [
+                f"{len(rule.all_of)} -> {rule.path}"
+                for rule in interface.rules().ordered
+                if rule.path != "network-control"
+            ],
+            "default": interface.rules().default,
+        }
+        for interface in policy.interfaces
+    }
+
+
+def row(cls: TrafficClass) -> str:
+    """A class in one line."""
+    text = f"{cls.tier.name.lower()} {cls.guarantee} floor {cls.floor} limit {cls.limit} share {cls.share:g}"
+    targets = [f"{target.key} {target.seconds:g}" for target in cls.sla.delays]
+    targets += [f"{name} {value:g}" for name in ("loss", "throughput") if (value := getattr(cls.sla, name)) is not None]
+    return " ".join([text, *(["implied"] if cls.implied else []), *(f"[{target}]" for target in targets)])
+
+
+def found_in(case: Path) -> Any:
+    """The problems, or the summary."""
+    try:
+        return summary_of(read_policy(case / "policy.yaml"))
+    except PolicyError as error:
+        assert error.problems()
+        return [
+            {
+                "kind": str(problem.kind),
+                "line": problem.where.line if problem.where else None,
+                "column": problem.where.column if problem.where else None,
+                "path": problem.path,
+                "message": problem.message.replace(str(case), "."),
+                "hint": problem.hint,
+            }
+            for problem in error.problems()
+        ]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_golden(case: Path) -> None:
+    found = found_in(case)
+    expected = case / "expected.json"
+    if os.environ.get("GOLDEN") == "write":
+        expected.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    assert found == json.loads(expected.read_text())
+
+
+def test_every_kind_of_problem_has_a_case() -> None:
+    seen: set[str] = set()
+    for case in CASES:
+        expected = json.loads((case / "expected.json").read_text())
+        seen.update(problem["kind"] for problem in expected if isinstance(expected, list))
+    assert set(Kind) <= seen, f"no golden case for {sorted(set(Kind) - seen)}"
+
+
+def test_every_problem_tells_the_mend() -> None:
+    for case in CASES:
+        for problem in json.loads((case / "expected.json").read_text()):
+            assert isinstance(problem, str) or (problem["message"] and problem["hint"])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "policies").glob("*.yaml")), ids=lambda path: path.name)
+def test_the_policies_that_come_with_the_shaper_are_good(path: Path) -> None:
+    assert read_policy(path).interfaces
+
+
+def test_the_branch_office_case_is_the_policy_that_ships() -> None:
+    case = ROOT / "tests/golden/policy/branch-office/policy.yaml"
+    assert case.read_text() == (ROOT / "policies/branch-office.yaml").read_text()
+
+
+def kinds(text: str) -> list[str]:
+    with pytest.raises(PolicyError) as caught:
+        parse_policy(text, source="policy.yaml")
+    return [problem.kind for problem in caught.value.problems()]
+
+
+def policy_of(classes: str) -> str:
+    interface = "wan: {device: eth1, bandwidth: {egress: 10gbit}, policy: p}"
+    return f"version: 1\ninterfaces:\n  {interface}\npolicies:\n  p:\n    classes:\n{classes}"
+
+
+def test_sizes_are_bounded() -> None:
+    assert kinds("#" * (MAX_CHARACTERS + 1)) == [Kind.TOO_LARGE]
+    assert kinds("a: &a 1\nb: [" + "*a, " * (MAX_ALIASES + 1) + "]") == [Kind.TOO_LARGE]
+    leaves = "".join(f"      c{n}: {{match: [{{dst: 10.0.{n >> 8}.{n & 255}}}]}}\n" for n in range(MAX_LEAVES + 1))
+    assert kinds(policy_of(leaves + "      rest: {default: true}\n")) == [Kind.TOO_LARGE]
+
+
+def test_rules_that_multiply_are_bounded() -> None:
+    match = "[" + ", ".join(f"{{sport: {port}}}" for port in range(1, 31)) + "]"
+    nested = "{default: true}"
+    for level in range(5):
+        nested = f"{{match: {match}, classes: {{c{level}: {nested}}}}}"
+    assert kinds(policy_of(f"      top: {nested}\n")) == [Kind.TOO_LARGE]
+
+
+def test_problems_come_in_the_order_of_the_file() -> None:
+    for case in CASES:
+        expected = json.loads((case / "expected.json").read_text())
+        if isinstance(expected, list):
+            places = [(problem["line"] or 0, problem["column"] or 0) for problem in expected]
+            assert places == sorted(places)
