@@ -15,6 +15,7 @@ from shaper.control.words import held, reason, shortfalls
 from shaper.control.yielding import entitle, given_back
 from shaper.model.decision import Change, Decision, Grant
 from shaper.model.observation import CaptureHealth, Observation
+from shaper.model.policy import Tier
 from shaper.units import format_duration, format_percent
 
 DEFAULTS = Tuning()
@@ -76,14 +77,18 @@ def _look(
             memories[cls.path], needs[cls.path] = need(
                 setup, cls, memories[cls.path], seen, now=now, trusted=trusted, tuning=tuning
             )
+    content = {
+        tier: all(
+            _content(memories[cls.path], needs[cls.path], tuning)
+            for cls in setup.classes
+            if cls.tier == tier and cls.path in needs
+        )
+        for tier in Tier
+    }
     for cls in setup.classes:
         if (wanted := needs.get(cls.path)) is None:
             continue
-        calm = all(
-            _content(memories[other.path], needs[other.path], tuning)
-            for other in setup.classes
-            if other.tier < cls.tier and other.path in needs
-        )
+        calm = all(well for tier, well in content.items() if tier < cls.tier)
         memory, seconds = memories[cls.path], observation.classes[cls.path].seconds
         memory = entitle(cls, memory, wanted, calm=calm, now=now, seconds=seconds, tuning=tuning)
         fallen = memory.level if wanted.thin else memory.level * (1 - min(0.5, tuning.decay * seconds))

@@ -233,8 +233,10 @@ def _integral(
     if elastic:
         # Its delay is the queue limit's matter until that cannot be shortened any more.
         helps = memory.grant.queue <= max(cls.bounds.queue[0], seen.backlog_bytes)
+    # What was asked for already must be granted, and the samples must be younger than it.
     window = seen.delay.window if seen.delay is not None else 0.0
     settled = memory.raised_at is None or now - memory.raised_at >= window
-    if memory.throttled or not helps or not settled:
+    pending = memory.throttled or memory.peaks[0].rate > memory.grant.rate * (1 + tuning.apply_up) + tuning.apply_bits
+    if pending or not helps or not settled:
         return memory.integral
     return min(tuning.integral_max, memory.integral + tuning.gain_up * error * gain * seen.seconds)

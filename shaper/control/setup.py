@@ -72,7 +72,12 @@ class Setup:
 
     link: LinkSetup
     classes: tuple[ClassSetup, ...]
-    parents: tuple[ParentSetup, ...] = field(default=())
+    parents: tuple[ParentSetup, ...] = ()
+    _served: Mapping[Tier, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        served = {tier: sum(cls.tier <= tier for cls in self.classes) for tier in Tier}
+        object.__setattr__(self, "_served", served)
 
     def static(self) -> dict[str, Grant]:
         """The allocation everything starts from and falls back to."""
@@ -81,8 +86,8 @@ class Setup:
     def latency(self, cls: ClassSetup) -> float:
         """Seconds that a packet inside its class's rate may wait for others: one frame of every class that is served
         no later than its own, one frame already on the wire, and their bursts (the part of theta without L/r)."""
-        peers = sum(1 for other in self.classes if other is not cls and other.tier <= cls.tier)
-        return (peers + 1) * self.link.mtu_frame * 8 / self.link.bandwidth + self.link.burst_seconds
+        others = self._served[cls.tier] - 1
+        return (others + 1) * self.link.mtu_frame * 8 / self.link.bandwidth + self.link.burst_seconds
 
 
 def setup_from(

@@ -58,11 +58,15 @@ def initial(setup: Setup) -> State:
     )
 
 
-def resume(state: State, allocation: Allocation) -> State:
-    """The same memory with other grants: what the kernel holds, after a policy came or a change was refused."""
-    return replace(
-        state,
-        classes={
-            path: replace(memory, grant=allocation.get(path, memory.grant)) for path, memory in state.classes.items()
-        },
+def resume(state: State, allocation: Allocation, *, before: State | None = None) -> State:
+    """The state with other grants: what the kernel holds, after a policy came or a change was refused.
+
+    `before` is the state under another policy: classes that stay keep what was remembered of them.
+    """
+    remembered = before.classes if before else {}
+    memories = {path: remembered.get(path, memory) for path, memory in state.classes.items()}
+    return State(
+        {path: replace(memory, grant=allocation.get(path, memory.grant)) for path, memory in memories.items()},
+        before.fresh_at if before else state.fresh_at,
+        before.changed_at if before else state.changed_at,
     )

@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from shaper.lab.counters import RunLines
 from shaper.units import format_duration, format_percent, format_rate
@@ -68,7 +69,7 @@ class Shown:
                 _rate(one.get("rate_bit_s")),
                 _duration(one.get("delay_p99_s")),
                 str(one.get("dropped_packets", _BLANK)),
-                f"[red]{sla}[/red]" if sla == "missed" else sla,
+                Text(sla, style="red" if sla == "missed" else ""),
             )
         self._live.update(table)
 

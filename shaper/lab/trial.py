@@ -25,6 +25,7 @@ SHAPER = (sys.executable, "-m", "shaper")
 _READY = 30.0
 _LEAD = 1.0
 _DRAIN = 1.0
+_PATIENCE = 5.0
 _LOOK = 0.1
 
 Watch = Callable[[float, RunLines], None]
@@ -203,7 +204,7 @@ def _send(stage: _Stage, shaper: subprocess.Popen[bytes], reader: _Reader, watch
         _check(stage, shaper, sender, clients)
     stage.processes.stop(*(client for _, client in clients), grace=0.5)
     try:
-        sender.wait(timeout=_DRAIN)
+        sender.wait(timeout=_PATIENCE)
     except subprocess.TimeoutExpired as error:
         raise stage.complain("the generator could not keep to its schedule", "sender") from error
     if sender.returncode:

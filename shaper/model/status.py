@@ -100,7 +100,7 @@ class ClassTotals:
 
 @dataclass(frozen=True, slots=True)
 class RunTotals:
-    """An interface over a whole run. `utilisation` is bits sent over bandwidth in the time in which something waited."""
+    """An interface over a whole run. `utilisation` is bits sent over bandwidth while something waited."""
 
     interface: str
     device: str

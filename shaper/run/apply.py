@@ -18,7 +18,6 @@ from shaper.run.state import DeviceState, Pending, Record, boot_id
 from shaper.tree import (
     CLSACT,
     CLSACT_HANDLE,
-    ROOT,
     ROOT_MAJORS,
     BpfFilter,
     FieldBounds,
@@ -280,7 +279,7 @@ def _refuse_foreign_root(observed: Tree, record: Record | None, interface: Inter
 
 
 def _moved(program: Program, mine: Tree, record: Record | None) -> dict[Handle, FieldBounds]:
-    """The bounds of the leaves that a controller has moved; what still stands at the old static value is the policy's."""
+    """The bounds of the leaves that a controller has moved; what still holds its static grant is the policy's."""
     before = record.static if record else {}
     live = program.allocation_in(mine)
     return {

@@ -12,6 +12,7 @@ from collectors.capture import Capture
 from collectors.errors import CaptureError
 from collectors.sample import CaptureWindow, FlowKey
 from shaper import control
+from shaper.compile.program import Program
 from shaper.errors import ShaperError
 from shaper.history.buffered import BufferedHistory
 from shaper.kernel.protocol import DeviceCounters, Kernel
@@ -54,40 +55,53 @@ class Settings:
 
 
 class InterfaceRun:
-    """Owns one interface from `start` to `stop`; the caller holds its lock and calls `tick`."""
+    """Owns one interface from its making to `stop` or `clear`; the caller holds its lock and calls `tick`.
+
+    Making it applies the policy with its static allocation and begins to measure; `applied` is what that did.
+    """
 
     def __init__(
         self, kernel: Kernel, state: DeviceState, policy: Policy, interface: Interface, settings: Settings, clock: Clock
     ) -> None:
         self.state = state
         self._kernel = kernel
-        self._policy = policy
-        self._interface = interface
         self._settings = settings
         self._clock = clock
-        self._history = BufferedHistory(state.history)
+        self._alarms: dict[str, str] = {}
+        self._ticks = self._changes = self._unshaped = 0
+        self._busy_bits = self._busy_seconds = self._tick_seconds = self._pruned = 0.0
         self._capture: Capture | None = None
         self._no_capture = ""
-        self._alarms: dict[str, str] = {}
-        self._ticks = self._changes = 0
-        self._busy_bits = self._busy_seconds = 0.0
-        self._tick_seconds = 0.0
-        self._unshaped = 0
-        self._pruned = 0.0
+
+        if apply.recover(kernel, state) is not None:
+            self._alarm("recovered", "an apply that was killed before was taken back first")
+        self.applied = self._apply(policy, interface, keep_live=False)
+        self._history = BufferedHistory(state.history)
+        self._policy = policy
+        self._tree = self.applied.target
+        self._take_over(self.applied.program)
+        self._control = control.initial(self._setup)
+        self._observer = Observer(self._program, kernel.counters(interface.device))
+        self._open_capture()
+        self._begun = self._last = clock.boot()
+        self._record_change("run", self.applied.plan)
 
     # --- from start to stop
 
-    def start(self) -> Prepared:
-        """Applies the policy with its static allocation and begins to measure. Returns what was done."""
-        if apply.recover(self._kernel, self.state) is not None:
-            self._alarm("recovered", "an apply that was killed before was taken back first")
-        prepared = self._apply(self._policy, self._interface, keep_live=False)
-        self._begun = self._last = self._clock.boot()
-        return prepared
-
     def reload(self, policy: Policy, interface: Interface) -> Prepared:
-        """Goes over to another policy without a packet lost where the plan allows; the live allocation stays."""
-        return self._apply(policy, interface, keep_live=True)
+        """Goes over to another policy; the live allocation stays where it fits, and what is known of classes too."""
+        prepared = self._apply(policy, interface, keep_live=True)
+        self._policy = policy
+        self._tree = prepared.target
+        before, program = self._program, prepared.program
+        if program != before:
+            self._take_over(program)
+            self._control = control.resume(control.initial(self._setup), self._allocation, before=self._control)
+            self._observer = Observer(program, self._kernel.counters(interface.device), before=self._observer)
+            if (before.rules, before.handles, before.tap) != (program.rules, program.handles, program.tap):
+                self._open_capture()
+        self._record_change("apply", prepared.plan)
+        return prepared
 
     def stop(self) -> None:
         """Puts the static allocation back, leaves the tree, and lets go of everything."""
@@ -100,7 +114,7 @@ class InterfaceRun:
         """Removes what is ours and lets go."""
         self._release_capture()
         plan = apply.clear(self._kernel, self.state)
-        self._record_change("clear", plan_steps=len(plan.steps), outcome="done")
+        self._record_change("clear", plan)
         self.close()
         return plan
 
@@ -160,17 +174,15 @@ class InterfaceRun:
             keep_live=keep_live,
         )
         apply.apply(self._kernel, self.state, prepared)
-        self._policy, self._interface = policy, interface
-        self._program = prepared.program
-        self._tree = prepared.target
-        self._allocation: Allocation = prepared.program.allocation_in(prepared.target)
-        self._setup = control.setup_from(interface, self._program.bounds, self._program.static)
-        self._control = control.resume(control.initial(self._setup), self._allocation)
-        self._open_capture()
-        self._observer = Observer(self._program, self._kernel.counters(interface.device))
-        self._decision = Decision(self._allocation)
-        self._record_change("apply", plan_steps=len(prepared.plan.steps), outcome="done")
         return prepared
+
+    def _take_over(self, program: Program) -> None:
+        """Measures and controls by this program from now on."""
+        self._program = program
+        self._interface = program.interface
+        self._allocation: Allocation = program.allocation_in(self._tree)
+        self._setup = control.setup_from(program.interface, program.bounds, program.static)
+        self._decision = Decision(self._allocation)
 
     def _open_capture(self) -> None:
         self._release_capture()
@@ -321,7 +333,7 @@ class InterfaceRun:
     def _alarm(self, what: str, message: str) -> None:
         self._alarms[what] = message
 
-    def _record_change(self, what: str, *, plan_steps: int, outcome: str) -> None:
+    def _record_change(self, what: str, plan: Plan) -> None:
         self._history.change(
             at=self._clock.wall(),
             device=self._interface.device,
@@ -329,6 +341,6 @@ class InterfaceRun:
             what=what,
             summary=f"{self._interface.policy} from {self._policy.source}",
             policy_sha256=self._policy.sha256,
-            steps=plan_steps,
-            outcome=outcome,
+            steps=len(plan.steps),
+            outcome="done",
         )

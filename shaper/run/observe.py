@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from collectors.histogram import DelayHistogram, SlidingDelays
@@ -30,10 +29,10 @@ class _Leaf:
     """What is remembered of one leaf class."""
 
     cls: TrafficClass
-    percentiles: tuple[float, ...]
-    thresholds: tuple[float, ...]
     first: ClassCounters
     last: ClassCounters
+    percentiles: tuple[float, ...] = ()
+    thresholds: tuple[float, ...] = ()
     sliding: SlidingDelays = field(default_factory=SlidingDelays)
     delays: DelayHistogram = field(default_factory=DelayHistogram)
     recent: deque[ClassObservation] = field(default_factory=deque)
@@ -46,22 +45,24 @@ class _Leaf:
 class Observer:
     """Keeps the windows of one interface. `begin` it with the first counters, then one `tick` each time."""
 
-    def __init__(self, program: Program, first: DeviceCounters) -> None:
+    def __init__(self, program: Program, first: DeviceCounters, *, before: Observer | None = None) -> None:
+        """`before` observed the same interface under another policy: classes that stay keep their history."""
         self._program = program
         self._handles = {leaf.path: program.handles[leaf.path] for leaf in program.interface.leaves()}
         self._leaves: dict[str, _Leaf] = {}
         for leaf in program.interface.leaves():
             start = first.classes.get(self._handles[leaf.path], _NOTHING)
             wanted = {target.percentile for target in leaf.sla.delays}
-            self._leaves[leaf.path] = _Leaf(
-                leaf,
-                tuple(sorted({*wanted, *_REPORTED})),
-                tuple(sorted({target.seconds for target in leaf.sla.delays})),
-                start,
-                start,
+            kept = before.leaf(leaf.path) if before else None
+            fresh = kept or _Leaf(leaf, first=start, last=start)
+            self._leaves[leaf.path] = replace(
+                fresh,
+                cls=leaf,
+                percentiles=tuple(sorted({*wanted, *_REPORTED})),
+                thresholds=tuple(sorted({target.seconds for target in leaf.sla.delays})),
             )
         self._unshaped = first.unshaped
-        self._health = CaptureHealth(running=False)
+        self._health = before.health if before else CaptureHealth(running=False)
 
     def tick(
         self, *, now: float, seconds: float, counters: DeviceCounters | None, window: CaptureWindow | None, why: str
@@ -133,6 +134,10 @@ class Observer:
             )
             for path, leaf in self._leaves.items()
         )
+
+    def leaf(self, path: str) -> _Leaf | None:
+        """What is remembered of a class, for the observer that follows."""
+        return self._leaves.get(path)
 
     def _take(self, leaf: _Leaf, seen: ClassWindow, *, now: float, in_flight: int) -> None:
         leaf.arrivals += seen.arrived_packets

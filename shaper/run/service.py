@@ -15,7 +15,6 @@ from shaper.model.status import InterfaceStatus, RunTotals
 from shaper.plan.steps import Plan
 from shaper.policy import parse_policy, read_policy
 from shaper.run import apply
-from shaper.run.apply import Prepared
 from shaper.run.clock import Clock
 from shaper.run.inbox import Inbox, Request
 from shaper.run.interface import InterfaceRun, Settings
@@ -64,24 +63,17 @@ class Service:
         watcher: Watcher,
     ) -> None:
         self._kernel = kernel
-        self._source = Path(policy.source)
+        self._policy = policy
+        self._interfaces = {interface.device: interface for interface in interfaces}
+        self._folder = folder
         self._settings = settings
         self._clock = clock
         self._inbox = inbox
         self._watcher = watcher
         self._stopping = False
+        self._runs: dict[str, InterfaceRun] = {}
         self._statuses: dict[str, InterfaceStatus] = {}
-        self._runs = {
-            interface.device: InterfaceRun(
-                kernel, DeviceState(folder, interface.device), policy, interface, settings, clock
-            )
-            for interface in interfaces
-        }
-
-    @property
-    def states(self) -> tuple[DeviceState, ...]:
-        """The folders of the interfaces under control, for the sockets beside them."""
-        return tuple(run.state for run in self._runs.values())
+        self.states = tuple(DeviceState(folder, device) for device in self._interfaces)
 
     def statuses(self) -> tuple[InterfaceStatus, ...]:
         """The last status of every interface; safe from other threads."""
@@ -93,8 +85,8 @@ class Service:
         `listening` is entered once everything is applied and left before it is let go.
         """
         with contextlib.ExitStack() as locks:
-            for run in self._runs.values():
-                locks.enter_context(run.state.lock())
+            for state in self.states:
+                locks.enter_context(state.lock())
             self._start()
             try:
                 with listening():
@@ -106,14 +98,16 @@ class Service:
 
     def _start(self) -> None:
         """All interfaces or none: what was applied is taken back when a later one fails."""
-        started: list[tuple[InterfaceRun, Prepared]] = []
         try:
-            for run in self._runs.values():
-                started.append((run, run.start()))
+            for state in self.states:
+                interface = self._interfaces[state.device]
+                self._runs[state.device] = InterfaceRun(
+                    self._kernel, state, self._policy, interface, self._settings, self._clock
+                )
         except BaseException:
-            for run, prepared in reversed(started):
-                apply.undo(self._kernel, run.state, prepared)
+            for run in reversed(self._runs.values()):
                 run.close()
+                apply.undo(self._kernel, run.state, run.applied)
             raise
 
     def _loop(self) -> None:
@@ -182,12 +176,12 @@ class Service:
     def _on_reload(self, _: Request) -> object:
         """A bad file keeps the old policy, and says why."""
         try:
-            applied = self._go_over(read_policy(self._source))
+            applied = self._go_over(read_policy(Path(self._policy.source)))
         except ShaperError as error:
             reasons = error.problems() if isinstance(error, PolicyError) else (error.message,)
             self._watcher.told("the policy in force stays: " + "\n".join(str(reason) for reason in reasons))
             raise
-        self._watcher.told(f"{self._source} was read again: {sum(len(one.plan.steps) for one in applied)} steps")
+        self._watcher.told(f"{self._policy.source} was read again: {sum(len(one.plan.steps) for one in applied)} steps")
         return applied
 
     def _on_stop(self, _: Request) -> None:

@@ -34,8 +34,9 @@ class Record:
     """What is ours on one device: proof of ownership and the handle of every class path, for life.
 
     `boot` is the kernel's boot id: a record of an earlier boot owns nothing, but its handles are kept.
-    `text` is the policy that was applied last, `source` where it was read from, `structure` whether tiers were compiled,
-    `static` its static allocation (rate, ceil, queue by leaf path): what a leaf still holds of it is the policy's.
+    `text` is the policy that was applied last, `source` where it was read from, `structure` whether tiers were
+    compiled, `static` its static allocation (rate, ceil, queue by leaf path): what a leaf still holds of it is the
+    policy's.
     """
 
     device: str

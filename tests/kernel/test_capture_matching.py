@@ -29,6 +29,7 @@ pytestmark = pytest.mark.kernel
 SNAP = 128
 OUTGOING = ((0x30, 0, 0, 0xFFFFF004), (0x15, 0, 1, 4), (0x06, 0, 0, SNAP), (0x06, 0, 0, 0))
 RATE, LIMIT = 18_000_000, 400_000
+_SO_SNDBUFFORCE = 32
 _CAPABILITY_VERSION_3 = 0x20080522
 VOICE, BULK, REST = 0x10010, 0x10020, 0x10030
 
@@ -44,7 +45,10 @@ class Shaped:
         return self.lab.run(f"tc {command}")
 
     def socket(self, family: int = socket.AF_INET) -> socket.socket:
-        return self.lab.inside(lambda: socket.socket(family, socket.SOCK_DGRAM))
+        sock = self.lab.inside(lambda: socket.socket(family, socket.SOCK_DGRAM))
+        # More than the queue takes: else the socket waits for room and nothing is dropped.
+        sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 1 << 23)
+        return sock
 
     def leaf(self, minor: int) -> tuple[int, int]:
         """`(dropped, queued)` packets of a class's queue, as the kernel counts them."""

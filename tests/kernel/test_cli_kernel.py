@@ -181,9 +181,10 @@ def test_wrong_usage_and_wrong_policies(box: Box) -> None:
 
 def test_a_run_measures_controls_and_answers(box: Box) -> None:
     found = box.tc()
+    assert box.shaper(f"apply {box.policy}")[0] == 0
+    applied = box.tc()
     process = box.start("--listen", "127.0.0.1:0")
     metrics = process.stderr.readline().split()[-1]
-    applied = box.tc()
     flows = [send(box, rate=rate, seconds=6, dscp=dscp) for rate, dscp in ((4e5, 46), (8e6, 34), (25e6, 0))]
     process.stdout.readline()
     process.stdout.readline()

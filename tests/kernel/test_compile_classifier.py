@@ -8,9 +8,9 @@ import socket
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import Lab
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_Router_Alert
 from scapy.layers.inet6 import (
     ICMPv6EchoRequest,
@@ -27,6 +27,9 @@ from shaper.compile.classifier import classifier
 from shaper.compile.tap import picking, tap_filter
 from shaper.model.match import Match, PortRange, Prefix, Rule, Rules, network_control_matches
 from shaper.tree import Insn
+
+if TYPE_CHECKING:
+    from conftest import Lab
 
 pytestmark = pytest.mark.kernel
 

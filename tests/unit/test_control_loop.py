@@ -380,6 +380,7 @@ def test_neighbour_greedy_from_the_start_bulk_restored_and_taken_from_again():
     assert "yields to video" in why[0].reason
 
 
+@pytest.mark.slow
 def test_restoring_does_not_flap():
     """Bulk back at its guarantee, without a step: it neither oscillates nor goes on creeping."""
     htb = demo(business_from=0)
@@ -391,6 +392,7 @@ def test_restoring_does_not_flap():
     assert htb.rate("bulk", 39) > 11 * M
 
 
+@pytest.mark.slow
 def test_with_a_tick_of_a_second():
     htb = demo(business_from=0, tick=1.0).run(40)
     assert htb.violations("voice") == []
@@ -398,7 +400,9 @@ def test_with_a_tick_of_a_second():
     assert htb.violations("business") == []
 
 
-@pytest.mark.parametrize("period", [0.25, 0.5, 0.3])
+@pytest.mark.parametrize(
+    "period", [0.25, pytest.param(0.5, marks=pytest.mark.slow), pytest.param(0.3, marks=pytest.mark.slow)]
+)
 def test_on_off_at_the_tick_does_not_swing(period):
     """Bursts that beat with the tick: once sized, the rates stand still.
 
@@ -440,6 +444,7 @@ def test_overload_keeps_special_and_names_the_shortfall():
     assert len(htb.changes(10, 25)) <= 6
 
 
+@pytest.mark.slow
 def test_a_class_that_lies_about_its_marking_gets_its_limit_and_no_more():
     htb = demo(business_from=0)
     htb.flows[0].udp = constant(15 * M)
@@ -451,6 +456,7 @@ def test_a_class_that_lies_about_its_marking_gets_its_limit_and_no_more():
     assert [(shortfall.path, shortfall.capacity) for shortfall in last.shortfalls] == [("voice", 20 * M)]
 
 
+@pytest.mark.slow
 def test_the_rate_goes_back_slowly_in_few_steps():
     htb = demo(business_from=0)
     htb.flows[1].udp = lambda now: 9 * M if 3 <= now < 6 else 2.5 * M
@@ -467,6 +473,7 @@ def test_the_rate_goes_back_slowly_in_few_steps():
     assert len(htb.changes(0, 60)) <= 40
 
 
+@pytest.mark.slow
 def test_counters_alone_still_size_inelastic_traffic():
     htb = demo(business_from=1000).run(30, blind=True)
     assert len(htb.violations("video")) <= 1

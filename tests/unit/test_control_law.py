@@ -1,0 +1,369 @@
+"""One rule of the law after the other, on single ticks and short runs of them."""
+
+import pytest
+
+from shaper.control import ClassSetup, LinkSetup, Setup, Tuning, initial, step
+from shaper.model.decision import Bounds, Grant
+from shaper.model.observation import CaptureHealth, ClassObservation, DelayView, Observation
+from shaper.model.policy import Tier
+from shaper.model.sla import DelayTarget, Sla
+
+M = 10**6
+TICK = 0.25
+HEALTHY = CaptureHealth(True, captured=1000)
+P95 = DelayTarget(0.95, 0.05)
+VIDEO = Sla((P95,), 0.005)
+MIXED = Sla((DelayTarget(0.95, 0.1),), None, 4 * M)
+
+
+def leaf(path, tier=Tier.PRIORITY, *, guarantee=3 * M, floor=None, limit=20 * M, sla=VIDEO, queue=None):
+    floor = guarantee if floor is None else floor
+    bounds = Bounds((floor, limit), (floor, limit), queue or (6000, 10 * M))
+    return ClassSetup(path, tier, 1.0, guarantee, floor, limit, sla, bounds, Grant(floor, limit, 18_750))
+
+
+def view(p95=0.005, count=1000, largest=None, percentile=0.95, window=0.1):
+    return DelayView(count, window, {percentile: p95}, {}, p95 if largest is None else largest)
+
+
+def seen(path, offered, *, tcp=0.0, sent=None, drops=0, backlog=0, delay=None, envelope=None, blind=False):
+    """A class in one tick: `offered` and `tcp` in bit/s, packets of 1250 bytes."""
+    sent = offered + tcp if sent is None else sent
+    size = int(sent * TICK / 8)
+    return ClassObservation(
+        path,
+        TICK,
+        size,
+        size // 1250,
+        drops,
+        backlog,
+        offered + tcp,
+        None if blind else offered,
+        envelope or {},
+        delay if delay is not None or blind else view(),
+    )
+
+
+class Run:
+    """Ticks against one setup, with the clock kept."""
+
+    def __init__(self, *leaves, bandwidth=20 * M, tuning=None):
+        self.setup = Setup(LinkSetup(bandwidth), leaves)
+        self.state, self.now, self.tuning = initial(self.setup), 0.0, tuning or Tuning()
+        self.decisions = []
+
+    def tick(self, *classes, times=1, capture=HEALTHY, fresh=True):
+        for _ in range(times):
+            self.now += TICK
+            observation = Observation(TICK, {each.path: each for each in classes}, capture, fresh=fresh)
+            self.state, decision = step(self.setup, self.state, observation, now=self.now, tuning=self.tuning)
+            self.decisions.append(decision)
+        return self.decisions[-1]
+
+    def rate(self, path="video"):
+        return self.state.classes[path].grant.rate
+
+    def changes(self):
+        return [change for decision in self.decisions for change in decision.changes]
+
+
+def test_feed_forward_is_a_tenth_over_what_is_offered():
+    run = Run(leaf("video"))
+    decision = run.tick(seen("video", 10 * M))
+    assert run.rate() == 11 * M
+    (change,) = decision.changes
+    assert (change.bound, change.wanted) == ("none", 11 * M)
+    assert "feed-forward 11mbit, 1.1 x 10mbit offered" in change.reason
+    assert decision.needs == {"video": 11 * M}
+
+
+def test_the_envelope_sizes_bursts_and_the_reason_says_what_was_missed():
+    run = Run(leaf("video"))
+    decision = run.tick(seen("video", 2 * M, delay=view(0.184), envelope={0.002: 1500, 0.02: 60_000}))
+    # (60000 + 1500) x 8 / (20 ms + 50 ms - a frame on the wire - the burst), whole bytes a second.
+    spare = 0.05 - 1514 * 8 / (20 * M) - 0.001
+    assert run.rate() == pytest.approx(61_500 * 8 / (0.02 + spare), abs=8)
+    assert "p95 184ms over 50ms: feed-forward 7.194mbit" in decision.changes[0].reason
+    assert "from envelope at 20ms" in decision.changes[0].reason
+
+
+def test_tcp_does_not_count_as_a_need():
+    run = Run(leaf("video"))
+    run.tick(seen("video", 0.5 * M, tcp=12 * M), times=8)
+    assert run.rate() == 3 * M
+
+
+def test_without_capture_everything_offered_counts_and_grows_in_bounded_steps():
+    run = Run(leaf("video"))
+    nothing = CaptureHealth(False, reason="no clsact")
+    decision = run.tick(seen("video", 15 * M, blind=True, sent=3 * M), capture=nothing)
+    assert run.rate() == 6 * M
+    assert "no clsact" in decision.held
+    run.tick(seen("video", 15 * M, blind=True, sent=6 * M), capture=nothing, times=2)
+    assert run.rate() == 16_500_000
+
+
+def test_an_untrusted_capture_freezes_the_feedback_and_keeps_the_known_mixture():
+    run = Run(leaf("video", sla=MIXED))
+    run.tick(seen("video", 1 * M, tcp=3 * M), times=20)
+    rate = run.rate()
+    lossy = CaptureHealth(True, captured=900, capture_drops=100)
+    slow = seen("video", 1 * M, tcp=3 * M, delay=view(0.4))
+    decision = run.tick(slow, capture=lossy, times=20)
+    assert run.state.classes["video"].integral == 0
+    assert run.rate() == rate
+    assert "10% of the frames lost by the capture" in decision.held
+    # Counters go on: the offered rate trebles, a quarter of it still counts as inelastic.
+    run.tick(seen("video", 6 * M, tcp=18 * M), capture=lossy)
+    assert run.rate() == pytest.approx(1.1 * 6 * M, rel=0.02)
+
+
+def test_the_throughput_target_is_a_need_of_a_class_that_has_the_traffic_for_it():
+    run = Run(leaf("video", guarantee=1 * M, sla=MIXED))
+    run.tick(seen("video", 0, tcp=0.5 * M))
+    assert run.rate() == 1 * M
+    run.tick(seen("video", 0, tcp=2 * M))
+    assert run.rate() == 2_200_000
+    # With a backlog it would take more than it gets.
+    run.tick(seen("video", 0, tcp=2 * M, backlog=30_000))
+    assert run.rate() == 4_400_000
+    assert "4.4mbit for the throughput target" in run.changes()[-1].reason
+
+
+def test_a_backlog_of_inelastic_traffic_is_drained():
+    run = Run(leaf("video"))
+    run.tick(seen("video", 4 * M, backlog=50_000))
+    # 400 kbit are queued, 200 kbit of them may be: the other 200 kbit are to go within 250 ms.
+    assert run.rate() == 4_400_000 + 800_000
+    assert "800kbit to drain the backlog" in run.changes()[0].reason
+
+
+def test_feedback_grows_while_a_target_is_missed_and_only_as_far_as_allowed():
+    run = Run(leaf("video"))
+    late = seen("video", 2.9 * M, delay=view(0.2), backlog=1000)
+    run.tick(late, times=60)
+    assert 3_190_000 < run.rate() <= 3_190_000 * 2.0138
+    assert "feedback x" in run.changes()[-1].reason
+    run.tick(late, times=400)
+    assert run.rate() <= 3_190_000 * 2.0138
+    assert run.state.classes["video"].integral <= 0.7
+
+
+def test_feedback_falls_slowly_and_stands_still_inside_the_dead_band():
+    run = Run(leaf("video"))
+    run.tick(seen("video", 2.9 * M, delay=view(0.2), backlog=1000), times=80)
+    grown = run.state.classes["video"].integral
+    run.tick(seen("video", 2.9 * M, delay=view(0.0375)), times=20)
+    assert run.state.classes["video"].integral == grown
+    run.tick(seen("video", 2.9 * M, delay=view(0.01)), times=20)
+    assert grown - 5 * 0.05 <= run.state.classes["video"].integral < grown
+
+
+def test_no_wind_up_while_the_link_does_not_give_what_is_needed():
+    run = Run(leaf("video"), leaf("bulk", Tier.STANDARD, guarantee=10 * M, sla=Sla()))
+    run.tick(seen("video", 15 * M, sent=10 * M, drops=10, delay=view(0.2)), seen("bulk", 0, tcp=10 * M), times=40)
+    assert run.rate() == 10 * M
+    assert run.state.classes["video"].integral < 0.01
+
+
+def test_delay_that_no_rate_would_mend_winds_nothing_up():
+    run = Run(leaf("video"))
+    run.tick(seen("video", 0.1 * M, delay=view(0.2)), times=40)
+    assert run.state.classes["video"].integral == 0
+
+
+def test_few_samples_raise_but_do_not_lower():
+    few = view(0.001, count=20)
+    run = Run(leaf("video", guarantee=1 * M))
+    run.tick(seen("video", 8 * M))
+    assert run.rate() == 8_800_000
+    decision = run.tick(seen("video", 2 * M, delay=few), times=160)
+    assert run.rate() == 8_800_000
+    assert decision.held == "too few samples to lower video"
+    run.tick(seen("video", 2 * M), times=160)
+    assert run.rate() <= 2.2 * M * 1.12
+
+
+def test_the_conservative_bound_stands_in_for_few_samples():
+    run = Run(leaf("video"))
+    decision = run.tick(seen("video", 2.9 * M, delay=view(0.001, count=20, largest=0.09)))
+    assert "p95" not in decision.held
+    run.tick(seen("video", 2.9 * M, delay=view(0.001, count=20, largest=0.09), backlog=1000), times=40)
+    assert run.rate() > 3 * M
+
+
+def test_a_class_that_fell_silent_is_let_down_without_samples():
+    run = Run(leaf("video", guarantee=1 * M))
+    run.tick(seen("video", 8 * M))
+    run.tick(seen("video", 0, delay=DelayView(0, 5.0, {}, {}, 0.0)), times=300)
+    assert run.rate() <= 1.1 * M
+
+
+def test_rates_fall_after_the_hold_by_at_most_five_percent_a_second():
+    run = Run(leaf("video", guarantee=1 * M))
+    run.tick(seen("video", 10 * M))
+    run.tick(seen("video", 1 * M), times=56)
+    assert run.rate() == 11 * M
+    rates = []
+    for _ in range(120):
+        run.tick(seen("video", 1 * M))
+        rates.append(run.rate())
+    assert rates == sorted(rates, reverse=True)
+    # From the first tick on the level falls, and it is applied in steps of a tenth.
+    for before, after in zip(rates, rates[4:], strict=False):
+        assert after >= before * 0.95**1.1 * 0.89
+    assert rates[-1] <= 2.6 * M
+
+
+def test_stale_counters_hold_and_then_bring_the_static_allocation_back():
+    run = Run(leaf("video"))
+    run.tick(seen("video", 10 * M))
+    decision = run.tick(fresh=False, times=39)
+    assert run.rate() == 11 * M
+    assert decision.held == "no fresh counters for 9.75s"
+    assert not decision.changes
+    decision = run.tick(fresh=False)
+    assert decision.held == "stale"
+    assert decision.allocation == run.setup.static()
+    (change,) = decision.changes
+    assert change.after == run.setup.static()["video"]
+    assert "static allocation" in change.reason
+    assert run.tick(fresh=False).changes == ()
+    run.tick(seen("video", 10 * M))
+    assert run.rate() == 11 * M
+
+
+def test_a_missing_class_is_left_alone():
+    run = Run(leaf("video"), leaf("other"))
+    run.tick(seen("video", 5 * M), seen("other", 5 * M))
+    decision = run.tick(seen("video", 5 * M), times=200)
+    assert "other" not in decision.needs
+    assert decision.allocation["other"].rate == 5_500_000
+
+
+def test_an_infeasible_delay_says_which_link_would_do():
+    voice = leaf("voice", Tier.SPECIAL, guarantee=400_000, limit=1 * M, sla=Sla((DelayTarget(0.99, 0.005),)))
+    run = Run(voice, bandwidth=2 * M)
+    decision = run.tick(seen("voice", 0.1 * M, envelope={0.002: 214}, delay=view(0.007, percentile=0.99)))
+    (short,) = decision.shortfalls
+    # One full frame on the wire and its own must pass within 5 ms less the bursts.
+    assert short.capacity == pytest.approx((1514 + 214) * 8 / 0.004, rel=0.01)
+    assert decision.held == "delay target of voice infeasible at any rate of this 2mbit link"
+    run.tick(seen("voice", 0.1 * M, envelope={0.002: 214}, delay=view(0.007, percentile=0.99)), times=100)
+    assert run.rate("voice") == 400_000
+
+
+def test_overload_names_every_class_that_falls_short():
+    run = Run(leaf("a", Tier.SPECIAL), leaf("b"), leaf("c", Tier.STANDARD, guarantee=2 * M, sla=Sla()))
+    decision = run.tick(seen("a", 10 * M), seen("b", 10 * M), seen("c", 0, tcp=1 * M))
+    assert (run.rate("a"), run.rate("b"), run.rate("c")) == (11 * M, 7 * M, 2 * M)
+    (short,) = decision.shortfalls
+    assert (short.path, short.need, short.granted, short.capacity) == ("b", 11 * M, 7 * M, 24 * M)
+    assert {change.path: change.bound for change in decision.changes} == {"a": "none", "b": "tier"}
+
+
+def bulk(**given):
+    return leaf("bulk", Tier.STANDARD, guarantee=12 * M, floor=2 * M, sla=Sla(), **given)
+
+
+def hungry(got):
+    return seen("bulk", 0, tcp=got, backlog=100_000)
+
+
+def test_a_yielding_class_at_its_guarantee_by_borrowing_is_left_at_its_floor():
+    run = Run(leaf("video"), bulk())
+    run.tick(seen("video", 2 * M), hungry(13 * M), times=200)
+    assert run.rate("bulk") == 2 * M
+
+
+def test_a_yielding_class_that_is_harmed_is_raised_late_slowly_and_never_past_its_guarantee():
+    run = Run(leaf("video"), bulk())
+    run.tick(seen("video", 2 * M), hungry(4 * M), times=11)
+    assert run.rate("bulk") == 2 * M
+    run.tick(seen("video", 2 * M), hungry(4 * M), times=400)
+    assert run.rate("bulk") == 12 * M
+    changes = [change for change in run.changes() if change.path == "bulk"]
+    steps = [change.after.rate - change.before.rate for change in changes]
+    assert len(steps) == 8
+    assert max(steps) <= 1_250_008
+    assert "short of the guarantee of 12mbit" in changes[0].reason
+
+
+def test_it_is_not_raised_without_demand_or_while_a_higher_tier_misses_its_sla():
+    run = Run(leaf("video"), bulk())
+    run.tick(seen("video", 2 * M), seen("bulk", 0, tcp=4 * M), times=80)
+    assert run.rate("bulk") == 2 * M
+    run.tick(seen("video", 2 * M, delay=view(0.08)), hungry(4 * M), times=80)
+    assert run.rate("bulk") == 2 * M
+
+
+def test_it_yields_at_once_and_starts_over():
+    run = Run(leaf("video"), bulk())
+    run.tick(seen("video", 2 * M), hungry(4 * M), times=400)
+    decision = run.tick(seen("video", 14 * M), hungry(4 * M))
+    assert run.rate("video") == pytest.approx(15.4 * M)
+    assert run.rate("bulk") == pytest.approx(4.6 * M, abs=8)
+    fall = next(change for change in decision.changes if change.path == "bulk")
+    assert (fall.bound, fall.reason) == ("tier", "yields to video")
+    run.tick(seen("video", 2 * M), hungry(4 * M), times=8)
+    assert run.rate("bulk") <= 4.6 * M
+
+
+def test_it_goes_back_to_its_floor_when_borrowing_gives_it_more():
+    run = Run(leaf("video"), bulk())
+    run.tick(seen("video", 2 * M), hungry(4 * M), times=400)
+    run.tick(seen("video", 2 * M), hungry(17 * M), times=200)
+    assert run.rate("bulk") <= 2.3 * M
+    assert "by borrowing" in run.changes()[-1].reason
+
+
+def test_the_budget_never_blocks_a_class_in_violation():
+    run = Run(leaf("video"), leaf("other"), bulk(), tuning=Tuning(changes_per_minute=1))
+    run.tick(seen("video", 5 * M), seen("other", 1 * M), hungry(4 * M))
+    assert run.rate() == 5_500_000
+    decision = run.tick(seen("video", 5 * M), seen("other", 4 * M), hungry(4 * M))
+    assert run.rate("other") == 3 * M
+    assert decision.held == "changes a minute used up"
+    run.tick(seen("video", 5 * M), seen("other", 4 * M, drops=50), hungry(4 * M))
+    assert run.rate("other") >= 4_400_000
+
+
+def test_the_queue_follows_the_rate_and_the_target():
+    run = Run(leaf("video", sla=Sla((P95,))))
+    run.tick(seen("video", 10 * M))
+    usable = 0.05 - 1514 * 8 / (20 * M) - 0.001
+    assert run.state.classes["video"].grant.queue == int(11 * M * usable / 8)
+    # A class that may lose nothing gets a quarter more.
+    run = Run(leaf("video"))
+    run.tick(seen("video", 10 * M))
+    assert run.state.classes["video"].grant.queue == int(1.25 * 11 * M * usable / 8)
+
+
+def test_the_queue_of_tcp_is_what_its_rate_alone_could_serve_in_time():
+    run = Run(leaf("video", sla=MIXED))
+    run.tick(seen("video", 1 * M, tcp=3 * M), times=8)
+    usable = 0.1 - 1514 * 8 / (20 * M) - 0.001
+    assert run.rate() == 4_400_000
+    assert run.state.classes["video"].grant.queue == pytest.approx(0.75 * 4_400_000 * usable / 8, rel=0.1)
+    run.tick(seen("video", 1 * M, tcp=14 * M), times=40)
+    assert run.state.classes["video"].grant.queue == pytest.approx(4_400_000 * usable / 8, rel=0.1)
+
+
+def test_the_queue_is_never_cut_below_the_backlog_nor_moved_a_little():
+    run = Run(leaf("video", sla=Sla((P95,))))
+    run.tick(seen("video", 10 * M))
+    run.tick(seen("video", 1 * M, sent=2 * M, backlog=60_000), times=400)
+    assert run.state.classes["video"].grant.queue >= 60_000
+    run.tick(seen("video", 1 * M, backlog=40_000))
+    assert run.state.classes["video"].grant.queue == 40_000
+    run.tick(seen("video", 1 * M, backlog=38_000))
+    assert run.state.classes["video"].grant.queue == 40_000
+
+
+def test_the_queue_stays_in_its_bounds_and_where_no_delay_was_promised():
+    run = Run(leaf("video", queue=(30_000, 40_000)), leaf("bulk", Tier.STANDARD, guarantee=2 * M, sla=Sla()))
+    run.tick(seen("video", 0.1 * M), seen("bulk", 0, tcp=15 * M))
+    assert run.state.classes["video"].grant.queue == 30_000
+    assert run.state.classes["bulk"].grant.queue == 18_750
+    run.tick(seen("video", 14 * M), seen("bulk", 0, tcp=5 * M))
+    assert run.state.classes["video"].grant.queue == 40_000
