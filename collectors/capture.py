@@ -53,6 +53,13 @@ class Capture:
         except BaseException:
             self._after.close()
             raise
+        try:
+            # The side after first: what comes in between is then unmatched, and not lost.
+            self._after.start()
+            self._before.start()
+        except BaseException:
+            self.close()
+            raise
         self._newest_before = self._newest_after = 0
 
     def drain(self, *, now: float) -> CaptureWindow:

@@ -72,7 +72,7 @@ def link(device: str) -> Link:
 
 
 class PacketRing:
-    """Frames of one device that pass a filter, from the moment the object is made until `close()`."""
+    """Frames of one device that pass a filter, from `start()` until `close()`."""
 
     def __init__(self, device: str, program: Sequence[Instruction]) -> None:
         """`program` returns how many bytes of a frame are kept, 0 for none. Raises CaptureError."""
@@ -86,10 +86,19 @@ class PacketRing:
         try:
             self._attach(program)
             self._map()
-            self._socket.bind((device, _ETH_P_ALL))
         except OSError as error:
             self.close()
             raise _refused(device, error) from error
+
+    def start(self) -> None:
+        """Takes frames from now on. Apart from the making, which takes long, so that two rings start together.
+
+        Raises CaptureError.
+        """
+        try:
+            self._socket.bind((self.device, _ETH_P_ALL))
+        except OSError as error:
+            raise _refused(self.device, error) from error
 
     def _attach(self, program: Sequence[Instruction]) -> None:
         code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *instruction) for instruction in program))

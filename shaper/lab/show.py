@@ -86,9 +86,7 @@ def progress(console: Console, *, seconds: int, paths: Sequence[str]) -> Iterato
 
 def final_table(result: Mapping[str, Any]) -> Table:
     """Every class in every run: the shaper's account, and the receiver's beside it."""
-    table = Table(
-        title=f"The same {result['seconds']} s of traffic, three times", title_justify="left", box=SIMPLE_HEAD
-    )
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0))
     table.add_column("class", no_wrap=True)
     table.add_column("run", no_wrap=True)
     for heading in (
@@ -128,6 +126,8 @@ def closing_lines(result: Mapping[str, Any]) -> list[str]:
     }
     drops = result["drops"]
     return [
+        "",
+        f"The same {result['seconds']} s of traffic, once in each run.",
         "violation-seconds in all: " + ", ".join(f"{mode} {total}" for mode, total in totals.items()),
         "link utilisation: " + ", ".join(f"{mode} {_ratio(used)}" for mode, used in result["utilisation"].items()),
         f"drops: {drops['kernel']} by the kernel's counters, {_number(drops['measured'], digits=0)} by the packets",

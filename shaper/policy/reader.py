@@ -16,7 +16,7 @@ import yaml
 
 from shaper.errors import Problem, Where
 from shaper.policy.kinds import Kind
-from shaper.policy.text import Loc, path_text, quoted
+from shaper.policy.text import Loc, path_text, printable, quoted
 
 Scalar = str | int | float | bool | None
 
@@ -33,6 +33,7 @@ _INT = re.compile(r"[-+]?[0-9]{1,100}\Z")
 _RADIX = re.compile(r"0o[0-7]{1,100}\Z|0x[0-9a-fA-F]{1,100}\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _NO_NUMBER = re.compile(r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
+_HALF = re.compile("[\ud800-\udfff]")  # surrogates, which escapes let through
 _YAML_TAG = "tag:yaml.org,2002:"
 _UNPRINTABLE = yaml.reader.Reader.NON_PRINTABLE
 
@@ -68,7 +69,7 @@ class Document:
 
     def problem(self, kind: Kind, loc: Loc, message: str, hint: str, *, at_key: bool = False) -> Problem:
         """A problem at the value of `loc`, or at its key."""
-        return Problem(kind, self.key(loc) if at_key else self.value(loc), path_text(loc), message, hint)
+        return _problem(kind, self.key(loc) if at_key else self.value(loc), loc, message, hint)
 
     def _find(self, loc: Loc) -> tuple[Where, Node | None]:
         key, node = self.root.where, self.root
@@ -186,6 +187,9 @@ class _Builder:
     def _value(self, event: yaml.Event, loc: Loc) -> Node:
         where = self._where(event)
         if isinstance(event, yaml.ScalarEvent):
+            if _HALF.search(event.value):
+                hint = "write the character itself, or \\U and its eight digits"
+                self.fatal.append(self._problem(Kind.YAML_SYNTAX, event, loc, "an escape is half a character", hint))
             return Node(where, _scalar(event.value) if event.implicit[0] else event.value)
         if isinstance(event, yaml.SequenceStartEvent):
             items: list[Node] = []
@@ -202,6 +206,8 @@ class _Builder:
             if not isinstance(event, yaml.ScalarEvent):
                 self._stop(Kind.YAML_FEATURE, event, loc, "a key must be a plain word", "write it as `key: value`")
             key = event.value
+            if _HALF.search(key):
+                self._stop(Kind.YAML_SYNTAX, event, loc, "an escape is half a character", "write the character itself")
             if key == "<<" and event.implicit[0]:
                 self.fatal.append(
                     self._problem(
@@ -251,7 +257,7 @@ class _Builder:
         return Where(self._source, mark.line + 1, mark.column + 1) if mark else Where(self._source, 1, 1)
 
     def _problem(self, kind: Kind, event: yaml.Event, loc: Loc, message: str, hint: str) -> Problem:
-        return Problem(kind, self._where(event), path_text(loc), message, hint)
+        return _problem(kind, self._where(event), loc, message, hint)
 
     def _stop(self, kind: Kind, event: yaml.Event, loc: Loc, message: str, hint: str) -> NoReturn:
         self.fatal.append(self._problem(kind, event, loc, message, hint))
@@ -275,6 +281,11 @@ def _scalar(text: str) -> Scalar:
     if _NO_NUMBER.match(text):
         return float(text.lower().replace(".", ""))
     return text
+
+
+def _problem(kind: Kind, where: Where, loc: Loc, message: str, hint: str) -> Problem:
+    """Escapes may put any character into a key or a value; none of them reaches a terminal."""
+    return Problem(kind, where, printable(path_text(loc)), printable(message), printable(hint))
 
 
 def _syntax(error: yaml.MarkedYAMLError, source: str) -> Problem:

@@ -218,5 +218,6 @@ def _shares(drafts: Sequence[Draft]) -> list[float]:
 
 
 def _four_digits(rate: int) -> int:
+    """Rounded down; never below the least rate that can be written."""
     step: int = 10 ** max(0, len(str(rate)) - 4)
-    return rate // step * step
+    return max(8, rate // step * step)

@@ -161,8 +161,7 @@ def validate(document: Document) -> tuple[FileSpec, Lost, list[Problem]]:
     problems: list[Problem] = []
     if not isinstance(document.root.value, dict):
         problem = document.problem(Kind.WRONG_TYPE, (), "a policy is a mapping", "start with `version: 1`")
-        return FileSpec.model_validate(_WHOLE), Lost.of({(key,) for key in _WHOLE}), [problem]
-    first = True
+        return _nothing([problem])
     while True:
         lost: set[Loc] = set()
         plain = _plain(document.root, (), dropped, lost)
@@ -170,11 +169,18 @@ def validate(document: Document) -> tuple[FileSpec, Lost, list[Problem]]:
         try:
             return FileSpec.model_validate(plain), Lost.of(lost | dropped), problems
         except ValidationError as error:
-            for detail in error.errors(include_url=False):
-                if first:  # what a later round finds missing was left out by an earlier one
-                    problems.append(_translated(document, detail))
-                dropped.add(_to_drop(detail))
-            first = False
+            details = error.errors(include_url=False)
+        if not dropped:  # what a later round finds missing was left out by an earlier one
+            problems = [_translated(document, detail) for detail in details]
+        places = {_to_drop(detail) for detail in details}
+        if places <= dropped:
+            return _nothing(problems)
+        dropped |= places
+
+
+def _nothing(problems: list[Problem]) -> tuple[FileSpec, Lost, list[Problem]]:
+    """Where no part of the document can be looked at."""
+    return FileSpec.model_validate(_WHOLE), Lost.of({(key,) for key in _WHOLE}), problems
 
 
 def _plain(node: Node, loc: Loc, dropped: set[Loc], lost: set[Loc]) -> Any:

@@ -14,6 +14,11 @@ def path_text(loc: Loc) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in loc).removeprefix(".")
 
 
+def printable(text: str) -> str:
+    """The text with what a terminal could not show, or could obey, written as escapes."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 def quoted(value: object) -> str:
     """A value of the document in quotes, shortened to fit a line."""
     text = str(value)

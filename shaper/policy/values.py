@@ -153,7 +153,7 @@ def prefix(value: object) -> Prefix:
     text, slash, length_text = str(value).partition("/")
     try:
         address = IPAddress(text, flags=INET_PTON)
-    except AddrFormatError:
+    except (AddrFormatError, ValueError):  # ValueError where the text cannot be handed to inet_pton at all
         hint = "write all four numbers of an IPv4 address, or an IPv6 address in quotes"
         raise refuse(Kind.BAD_ADDRESS, f"{said(value)} is not an address or a network", hint) from None
     bits = 32 if address.version == 4 else 128

@@ -192,7 +192,9 @@ def test_fragments_and_ipv6_are_matched_and_arp_is_attributed_to_nobody(shaped: 
 
 def test_a_device_that_is_not_there_is_named(shaped: Shaped) -> None:
     with pytest.raises(CaptureError, match="there is no device nowhere") as missing:
-        shaped.lab.inside(lambda: PacketRing("nowhere", OUTGOING))
+        shaped.lab.inside(
+            lambda: Capture(device=shaped.pair.a, tap="nowhere", after_filter=OUTGOING, sampling=1, classify=classify)
+        )
     assert (bool(missing.value.hint), missing.value.errno) == (True, errno.ENODEV)
     with pytest.raises(CaptureError, match="there is no device much-too-long-a-name"):
         link("much-too-long-a-name")

@@ -19,7 +19,7 @@ from compile_samples import (
     branch_office,
     random_class,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shaper.compile import compile_interface
@@ -33,7 +33,6 @@ from shaper.plan.live import leaf_sum
 from shaper.tree import BpfFilter, FifoOptions, FqCodelOptions, HtbClass, HtbOptions, Ifb, handle, ticks, ticks_to_bytes
 
 randoms = st.integers(0, 2**32).map(Random)
-many = settings(max_examples=200, deadline=None)
 LINKS = (ETHERNET, VETH, replace(ETHERNET, mtu=9000, super_packet=9014), replace(ETHERNET, header=0, super_packet=1500))
 
 
@@ -42,7 +41,6 @@ def by_path(program: Program) -> dict[str, HtbClass]:
     return {path: classes[number] for path, number in program.handles.items()}
 
 
-@many
 @given(randoms, st.sampled_from(LINKS), st.sampled_from([SMALL_KERNEL, FULL_KERNEL]), st.booleans())
 def test_rates_stay_between_floor_and_limit_and_under_the_parent(random, link, kernel, structure):
     interface = any_interface(random)
@@ -71,7 +69,6 @@ def test_rates_stay_between_floor_and_limit_and_under_the_parent(random, link, k
         assert frame <= compiled.quantum <= 60_000
 
 
-@many
 @given(randoms)
 def test_the_static_allocation_is_what_is_in_the_tree(random: Random) -> None:
     program = compile_interface(any_interface(random), SMALL_KERNEL, ETHERNET)
@@ -80,7 +77,6 @@ def test_the_static_allocation_is_what_is_in_the_tree(random: Random) -> None:
     assert diff(program.tree, program.tree, bounds=program.field_bounds()).steps == ()
 
 
-@many
 @given(randoms)
 def test_a_class_that_is_added_changes_no_other_node(random: Random) -> None:
     interface = any_interface(random)

@@ -8,7 +8,7 @@ from random import Random
 import packet_samples
 import pytest
 from bpf_machine import Skb, check, run
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from packet_samples import LEAVES, V4, V6
 
@@ -21,10 +21,8 @@ NETWORK_CONTROL = Rules(tuple(Rule((match,), "a") for match in network_control_m
 ANY_ADDRESS = Rules((Rule((Match(src=(Prefix(4, 0, 0), Prefix(6, 0, 0))),), "a"),), "rest")
 
 randoms = st.integers(0, 2**32).map(Random)
-many = settings(max_examples=200, deadline=None)
 
 
-@many
 @given(randoms)
 def test_the_kernel_program_classifies_as_the_reference(random: Random) -> None:
     rules = packet_samples.rules(random)
@@ -35,7 +33,6 @@ def test_the_kernel_program_classifies_as_the_reference(random: Random) -> None:
         assert run(program, sample.skb) == CLASSIDS[classify(rules, sample.packet)], (rules, sample)
 
 
-@many
 @given(randoms)
 def test_network_control_is_recognised(random: Random) -> None:
     program = classifier(NETWORK_CONTROL, CLASSIDS)
@@ -44,7 +41,6 @@ def test_network_control_is_recognised(random: Random) -> None:
         assert run(program, sample.skb) == CLASSIDS[classify(NETWORK_CONTROL, sample.packet)]
 
 
-@many
 @given(randoms)
 def test_a_truncated_header_is_no_match_which_is_the_default_class(random: Random) -> None:
     """The kernel ends the program with 0, and HTB takes its default for that."""

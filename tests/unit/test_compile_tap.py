@@ -9,7 +9,7 @@ from random import Random
 import packet_samples
 import pytest
 from bpf_machine import Skb, check, run
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from packet_samples import V4, V6
 
@@ -24,7 +24,6 @@ def test_the_kernel_would_take_it(program) -> None:
     check(program)
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2**32).map(Random), st.sampled_from(sorted(BEFORE)))
 def test_both_points_pick_the_same_packets_though_ttl_marking_and_checksums_change(
     random: Random, sampling: int

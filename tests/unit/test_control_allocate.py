@@ -1,7 +1,7 @@
 """Who gets how much: floors, tiers, weighted max-min, parents; and the dead bands of the rails."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shaper.control import ClassSetup, LinkSetup, ParentSetup, Setup, Tuning
@@ -139,7 +139,6 @@ def cases(draw):
 
 
 @given(cases())
-@settings(max_examples=300)
 def test_rates_stay_inside_floor_ceiling_parent_and_link(case):
     where, claims = case
     found = allocate(where, claims)
@@ -153,7 +152,6 @@ def test_rates_stay_inside_floor_ceiling_parent_and_link(case):
 
 
 @given(cases())
-@settings(max_examples=200)
 def test_nobody_below_takes_what_a_tier_still_needs(case):
     where, claims = case
     if where.parents:

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shaper.control import ClassSetup, LinkSetup, ParentSetup, Setup, Tuning, initial, step
@@ -91,7 +91,6 @@ def play(setup, observations, tuning):
 
 
 @given(setups(), st.integers(0, 2**32), st.sampled_from((2, 60)))
-@settings(max_examples=200)
 def test_bounds_sums_and_replay(setup, seed, budget):
     dice = Random(seed)
     observations = [tick(setup, dice) for _ in range(6)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plan_samples import ModelKernel, a_tree, moved
 
@@ -31,7 +31,6 @@ from shaper.tree import (
 
 LINK = handle(0x5A00, 1)
 randoms = st.integers(0, 2**32).map(Random)
-many = settings(max_examples=200, deadline=None)
 
 
 def carried_out(start: Tree, plan: Plan) -> list[Tree]:
@@ -54,7 +53,6 @@ def bounds_of(desired: Tree) -> dict[Handle, FieldBounds]:
     }
 
 
-@many
 @given(randoms)
 def test_nothing_to_do_between_equal_trees(random: Random) -> None:
     held = a_tree(random)
@@ -62,7 +60,6 @@ def test_nothing_to_do_between_equal_trees(random: Random) -> None:
     assert diff(held, held, bounds=bounds_of(held)).steps == ()
 
 
-@many
 @given(randoms)
 def test_a_plan_leads_from_one_tree_to_the_other_and_its_inverse_back(random: Random) -> None:
     observed, desired = a_tree(random), a_tree(random)
@@ -72,7 +69,6 @@ def test_a_plan_leads_from_one_tree_to_the_other_and_its_inverse_back(random: Ra
     assert carried_out(desired, plan.inverse()) == forward[::-1]
 
 
-@many
 @given(randoms)
 def test_a_plan_that_stopped_anywhere_can_be_taken_back(random: Random) -> None:
     observed, desired = a_tree(random), a_tree(random)
@@ -83,7 +79,6 @@ def test_a_plan_that_stopped_anywhere_can_be_taken_back(random: Random) -> None:
     assert carried_out(stopped, diff(stopped, observed, bounds={}))[-1] == observed
 
 
-@many
 @given(randoms)
 def test_the_leaves_never_hold_more_than_the_link(random: Random) -> None:
     observed, desired = a_tree(random), a_tree(random)
@@ -99,7 +94,6 @@ def test_the_leaves_never_hold_more_than_the_link(random: Random) -> None:
         assert sum(cls.rate for cls in leaves) <= link + going
 
 
-@many
 @given(randoms)
 def test_live_fields_inside_their_bounds_stay(random: Random) -> None:
     desired = a_tree(random)
@@ -114,7 +108,6 @@ def test_live_fields_inside_their_bounds_stay(random: Random) -> None:
     assert all(cls.rate == rates[cls.handle] for cls in target.classes)
 
 
-@many
 @given(randoms)
 def test_adopting_any_tree_stays_inside_the_bounds_and_the_link(random: Random) -> None:
     observed, desired = a_tree(random), a_tree(random)

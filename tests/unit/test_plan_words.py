@@ -7,7 +7,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plan_samples import a_tree
 
@@ -102,7 +102,6 @@ def test_what_costs_nothing_is_not_disruptive(step: Step) -> None:
     assert is_disruptive(step) == ""
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2**32).map(Random))
 def test_a_plan_comes_back_from_json_and_every_step_can_be_told(random: Random) -> None:
     plan = diff(a_tree(random), a_tree(random), bounds={})

@@ -20,7 +20,7 @@ WORDS = [
     "delay-p99", "loss", "throughput", "special", "ef", "tcp", "20mbit", "10%", "10ms", "1.5", "-1", "0x1f", "true",
     "null", "~", ".nan", "5Mbps", "10.0.0.0/8", "2001:db8::/32", "80-90", "<<", "&a", "*a", "!!str", "{", "}", "[",
     "]", ":", ": ", "-", "- ", ",", "#", "'", '"', "|", ">", "?", "---", "...", "%YAML 1.2", "\n", "\n  ", "\n    ",
-    "\t", "\x00", "\u2028", "\ufeff", "é", "\U0001f600", "\ud800", "9" * 400,
+    "\t", "\x00", "\u2028", "\ufeff", "é", "\U0001f600", "\ud800", "9" * 400, '"\\0"', '"\\ud800"', '"\\e[31m"',
 ]  # fmt: skip
 
 
@@ -34,6 +34,7 @@ def check(text: str) -> None:
         for problem in problems:
             assert problem.kind in set(Kind)
             assert problem.message and problem.hint
+            assert (problem.path + problem.message + problem.hint).isprintable()
             assert problem.where is not None
             assert 1 <= problem.where.line <= lines
             assert 1 <= problem.where.column <= len(text) + 1
@@ -65,7 +66,7 @@ def test_mutated_policies(data: st.DataObject) -> None:
 
 
 VALUES = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from(WORDS[:-8]), st.text(max_size=4)),
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from(WORDS[:49]), st.text(max_size=4)),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(WORDS[:26]), inner, max_size=4)
     ),
@@ -89,6 +90,13 @@ def test_policies_with_a_value_exchanged(data: st.DataObject) -> None:
                 break
             node = node[key]
     check(yaml.safe_dump(document, sort_keys=False, allow_unicode=data.draw(st.booleans())))
+
+
+@pytest.mark.parametrize("escape", [r"\0", r"\ud800", r"\e[31m", r"\n", r"\u202e"])
+def test_escapes_reach_neither_the_resolver_nor_the_terminal(escape: str) -> None:
+    for policy in POLICIES:
+        for word in ("wan", "eth1", "branch-office", "voice", "special", "10%", "ef", "203.0.113.0/24", "loss"):
+            check(policy.replace(word, f'"{escape}"'))
 
 
 @given(st.binary())
