@@ -344,6 +344,7 @@ def test_a_step_under_bulk_that_starts_at_its_floor_harms_nobody():
     assert served > 0.97 * 20 * M
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tier", [Tier.STANDARD, Tier.PRIORITY])
 def test_b_step_under_bulk_whose_rate_fills_the_link_costs_a_second_at_most(tier):
     htb = bulk_heavy(tier).run(20)
@@ -365,6 +366,7 @@ def test_same_tier_greedy_neighbour():
     assert len(structured.violations("video")) >= 9
 
 
+@pytest.mark.slow
 def test_neighbour_greedy_from_the_start_bulk_restored_and_taken_from_again():
     htb = demo(business_from=0).run(40)
     # By and by the greedy neighbour's borrowing gave way to what bulk was promised ...
