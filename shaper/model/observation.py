@@ -45,7 +45,11 @@ class ClassObservation:
 
 @dataclass(frozen=True, slots=True)
 class CaptureHealth:
-    """How far the captured packets can be trusted: counts over the tick, and why not when `ok` is false."""
+    """How far the captured packets can be trusted: counts over the tick, or since the start in a status.
+
+    `audited` frames were decoded a second time by scapy, `misclassified` of them came out in another class;
+    `super_packets` were longer than a frame and could not be matched; `reason` says why the capture is not trusted.
+    """
 
     running: bool
     captured: int = 0
@@ -53,6 +57,9 @@ class CaptureHealth:
     matched: int = 0
     ambiguous: int = 0
     undecoded: int = 0
+    super_packets: int = 0
+    audited: int = 0
+    misclassified: int = 0
     reason: str = ""
 
     @property

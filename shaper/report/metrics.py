@@ -125,6 +125,17 @@ _PER_CAPTURE: tuple[_Series[InterfaceStatus], ...] = (
     ),
     _Series("shaper_capture_undecoded_packets_total", "Packets that could not be read.", lambda s: s.capture.undecoded),
     _Series(
+        "shaper_capture_super_packets_total",
+        "Frames too long to be matched one to one.",
+        lambda s: s.capture.super_packets,
+    ),
+    _Series("shaper_capture_audited_packets_total", "Packets decoded a second time.", lambda s: s.capture.audited),
+    _Series(
+        "shaper_capture_misclassified_packets_total",
+        "Audited packets that came out in another class.",
+        lambda s: s.capture.misclassified,
+    ),
+    _Series(
         "shaper_capture_drop_ratio",
         "Share of the packets that the capture itself lost.",
         lambda s: s.capture.drop_ratio,

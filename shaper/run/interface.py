@@ -150,7 +150,7 @@ class InterfaceRun:
     def totals(self) -> RunTotals:
         """The whole run, after a last look, so that what is still queued counts as in flight and not as lost."""
         now = self._clock.boot()
-        self._account(self._observe(now, max(1e-3, now - self._last)))
+        self._account(self._observe(now, max(1e-3, now - self._last), last=True))
         self._last = now
         return RunTotals(
             interface=self._interface.name,
@@ -213,13 +213,14 @@ class InterfaceRun:
             self._capture.close()
             self._capture = None
 
-    def _observe(self, now: float, seconds: float) -> Observation:
+    def _observe(self, now: float, seconds: float, *, last: bool = False) -> Observation:
         counters = window = None
         with self._alarming("counters"):
             counters = self._kernel.counters(self._interface.device)
             self._watch_for_loss_of_tree(counters)
         if self._capture is not None:
-            window = self._drain(self._capture)
+            queued = {handle: one.queued_packets for handle, one in counters.classes.items()} if counters else None
+            window = self._drain(self._capture, queued=queued if last else None)
         return self._observer.tick(now=now, seconds=seconds, counters=counters, window=window, why=self._no_capture)
 
     def _watch_for_loss_of_tree(self, counters: DeviceCounters) -> None:
@@ -231,8 +232,11 @@ class InterfaceRun:
         else:
             self._alarms.pop("tree", None)
 
-    def _drain(self, capture: Capture) -> CaptureWindow | None:
+    def _drain(self, capture: Capture, *, queued: dict[int, int] | None) -> CaptureWindow | None:
+        """`queued` packets by classid end the account: what neither left nor is queued was lost."""
         try:
+            if queued is not None:
+                return capture.settle(now=self._clock.wall(), queued=queued)
             return capture.drain(now=self._clock.wall())
         except (CaptureError, OSError) as error:
             self._no_capture = f"the capture broke off: {error}"
@@ -243,6 +247,8 @@ class InterfaceRun:
     def _account(self, observation: Observation) -> None:
         """Utilisation is over the time in which something waited."""
         self._unshaped += observation.unshaped_packets
+        if (wrong := self._observer.health.misclassified) > 0:
+            self._alarm("audit", f"{wrong} packets came out in another class when they were decoded a second time")
         if observation.unshaped_packets:
             self._alarm("unshaped", f"{self._unshaped} packets passed the shaper without a class")
         if any(each.backlog_bytes or each.dropped_packets for each in observation.classes.values()):

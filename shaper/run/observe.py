@@ -21,6 +21,9 @@ SLA_WINDOW = 5.0
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _REPORTED = (0.5, 0.95, 0.99)
+_HEALTH_COUNTS = (
+    "captured", "capture_drops", "matched", "ambiguous", "undecoded", "super_packets", "audited", "misclassified"
+)  # fmt: skip
 _NOTHING = ClassCounters(0, 0, 0, 0, 0, 0)
 
 
@@ -73,12 +76,7 @@ class Observer:
         """
         health = _health(window, why)
         self._health = replace(
-            health,
-            captured=self._health.captured + health.captured,
-            capture_drops=self._health.capture_drops + health.capture_drops,
-            matched=self._health.matched + health.matched,
-            ambiguous=self._health.ambiguous + health.ambiguous,
-            undecoded=self._health.undecoded + health.undecoded,
+            health, **{name: getattr(self._health, name) + getattr(health, name) for name in _HEALTH_COUNTS}
         )
         classes: dict[str, ClassObservation] = {}
         for path, leaf in self._leaves.items():
@@ -115,10 +113,7 @@ class Observer:
         return self._health
 
     def totals(self) -> tuple[ClassTotals, ...]:
-        """Every leaf class since the start, by both accounts.
-
-        A packet that came, has not left, and is not among those the kernel says are queued, was dropped.
-        """
+        """Every leaf class since the start, by both accounts."""
         measured = self._health.running
         return tuple(
             ClassTotals(
@@ -129,8 +124,8 @@ class Observer:
                 sent_packets=leaf.last.sent_packets - leaf.first.sent_packets,
                 kernel_drops=leaf.last.drops - leaf.first.drops,
                 arrivals=leaf.arrivals if measured else None,
-                lost=leaf.lost + max(0, leaf.in_flight - leaf.last.queued_packets) if measured else None,
-                in_flight=min(leaf.in_flight, leaf.last.queued_packets),
+                lost=leaf.lost if measured else None,
+                in_flight=leaf.in_flight,
             )
             for path, leaf in self._leaves.items()
         )
@@ -220,7 +215,17 @@ def _health(window: CaptureWindow | None, why: str) -> CaptureHealth:
     if window is None:
         return CaptureHealth(running=False, reason=why)
     matched = sum(len(each.delays) for each in window.classes.values())
-    health = CaptureHealth(True, window.captured, window.capture_drops, matched, window.ambiguous, window.undecoded)
+    health = CaptureHealth(
+        running=True,
+        captured=window.captured,
+        capture_drops=window.capture_drops,
+        matched=matched,
+        ambiguous=window.ambiguous,
+        undecoded=window.undecoded,
+        super_packets=window.super_packets,
+        audited=window.audited,
+        misclassified=window.misclassified,
+    )
     if health.trusted:
         return health
     return replace(health, reason=f"the capture lost {health.drop_ratio:.2%} of the packets itself")

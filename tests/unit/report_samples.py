@@ -119,7 +119,7 @@ RUNNING = InterfaceStatus(
 HELD = replace(
     RUNNING,
     controller=replace(RUNNING.controller, held="the capture lost 0.57 % of the packets itself", shortfalls=()),
-    capture=CaptureHealth(True, 70_000, 400, 60_000, 3, 1, "the capture lost 0.57 % of the packets itself"),
+    capture=CaptureHealth(True, 70_000, 400, 60_000, 3, 1, reason="the capture lost 0.57 % of the packets itself"),
     unshaped_packets=12,
     alarms=("12 packets passed the shaper unshaped", "history: disk full (4 records wait)"),
 )

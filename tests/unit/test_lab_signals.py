@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 
 import pytest
 
@@ -44,4 +45,6 @@ def test_a_child_that_ignores_term_is_killed_with_its_own_children() -> None:
         grandchild = int(pipe.readline())
     processes.stop(child, grace=0.05)
     assert child.returncode == -signal.SIGKILL
-    assert not is_alive(grandchild)
+    limit = time.monotonic() + 10
+    while is_alive(grandchild):  # its killing is done, its dying is the kernel's
+        assert time.monotonic() < limit
