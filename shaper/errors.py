@@ -99,3 +99,15 @@ class TryAgainError(ShaperError):
     """Somebody else holds the interface, or a change is pending."""
 
     exit = Exit.TRY_AGAIN
+
+
+def internal(error: BaseException) -> ShaperError:
+    """What nobody foresaw, as a failure that names the line it comes from."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" ({'/'.join(trace.tb_frame.f_code.co_filename.split('/')[-2:])}:{trace.tb_lineno})" if trace else ""
+    return ShaperError(
+        f"a fault in the shaper itself: {type(error).__name__}: {error}{place}",
+        hint="nothing is left half-changed; please report it with this line",
+    )

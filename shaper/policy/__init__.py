@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from shaper.errors import PolicyError, Problem, Where
+from shaper.files import read_regular
 from shaper.model.policy import Policy
 from shaper.policy.checks import file_problems, policy_problems
 from shaper.policy.draft import Drafter
 from shaper.policy.kinds import Kind
-from shaper.policy.reader import read, where_in
-from shaper.policy.resolve import interface
+from shaper.policy.reader import MAX_CHARACTERS, read, where_in
+from shaper.policy.resolve import interface, unplaced_problems
 from shaper.policy.schema import validate
 
 __all__ = ["parse_policy", "read_policy"]
@@ -22,7 +23,7 @@ def read_policy(path: Path) -> Policy:
     """The policy in a file. Raises PolicyError with every problem in it, also where it cannot be read at all."""
     source = str(path)
     try:
-        data = path.read_bytes()
+        data = read_regular(path, most=4 * MAX_CHARACTERS)
     except (OSError, ValueError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         hint = "name a policy file that is there and that you may read"
@@ -57,6 +58,8 @@ def parse_policy(text: str, *, source: str) -> Policy:
         resolved, ill_rated = interface(name, wanted, drafts.get(wanted.policy, []), document, lost)
         interfaces.append(resolved)
         problems += ill_rated
+    for name in drafts.keys() - {wanted.policy for wanted in spec.interfaces.values()}:
+        problems += unplaced_problems(name, drafts[name], document, lost)
     if problems:
         raise PolicyError(_sorted(problems))
     return Policy(

@@ -18,6 +18,7 @@ from shaper.units import format_rate
 IMPLIED_SHARE = 1.0
 SLOWEST = 8_000  # bit/s; below it one full packet takes longer than a second
 
+_ENDLESS = 10**18
 _CONTROL_SHARE = 0.01
 _CONTROL_LEAST = 64_000
 _CONTROL_MOST_SHARE = 0.10
@@ -49,6 +50,18 @@ def interface(
         device_where=document.value((*loc, "device")),
     )
     return resolved, resolver.problems
+
+
+def unplaced_problems(name: str, drafts: Sequence[Draft], document: Document, lost: Lost) -> list[Problem]:
+    """What is wrong with the rates of a policy for which no bandwidth is known: nothing, where one is a percentage."""
+    every = [cls.spec for top in drafts for cls in top.walk()]
+    amounts = [amount for spec in every for amount in (spec.guarantee, spec.limit, spec.adapt.min, spec.sla.throughput)]
+    if any(amount is not None and amount.ratio is not None for amount in amounts):
+        return []
+    resolver = _Resolver(name, document, lost)
+    resolver.guarantees(drafts, _ENDLESS)
+    resolver.classes(drafts, _ENDLESS, _ENDLESS)
+    return resolver.problems
 
 
 def network_control(bandwidth: int, where: Where) -> TrafficClass:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from itertools import islice
+
+_GUESSES = 100
+"""So many known words are looked at: a thousand typos among a thousand words would take minutes."""
 
 Loc = tuple[str | int, ...]
 """A place in the document: keys and list indices from the top."""
@@ -27,7 +31,7 @@ def quoted(value: object) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`did you mean 'limit'? `, or "" where nothing known looks like the word."""
-    close = difflib.get_close_matches(word[:64], list(known), n=1, cutoff=0.7)
+    close = difflib.get_close_matches(word[:64], islice(known, _GUESSES), n=1, cutoff=0.7)
     return f"did you mean {close[0]!r}? " if close else ""
 
 

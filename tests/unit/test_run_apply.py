@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from shaper.kernel.protocol import StepError
 from shaper.model.decision import Grant
 from shaper.model.policy import Policy
 from shaper.plan import diff
+from shaper.plan.steps import Step
 from shaper.policy import parse_policy
 from shaper.run import apply
 from shaper.run.apply import Prepared
@@ -84,12 +87,30 @@ def test_clear_leaves_the_device_as_it_was_found(kernel: FakeKernel, state: Devi
     assert not apply.clear(kernel, state).steps
 
 
+class Interrupted:
+    """A kernel during whose step a signal comes: an exception from the handler, as Python delivers it."""
+
+    def __init__(self, kernel: FakeKernel, at: int) -> None:
+        self._kernel = kernel
+        self._at = at
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kernel, name)
+
+    def send(self, device: str, steps: Sequence[Step]) -> None:
+        for step in steps:
+            self._kernel.send(device, [step])
+            self._at -= 1
+            if self._at == -1:
+                raise KeyboardInterrupt
+
+
 def steps_of(kernel: FakeKernel, state: DeviceState, text: str) -> int:
     return len(prepared(kernel, state, text).plan.steps)
 
 
 @pytest.mark.parametrize("first", ["", TEXT], ids=["fresh", "over another policy"])
-@pytest.mark.parametrize("how", ["error", "killed"])
+@pytest.mark.parametrize("how", ["error", "signal", "killed"])
 def test_at_every_step_it_is_before_or_after(tmp_path: Path, first: str, how: str) -> None:
     probe, scratch = FakeKernel("eth1"), DeviceState(tmp_path / "probe", "eth1")
     if first:
@@ -105,6 +126,9 @@ def test_at_every_step_it_is_before_or_after(tmp_path: Path, first: str, how: st
             kernel.fail_at(at, errno.EINVAL)
             with pytest.raises(StepError):
                 apply.apply(kernel, state, change)
+        elif how == "signal":
+            with pytest.raises(KeyboardInterrupt):
+                apply.apply(Interrupted(kernel, at), state, change)
         else:
             kernel.die_at(at)
             with pytest.raises(Killed):
