@@ -1,4 +1,4 @@
-# Sourced by scripts/demo and scripts/test: sets up what they need on a bare Debian or Ubuntu, quickly where it is there.
+# Sourced by scripts/demo, scripts/lab and scripts/test: sets up what they need on a bare Debian or Ubuntu, quickly where it is there.
 # `prepare_packages NAME...`, then `prepare_venv run|dev`. $root is the checkout, $python that of its virtual environment.
 
 root=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd -P)
@@ -34,6 +34,8 @@ have_package() {
   case $1 in
     iproute2) command -v ip >/dev/null && command -v tc >/dev/null ;;
     iputils-ping) command -v ping >/dev/null ;;
+    xz-utils) command -v xz >/dev/null ;;
+    libc6-dev) [ -e /usr/include/stdio.h ] ;;
     *) command -v "$1" >/dev/null ;;
   esac
 }

@@ -8,7 +8,7 @@ import socket
 from typing import Any
 
 from shaper.api.wire import SCHEMA, refusal
-from shaper.errors import NotPermittedError, ShaperError
+from shaper.errors import NotPermittedError, ShaperError, TryAgainError
 from shaper.run.state import DeviceState
 
 
@@ -29,6 +29,10 @@ def ask(state: DeviceState, command: str, **arguments: Any) -> Any | None:
             except PermissionError as error:
                 raise NotPermittedError(
                     f"the shaper running on {state.device} is another user's", hint="run as root, or as that user"
+                ) from error
+            except (BlockingIOError, TimeoutError) as error:  # somebody is behind it
+                raise TryAgainError(
+                    f"the shaper running on {state.device} has too many callers", hint="find who asks it so often"
                 ) from error
             except OSError:  # no socket, or nobody behind it
                 return None

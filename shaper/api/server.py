@@ -19,32 +19,47 @@ from shaper.run.inbox import Inbox, Request
 from shaper.run.state import DeviceState, StateError
 
 _ANSWER_SECONDS = 30.0
+_READ_SECONDS = _IDLE = 10.0
+_PLACES = 16
+"""Connections that are served at a time; whoever comes beyond is turned away, so that the run keeps its files."""
 
 
 class _Handler(socketserver.StreamRequestHandler):
     """One connection: one request."""
 
-    timeout = 10.0
+    timeout = _IDLE
 
     def handle(self) -> None:
+        # Whoever sends a byte now and then is not idle, and would hold a place for ever.
+        hung = threading.Timer(_READ_SECONDS, self._hang_up)
+        hung.daemon = True
+        hung.start()
         try:
-            result = answer_json(self._ask())
+            result = answer_json(self._ask(hung))
         except ShaperError as error:
             result = refusal_json(error)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             result = refusal_json(ShaperError(f"the request can't be read: {error}"))
-        except TimeoutError:
+        except OSError:  # who asks is gone, or too slow
             return
+        finally:
+            hung.cancel()
         with contextlib.suppress(OSError):  # who asked is gone
             self.wfile.write(json.dumps(result).encode() + b"\n")
 
-    def _ask(self) -> object:
+    def _hang_up(self) -> None:
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RD)
+
+    def _ask(self, hung: threading.Timer) -> object:
         server = cast("_Server", self.server)
         credentials = self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         _, uid, _ = struct.unpack("3i", credentials)
         if uid not in (0, os.geteuid()):
             raise NotPermittedError(f"user {uid} may not command this shaper", hint="run as root, or as its own user")
-        data: dict[str, Any] = json.loads(self.rfile.readline(MAX_REQUEST))
+        line = self.rfile.readline(MAX_REQUEST)
+        hung.cancel()
+        data: dict[str, Any] = json.loads(line)
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             raise ShaperError("the request is of another version", hint=f"this shaper speaks schema {SCHEMA}")
         arguments = {key: value for key, value in data.items() if key not in ("schema", "command")}
@@ -58,10 +73,12 @@ class _Handler(socketserver.StreamRequestHandler):
 
 class _Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, state: DeviceState, inbox: Inbox) -> None:
         self.device = state.device
         self.inbox = inbox
+        self._places = threading.BoundedSemaphore(_PLACES)
         # A socket's address holds 107 bytes; through the folder's descriptor any depth of folder will do.
         folder = os.open(state.folder, os.O_PATH)
         try:
@@ -75,6 +92,21 @@ class _Server(socketserver.ThreadingUnixStreamServer):
             raise StateError(f"no socket at {state.socket}: {error.strerror}", hint="see --state DIR") from error
         finally:
             os.close(folder)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing that a client does is news."""
 
 
 @contextlib.contextmanager

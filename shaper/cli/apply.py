@@ -25,7 +25,7 @@ from shaper.model.policy import Interface, Policy
 from shaper.policy import read_policy
 from shaper.report.render import console, plan_view
 from shaper.run.apply import apply as carry_out
-from shaper.run.apply import recover, undo
+from shaper.run.apply import recover, undisturbed, undo
 
 
 @click.command()
@@ -64,15 +64,11 @@ def _apply_here(
             if recover(kernel, state) is not None and not as_json:
                 click.echo(f"{state.device}: an apply that was killed before was taken back first", err=True)
         prepared = prepare_all(kernel, policy, interfaces, folder=folder)
-        done = 0
-        try:
+        with undisturbed(), contextlib.ExitStack() as undoing:
             for state, one in zip(states, prepared, strict=True):
                 carry_out(kernel, state, one)
-                done += 1
-        except BaseException:
-            for state, one in reversed([*zip(states, prepared, strict=True)][:done]):
-                undo(kernel, state, one)
-            raise
+                undoing.callback(undo, kernel, state, one)
+            undoing.pop_all()
     if not as_json:
         for one in prepared:
             plan_view(one.plan, names=handle_names(one), notes=one.program.notes, out=console(), done=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -69,13 +70,24 @@ def print_json(data: object) -> None:
     click.echo(json.dumps(data, indent=2, allow_nan=False))
 
 
-def fail(error: ShaperError, *, as_json: bool) -> int:
-    """Says what went wrong and gives the exit code."""
+def fail(error: ShaperError, *, as_json: bool, in_lines: bool = False) -> int:
+    """Says what went wrong and gives the exit code; `in_lines` where every object is one line."""
     if as_json:
-        print_json({"schema": 1, "exit": int(error.exit), **problems_json(error.problems())})
+        data = {"schema": 1, "exit": int(error.exit), **problems_json(error.problems())}
+        try:
+            click.echo(json.dumps(data, indent=None if in_lines else 2, allow_nan=False))
+        except OSError:  # nobody reads it, or there is no room for it; the exit code still says it
+            mute()
     else:
         problems(error.problems(), out=console(sys.stderr), summary=isinstance(error, PolicyError))
     return int(error.exit)
+
+
+def mute() -> None:
+    """Standard output leads nowhere from now on: what is still in its buffer must not fail at the end again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
 
 
 def worst(errors: Sequence[ShaperError]) -> ShaperError:

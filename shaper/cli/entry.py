@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from types import FrameType
@@ -12,7 +11,7 @@ import click
 from shaper import __version__
 from shaper.cli import apply, check, clear, doctor, plan, run, status
 from shaper.cli.common import fail
-from shaper.errors import Exit, ShaperError
+from shaper.errors import Exit, ShaperError, internal
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -30,20 +29,25 @@ for command in (check.check, plan.plan, apply.apply, status.status, run.run, cle
     cli.add_command(command)
 
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def _terminated(number: int, _: FrameType | None) -> None:
-    """So that SIGTERM, too, unwinds: an apply under way is taken back."""
+    """The first signal unwinds; those after it must not break into what gives back sockets and locks."""
+    for each in _ENDING:
+        signal.signal(each, signal.SIG_IGN)
     raise SystemExit(128 + number)
 
 
 def main() -> None:
     """Runs a command and ends the process with its exit code."""
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in _ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _terminated)
     as_json = "--json" in sys.argv
     try:
         code = cli.main(prog_name="shaper", standalone_mode=False)
     except click.exceptions.Abort:
-        code = 130
-    except KeyboardInterrupt:
         code = 130
     except click.UsageError as error:
         error.show()
@@ -52,8 +56,7 @@ def main() -> None:
         error.show()
         code = Exit.FAILED
     except ShaperError as error:
-        code = fail(error, as_json=as_json)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = Exit.OK
+        code = fail(error, as_json=as_json, in_lines="run" in sys.argv[1:2])
+    except Exception as error:
+        code = fail(internal(error), as_json=as_json, in_lines="run" in sys.argv[1:2])
     sys.exit(int(code or 0))

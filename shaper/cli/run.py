@@ -30,7 +30,7 @@ from shaper.report.metrics import serve
 from shaper.report.render import console
 from shaper.report.run_lines import ready_line, second_line, summary_line
 from shaper.run.clock import Clock, SystemClock
-from shaper.run.inbox import Inbox, Request
+from shaper.run.inbox import Inbox
 from shaper.run.interface import Mode, Settings
 from shaper.run.service import Service
 
@@ -118,7 +118,7 @@ def _signals(inbox: Inbox) -> Iterator[None]:
     """SIGTERM and SIGINT ask the loop to stop, SIGHUP to read the policy again."""
     meanings = {signal.SIGTERM: "stop", signal.SIGINT: "stop", signal.SIGHUP: "reload"}
     before = {
-        number: signal.signal(number, lambda *_, command=command: inbox.put(Request(command)))
+        number: signal.signal(number, lambda *_, command=command: inbox.signal(command))
         for number, command in meanings.items()
     }
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -115,8 +116,9 @@ def prepare(
 def apply(kernel: Kernel, state: DeviceState, prepared: Prepared) -> None:
     """Carries out a prepared change under the caller's lock, or leaves everything as it was.
 
-    The steps and their inverses are on disk before the first is sent. After an error or a signal what was done is
-    taken back before the exception goes on; after SIGKILL `recover` does it. Raises StepError, VerifyError.
+    The steps and their inverses are on disk before the first is sent. After an error what was done is taken back before
+    the exception goes on; a signal waits until either is done; after SIGKILL `recover` does it. Raises StepError,
+    VerifyError.
     """
     if not prepared.plan.steps:
         if prepared.before != prepared.after:
@@ -154,7 +156,8 @@ def recover(kernel: Kernel, state: DeviceState) -> Plan | None:
     pending = state.pending()
     if pending is None:
         return None
-    return _take_back(kernel, state, pending)
+    with undisturbed():
+        return _take_back(kernel, state, pending)
 
 
 def undo(kernel: Kernel, state: DeviceState, prepared: Prepared) -> None:
@@ -163,31 +166,45 @@ def undo(kernel: Kernel, state: DeviceState, prepared: Prepared) -> None:
 
 
 def _carry_out(kernel: Kernel, state: DeviceState, pending: Pending, *, target: Tree) -> None:
-    state.write_pending(pending)
-    try:
-        kernel.send(state.device, pending.plan.steps)
-        held = ours(kernel.read(state.device), pending.after or pending.before, leaving=pending.after is None)
-        if held != target:
-            raise VerifyError(
-                f"{state.device}: the kernel took every step and holds something else: {difference(held, target)}",
-                hint="the change was taken back; another program may be changing the same interface",
-            )
-    except BaseException:
-        with _undisturbed():
+    with undisturbed():
+        state.write_pending(pending)
+        try:
+            kernel.send(state.device, pending.plan.steps)
+            held = ours(kernel.read(state.device), pending.after or pending.before, leaving=pending.after is None)
+            if held != target:
+                raise VerifyError(
+                    f"{state.device}: the kernel took every step and holds something else: {difference(held, target)}",
+                    hint="the change was taken back; another program may be changing the same interface",
+                )
+            state.write_record(pending.after)
+        except BaseException:
             _take_back(kernel, state, pending)
-        raise
-    state.write_record(pending.after)
-    state.write_pending(None)
+            raise
+        state.write_pending(None)
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Holds back the signals that would end the program until what is in here is done."""
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-    try:
+def undisturbed() -> Iterator[None]:
+    """Holds back the signals that would end the program until what is in here is done; they come then.
+
+    Not by the thread's mask: a second thread would be handed the signal, and Python's handler runs in the main one
+    all the same.
+    """
+    if threading.current_thread() is not threading.main_thread():  # no handler ever runs here
         yield
+        return
+    came: list[int] = []
+    try:
+        with contextlib.ExitStack() as handlers:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                before = signal.getsignal(number)
+                if before is not signal.SIG_IGN:
+                    handlers.callback(signal.signal, number, before)
+                    signal.signal(number, lambda each, _: came.append(each))
+            yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        for caught in dict.fromkeys(came):
+            signal.raise_signal(caught)
 
 
 def _take_back(kernel: Kernel, state: DeviceState, pending: Pending) -> Plan:

@@ -37,6 +37,13 @@ class Inbox:
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self._signalled: set[str] = set()
+
+    def signal(self, command: str) -> None:
+        """Asks for a command unless it waits already: a storm of signals must not keep the loop from stopping."""
+        if command not in self._signalled:
+            self._signalled.add(command)
+            self.put(Request(command))
 
     def put(self, request: Request) -> None:
         self._queue.put(request)
@@ -44,6 +51,8 @@ class Inbox:
     def get(self, timeout: float) -> Request | None:
         """The next request, or None after `timeout` seconds."""
         try:
-            return self._queue.get(timeout=max(0.0, timeout))
+            request = self._queue.get(timeout=max(0.0, timeout))
         except queue.Empty:
             return None
+        self._signalled.discard(request.command)
+        return request

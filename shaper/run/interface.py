@@ -15,14 +15,16 @@ from shaper import control
 from shaper.compile.program import Program
 from shaper.errors import ShaperError
 from shaper.history.buffered import BufferedHistory
-from shaper.kernel.protocol import DeviceCounters, Kernel
+from shaper.kernel.protocol import Kernel
 from shaper.model.decision import Allocation, Decision
 from shaper.model.match import Packet, classify
 from shaper.model.observation import Observation
 from shaper.model.policy import Interface, Policy
 from shaper.model.status import ControllerStatus, InterfaceStatus, RunTotals
 from shaper.plan import diff
+from shaper.plan.describe import describe
 from shaper.plan.steps import Plan
+from shaper.policy.text import printable
 from shaper.run import apply
 from shaper.run.apply import Prepared
 from shaper.run.clock import Clock
@@ -32,6 +34,15 @@ from shaper.tree import Tree
 
 _HORIZON = 3.0
 """Seconds after which a packet that never left the queue counts as lost."""
+
+_REOPEN = 5.0
+"""Seconds between attempts to measure delay again after the capture broke off."""
+
+_LOOK = 2.0
+"""Seconds between looks at whether the kernel still holds our tree."""
+
+_STEP = 0.05
+"""Seconds by which the wall clock must run from the boot clock between two ticks to have been set."""
 
 _RETENTION = 30 * 86400.0
 _PRUNE_EVERY = 3600.0
@@ -72,25 +83,34 @@ class InterfaceRun:
         self._busy_bits = self._busy_seconds = self._tick_seconds = self._pruned = 0.0
         self._capture: Capture | None = None
         self._no_capture = ""
+        self._reopen = self._looked = 0.0
+        self._offset = clock.wall() - clock.boot()
 
         if apply.recover(kernel, state) is not None:
             self._alarm("recovered", "an apply that was killed before was taken back first")
         self.applied = self._apply(policy, interface, keep_live=False)
+        self._record = self.applied.after
         self._history = BufferedHistory(state.history)
-        self._policy = policy
-        self._tree = self.applied.target
-        self._take_over(self.applied.program)
-        self._control = control.initial(self._setup)
-        self._observer = Observer(self._program, kernel.counters(interface.device))
-        self._open_capture()
-        self._begun = self._last = clock.boot()
-        self._record_change("run", self.applied.plan)
+        try:
+            self._policy = policy
+            self._tree = self.applied.target
+            self._take_over(self.applied.program)
+            self._control = control.initial(self._setup)
+            self._observer = Observer(self._program, kernel.counters(interface.device))
+            self._open_capture()
+            self._begun = self._last = clock.boot()
+            self._record_change("run", self.applied.plan)
+        except BaseException:
+            self.close()
+            apply.undo(kernel, state, self.applied)
+            raise
 
     # --- from start to stop
 
     def reload(self, policy: Policy, interface: Interface) -> Prepared:
         """Goes over to another policy; the live allocation stays where it fits, and what is known of classes too."""
         prepared = self._apply(policy, interface, keep_live=True)
+        self._record = prepared.after
         self._policy = policy
         self._tree = prepared.target
         before, program = self._program, prepared.program
@@ -207,6 +227,10 @@ class InterfaceRun:
         except CaptureError as error:
             self._no_capture = f"{error}"
             self._alarm("capture", f"delay is not measured: {error}")
+            self._reopen = self._clock.boot() + _REOPEN
+        else:
+            self._no_capture = ""
+            self._alarms.pop("capture", None)
 
     def _release_capture(self) -> None:
         if self._capture is not None:
@@ -217,32 +241,49 @@ class InterfaceRun:
         counters = window = None
         with self._alarming("counters"):
             counters = self._kernel.counters(self._interface.device)
-            self._watch_for_loss_of_tree(counters)
+        if now - self._looked >= _LOOK:
+            self._looked = now
+            self._watch_tree()
+        if self._capture is None and self._program.tap and now >= self._reopen:
+            self._open_capture()
         if self._capture is not None:
             queued = {handle: one.queued_packets for handle, one in counters.classes.items()} if counters else None
             window = self._drain(self._capture, queued=queued if last else None)
         return self._observer.tick(now=now, seconds=seconds, counters=counters, window=window, why=self._no_capture)
 
-    def _watch_for_loss_of_tree(self, counters: DeviceCounters) -> None:
-        lost = [
-            leaf.path for leaf in self._interface.leaves() if self._program.handles[leaf.path] not in counters.classes
-        ]
-        if lost:
-            self._alarm("tree", f"the kernel no longer holds {', '.join(lost)}: somebody removed them; apply again")
-        else:
-            self._alarms.pop("tree", None)
+    def _watch_tree(self) -> None:
+        """Somebody else may remove or change what is ours: a class, the classifier, the tap's filter or its ifb."""
+        device = self._interface.device
+        with self._alarming("tree"):
+            held = apply.ours(self._kernel.read(device), self._record)
+            drift = diff(held, self._tree, bounds={}).steps
+            if drift:
+                names = {handle: path for path, handle in self._program.handles.items()}
+                raise apply.VerifyError(
+                    f"somebody changed what {device} holds; it lacks {len(drift)} steps, "
+                    f"such as {describe(drift[0], names)}: apply again"
+                )
 
     def _drain(self, capture: Capture, *, queued: dict[int, int] | None) -> CaptureWindow | None:
         """`queued` packets by classid end the account: what neither left nor is queued was lost."""
         try:
             if queued is not None:
                 return capture.settle(now=self._clock.wall(), queued=queued)
-            return capture.drain(now=self._clock.wall())
+            window = capture.drain(now=self._clock.wall())
         except (CaptureError, OSError) as error:
             self._no_capture = f"the capture broke off: {error}"
             self._alarm("capture", f"delay is no longer measured: {error}")
             self._release_capture()
+            self._reopen = self._clock.boot() + _REOPEN
             return None
+        finally:
+            before, self._offset = self._offset, self._clock.wall() - self._clock.boot()
+        if abs(self._offset - before) <= _STEP:
+            return window
+        # Stamps from before and after cannot be compared: what is in the queue is let go, and counting begins anew.
+        self._open_capture()
+        self._no_capture = f"the wall clock was set by {self._offset - before:+.2f} s: the capture began anew"
+        return None
 
     def _account(self, observation: Observation) -> None:
         """Utilisation is over the time in which something waited."""
@@ -275,12 +316,14 @@ class InterfaceRun:
         plan = diff(self._tree, target, bounds={})
         if not plan.steps:
             return
-        self._kernel.send(self._interface.device, plan.steps)
-        held = apply.ours(self._kernel.read(self._interface.device), self.state.record())
-        self._tree = held
-        if held != target:
+        device = self._interface.device
+        try:
+            self._kernel.send(device, plan.steps)
+        finally:  # also of what was refused in the middle the first part was done
+            self._tree = apply.ours(self._kernel.read(device), self._record)
+        if self._tree != target:
             raise apply.VerifyError(
-                f"{self._interface.device} holds something else than was sent: {apply.difference(held, target)}",
+                f"{device} holds something else than was sent: {apply.difference(self._tree, target)}",
                 hint="another program is changing the same interface",
             )
 
@@ -345,7 +388,7 @@ class InterfaceRun:
             device=self._interface.device,
             who=f"uid {os.getuid()}",
             what=what,
-            summary=f"{self._interface.policy} from {self._policy.source}",
+            summary=f"{self._interface.policy} from {printable(self._policy.source)}",
             policy_sha256=self._policy.sha256,
             steps=len(plan.steps),
             outcome="done",

@@ -84,7 +84,11 @@ class Observer:
             if window is not None:
                 seen = window.classes.get(self._handles[path], ClassWindow())
                 self._take(leaf, seen, now=now, in_flight=window.in_flight.get(self._handles[path], 0))
+            else:
+                leaf.view = None  # what was measured before the capture broke off says nothing of now
             current = counters.classes.get(self._handles[path], leaf.last) if counters else leaf.last
+            if current.sent_bytes < leaf.last.sent_bytes or current.drops < leaf.last.drops:
+                leaf.first, leaf.last = _less(leaf.first, leaf.last), _NOTHING  # somebody made the class anew
             one = _difference(path, leaf.last, current, seconds)
             if (
                 seen is not None
@@ -100,7 +104,10 @@ class Observer:
             while len(leaf.recent) > 1 and sum(each.seconds for each in leaf.recent) > SLA_WINDOW:
                 leaf.recent.popleft()
             classes[path] = one
-        unshaped = max(0, counters.unshaped - self._unshaped) if counters else 0
+        unshaped = 0
+        if counters is not None:
+            before, self._unshaped = self._unshaped, counters.unshaped
+            unshaped = max(0, counters.unshaped - before)
         return Observation(seconds, classes, health, unshaped, fresh=counters is not None)
 
     def statuses(self, allocation: Allocation) -> tuple[ClassStatus, ...]:
@@ -191,6 +198,16 @@ class Observer:
             throughput=throughput,
             backlogged=dropped > 0 or any(each.backlog_bytes for each in leaf.recent),
         )
+
+
+def _less(first: ClassCounters, last: ClassCounters) -> ClassCounters:
+    """Where counting began, seen from counters that begin at zero again."""
+    return replace(
+        _NOTHING,
+        sent_bytes=first.sent_bytes - last.sent_bytes,
+        sent_packets=first.sent_packets - last.sent_packets,
+        drops=first.drops - last.drops,
+    )
 
 
 def _difference(path: str, before: ClassCounters, after: ClassCounters, seconds: float) -> ClassObservation:

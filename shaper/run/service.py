@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from shaper.errors import PolicyError, ShaperError, UnavailableError
+from shaper.errors import PolicyError, ShaperError, UnavailableError, internal
 from shaper.kernel.protocol import Kernel
 from shaper.model.policy import Interface, Policy
 from shaper.model.status import InterfaceStatus, RunTotals
@@ -98,17 +98,14 @@ class Service:
 
     def _start(self) -> None:
         """All interfaces or none: what was applied is taken back when a later one fails."""
-        try:
+        with contextlib.ExitStack() as undoing:
             for state in self.states:
                 interface = self._interfaces[state.device]
-                self._runs[state.device] = InterfaceRun(
-                    self._kernel, state, self._policy, interface, self._settings, self._clock
-                )
-        except BaseException:
-            for run in reversed(self._runs.values()):
-                run.close()
-                apply.undo(self._kernel, run.state, run.applied)
-            raise
+                run = InterfaceRun(self._kernel, state, self._policy, interface, self._settings, self._clock)
+                undoing.callback(apply.undo, self._kernel, state, run.applied)
+                undoing.callback(run.close)
+                self._runs[state.device] = run
+            undoing.pop_all()
 
     def _loop(self) -> None:
         due = self._clock.boot() + self._settings.tick
@@ -133,15 +130,11 @@ class Service:
             self._statuses[device] = run.tick()
 
     def _end(self) -> None:
-        self._watcher.ended(tuple(run.totals() for run in self._runs.values()))
-        failures: list[ShaperError] = []
-        for run in self._runs.values():
-            try:
-                run.stop()
-            except ShaperError as error:
-                failures.append(error)
-        if failures:
-            raise failures[0]
+        """Every interface gets its static allocation back, whatever fails before, at another one or in the telling."""
+        with contextlib.ExitStack() as stopping:
+            for run in self._runs.values():
+                stopping.callback(run.stop)
+            self._watcher.ended(tuple(run.totals() for run in self._runs.values()))
 
     # --- requests
 
@@ -160,18 +153,33 @@ class Service:
             request.answer(handler(request))
         except ShaperError as error:
             request.refuse(error)
+        except Exception as error:  # what one request breaks must not end the shaping
+            fault = internal(error)
+            self._watcher.told(f"{request.command}: {fault.message}")
+            request.refuse(fault)
 
     def _on_apply(self, request: Request) -> object:
+        missing = [name for name in ("text", "source") if name not in request.arguments]
+        if missing:
+            raise ShaperError(f"the request lacks {' and '.join(missing)}", hint="is it of another version?")
         policy = parse_policy(str(request.arguments["text"]), source=str(request.arguments["source"]))
-        return self._go_over(policy, only=str(request.arguments["device"]))
+        return self._go_over(policy, only=self._held(request))
 
     def _on_clear(self, request: Request) -> Plan:
-        device = str(request.arguments["device"])
-        run = self._runs.pop(device)
-        del self._statuses[device]
-        plan = run.clear()
+        device = self._held(request)
+        plan = self._runs[device].clear()
+        del self._runs[device], self._statuses[device]
         self._watcher.told(f"{device} was cleared on request")
         return plan
+
+    def _held(self, request: Request) -> str:
+        """The device that a request is about. Raises UnavailableError once it was cleared."""
+        device = str(request.arguments["device"])
+        if device not in self._runs:
+            raise UnavailableError(
+                f"{device} was cleared, and this run holds it no more", hint="end the run, and begin another"
+            )
+        return device
 
     def _on_reload(self, _: Request) -> object:
         """A bad file keeps the old policy, and says why."""

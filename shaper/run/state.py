@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from shaper.errors import ShaperError, TryAgainError
+from shaper.files import read_regular
 from shaper.plan.codec import from_json, to_json
 from shaper.plan.steps import Plan
 from shaper.tree import Handle
 
+_SCHEMA = 1
+_LARGEST = 64 * 2**20
 _SO_NETNS_COOKIE = 71
 _HOST_COOKIE = 1
 
@@ -50,7 +53,7 @@ class Record:
     structure: bool = True
     text: str = ""
     static: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    schema: int = 1
+    schema: int = _SCHEMA
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,25 +107,34 @@ class DeviceState:
     def lock(self) -> Iterator[None]:
         """Holds the interface for one writer. Raises TryAgainError when somebody else does."""
         self._make()
-        with (self.folder / "lock").open("a+") as file:
+        try:
+            # Never through a link, and never waiting: what stands there may be anything.
+            file = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o640)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
+                holder = os.read(file, 100).decode(errors="replace").strip() or "another process"
                 raise TryAgainError(
                     f"{self.device} is being changed by {holder}",
                     hint="wait for it to end; while `shaper run` is up, commands go through its socket",
                 ) from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()}")
-            file.flush()
+            with contextlib.suppress(OSError):  # a full disk: only the holder's number is missing then
+                os.ftruncate(file, 0)
+                os.write(file, f"process {os.getpid()}".encode())
             yield
+        finally:
+            os.close(file)
 
     def record(self) -> Record | None:
         """What is ours, or None. Raises StateError when the file can't be read."""
         data = self._read("record.json")
-        return None if data is None else _record(data)
+        try:
+            return None if data is None else _record(data)
+        except ValueError as error:
+            raise self._damaged("record.json", error) from error
 
     def write_record(self, record: Record | None) -> None:
         """Replaces the record in one step, on disk before it returns; None removes it."""
@@ -139,7 +151,7 @@ class DeviceState:
                 _record(data["before"]) if data["before"] else None,
                 _record(data["after"]) if data["after"] else None,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise self._damaged("pending.json", error) from error
 
     def write_pending(self, pending: Pending | None) -> None:
@@ -176,14 +188,14 @@ class DeviceState:
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
-            data = json.loads((self.folder / name).read_text())
+            data = json.loads(read_regular(self.folder / name, most=_LARGEST))
         except FileNotFoundError:
             return None
         except OSError as error:
             raise StateError(
                 f"{self.folder / name} can't be read: {error.strerror}", hint="run as the user who applied"
             ) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._damaged(name, error) from error
         if not isinstance(data, dict):
             raise self._damaged(name, ValueError("not an object"))
@@ -214,17 +226,35 @@ class DeviceState:
 def known_devices(folder: Path) -> tuple[str, ...]:
     """The devices of this network namespace that the state folder has a record or a pending apply for."""
     here = folder / namespace_key()
-    return tuple(
-        sorted({path.parent.name for name in ("record.json", "pending.json") for path in here.glob(f"*/{name}")})
-    )
+    # Also a link to nowhere in the record's place is something that must be looked at.
+    names = ("record.json", "pending.json")
+    return tuple(sorted(path.name for path in here.glob("*") if any(os.path.lexists(path / name) for name in names)))
 
 
 def _plain(record: Record) -> dict[str, Any]:
     return asdict(record)
 
 
-def _record(data: dict[str, Any]) -> Record:
+def _record(data: Any) -> Record:
+    """Raises ValueError when it is none: every field is looked at, since what it says decides what is removed."""
     try:
-        return Record(**data)
+        record = Record(**data)
     except TypeError as error:
-        raise StateError(f"a record is damaged: {error}", hint="remove record.json") from error
+        raise ValueError(f"no record: {error}") from error
+    texts = (record.device, record.interface, record.source, record.sha256, record.boot, record.tap, record.text)
+    sound = (
+        all(isinstance(text, str) for text in texts)
+        and type(record.root) is int
+        and type(record.structure) is bool
+        and isinstance(record.handles, dict)
+        and all(type(handle) is int for handle in record.handles.values())
+        and isinstance(record.static, dict)
+        and all(
+            isinstance(grant, list) and [type(each) for each in grant] == [int] * 3 for grant in record.static.values()
+        )
+    )
+    if not sound:
+        raise ValueError("a record's field is of another type")
+    if record.schema != _SCHEMA:
+        raise ValueError(f"a record of schema {record.schema!r}, this shaper reads {_SCHEMA}")
+    return record

@@ -25,6 +25,7 @@ from shaper.tree import (
     ROOT,
     BpfFilter,
     FifoOptions,
+    FqCodelOptions,
     HtbClass,
     HtbOptions,
     Ifb,
@@ -54,6 +55,11 @@ def cls(minor: int, parent: int = 0, *, rate: int = 8_000_000, prio: int = 3, qu
 
 def leaf(minor: int, limit: int = 30_000, kind: str = "bfifo") -> Qdisc:
     return Qdisc(0x5B000000 + (minor << 16), TOP | minor, kind, FifoOptions(limit))
+
+
+def codel(minor: int, memory: int = 30_000, **changed: int) -> Qdisc:
+    options = FqCodelOptions(10240, 5120, 102_400, 1514, 1024, memory, True)._replace(**changed)
+    return Qdisc(leaf(minor).handle, TOP | minor, "fq_codel", options)
 
 
 def clsact() -> Qdisc:
@@ -216,6 +222,57 @@ SCENARIOS: dict[str, list[Step]] = {
     ],
 }
 
+FQ_CODEL: dict[str, list[Step]] = {
+    "leaves up, changed and down": [
+        *BASE[:4],
+        add(codel(0x10)),
+        add(codel(0x10)),
+        change(codel(0x10, 60_000, limit=77, ecn=0)),
+        change(codel(0x10, flows=64)),
+        delete(codel(0x10)),
+        delete(codel(0x10)),
+        change(codel(0x10)),
+        delete(codel(0x99)),
+    ],
+    "another kind in its place": [
+        *BASE,
+        add(codel(0x10)),
+        change(codel(0x10), before=leaf(0x10)),
+        delete(leaf(0x10)),
+        add(codel(0x10)),
+        change(leaf(0x10), before=codel(0x10)),
+        delete(leaf(0x10)),
+        delete(codel(0x10)),
+        add(leaf(0x10)),
+    ],
+    "numbers the kernel makes its own": [
+        *BASE[:4],
+        add(codel(0x10, target=5000, interval=100_001, quantum=100)),
+        change(codel(0x10, target=1, interval=1, quantum=0)),
+        add(codel(0x20, flows=0)),
+        add(codel(0x20, flows=65_537)),
+        add(codel(0x20, limit=0, memory=0, quantum=1 << 21)),
+    ],
+    "under a class that becomes inner, and filters of its own": [
+        *BASE[:4],
+        add(codel(0x10)),
+        add(BpfFilter(codel(0x10).handle, 13, 1, MISS)),
+        delete(BpfFilter(codel(0x10).handle, 13, 1, MISS)),
+        add(cls(0x11, 0x10)),
+        add(codel(0x10)),
+        add(codel(0x11)),
+        delete(root()),
+    ],
+    "at the root": [
+        add(Qdisc(TOP, ROOT, "fq_codel", codel(0x10).options)),
+        add(cls(1)),
+        add(codel(0x10)),
+        change(Qdisc(TOP, ROOT, "fq_codel", codel(0x10, 50_000).options)),
+        delete(root()),
+        delete(Qdisc(TOP, ROOT, "fq_codel")),
+    ],
+}
+
 
 @pytest.fixture
 def real() -> Iterator[Callable[[], NetlinkKernel]]:
@@ -256,8 +313,23 @@ def fake() -> FakeKernel:
     return FakeKernel(DEVICE, "peer0", "lo")
 
 
-def wander(seed: int, count: int) -> list[Step]:
-    """A sequence of steps, legal and illegal, over few enough places that they often meet."""
+def fifo(rng: random.Random, minor: int) -> Qdisc:
+    return leaf(minor, rng.randrange(2000, 90000), rng.choice(("bfifo", "bfifo", "pfifo")))
+
+
+def either(rng: random.Random, minor: int) -> Qdisc:
+    """A FIFO or an fq_codel."""
+    if rng.random() < 0.4:
+        return fifo(rng, minor)
+    times = {"target": rng.randrange(1, 10_000), "interval": rng.randrange(1, 200_000)}
+    return codel(minor, rng.randrange(2000, 90000), quantum=rng.choice((0, 300, 1514)), ecn=rng.randrange(2), **times)
+
+
+def wander(seed: int, count: int, *, leaves: Callable[[random.Random, int], Qdisc] | None = None) -> list[Step]:
+    """A sequence of steps, legal and illegal, over few enough places that they often meet.
+
+    `leaves` makes one for a minor; FIFOs where nothing is said.
+    """
     rng = random.Random(seed)
     minors = (1, 2, 0x10, 0x20)
 
@@ -267,7 +339,7 @@ def wander(seed: int, count: int) -> list[Step]:
             root,
             lambda: cls(minor, rng.choice((0, 0, 1, 2)), rate=rng.choice((8000, 8_000_000)), prio=rng.randrange(8)),
             lambda: cls(minor, rng.choice((0, 1)), quantum=rng.choice((0, 1514, 60000))),
-            lambda: leaf(minor, rng.randrange(2000, 90000), rng.choice(("bfifo", "bfifo", "pfifo"))),
+            lambda: (leaves or fifo)(rng, minor),
             clsact,
             lambda: classifier(rng.choice((10, 11)), rng.choice((1, 2)), classid=rng.choice((0, TOP | minor))),
             lambda: tap(rng.choice(("tap0", "", "tap1")), rng.choice((1, 2))),
@@ -288,22 +360,35 @@ def wander(seed: int, count: int) -> list[Step]:
     return steps
 
 
+def compare(steps: list[Step], model: FakeKernel, kernel: NetlinkKernel) -> None:
+    """Every answer and every tree in between."""
+    for number, step in enumerate(steps):
+        assert answer(model, step) == answer(kernel, step), f"step {number}: {step}"
+        assert model.read(DEVICE) == kernel.read(DEVICE), f"after step {number}: {step}"
+
+
 @pytest.mark.kernel
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_fake_answers_as_the_kernel_does(name: str, real: Callable[[], NetlinkKernel]) -> None:
-    kernel, model = real(), fake()
-    for number, step in enumerate(SCENARIOS[name]):
-        assert answer(model, step) == answer(kernel, step), f"step {number}: {step}"
-        assert model.read(DEVICE) == kernel.read(DEVICE), f"after step {number}: {step}"
+    compare(SCENARIOS[name], fake(), real())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", FQ_CODEL)
+def test_the_fake_answers_as_the_kernel_does_with_fq_codel(name: str, real: Callable[[], NetlinkKernel]) -> None:
+    compare(FQ_CODEL[name], fake(), real())
 
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("seed", range(12))
 def test_the_fake_goes_where_the_kernel_goes(seed: int, real: Callable[[], NetlinkKernel]) -> None:
-    kernel, model = real(), fake()
-    for number, step in enumerate(wander(seed, 250)):
-        assert answer(model, step) == answer(kernel, step), f"step {number}: {step}"
-        assert model.read(DEVICE) == kernel.read(DEVICE), f"after step {number}: {step}"
+    compare(wander(seed, 250), fake(), real())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(12))
+def test_the_fake_goes_where_the_kernel_goes_with_fq_codel(seed: int, real: Callable[[], NetlinkKernel]) -> None:
+    compare(wander(seed, 250, leaves=either), fake(), real())
 
 
 @pytest.mark.parametrize("seed", range(100, 150))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from shaper.api.client import ask
 from shaper.api.server import listening
 from shaper.api.wire import RemoteError
-from shaper.errors import Exit, TryAgainError
+from shaper.errors import Exit, ShaperError, TryAgainError
 from shaper.run.inbox import Inbox, Request
 from shaper.run.state import DeviceState
 
@@ -60,7 +62,7 @@ def test_garbage_and_other_versions_are_refused(
     state: DeviceState, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(state.folder)
-    for line in (b"{", b"[1]", b'{"schema": 99, "command": "status"}', b'{"schema": 1}', b"\xff"):
+    for line in (b"{", b"[1]", b'{"schema": 99, "command": "status"}', b'{"schema": 1}', b"\xff", b"[" * 100_000):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(state.socket.name)
             connection.sendall(line + b"\n")
@@ -79,3 +81,24 @@ def test_the_socket_is_gone_afterwards(state: DeviceState) -> None:
         assert state.socket.exists()
         assert state.socket.stat().st_mode & 0o077 == 0
     assert not state.socket.exists()
+
+
+def test_who_comes_when_all_places_are_taken_is_turned_away(
+    state: DeviceState, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(state.folder)
+    threads = threading.active_count()
+    with contextlib.ExitStack() as held:
+        for _ in range(60):
+            connection = held.enter_context(socket.socket(socket.AF_UNIX))
+            connection.settimeout(5)
+            connection.connect(state.socket.name)
+        last = connection.recv(1)
+        assert last == b""
+        assert threading.active_count() - threads <= 2 * 16
+    ended = time.monotonic() + 10
+    while time.monotonic() < ended:
+        with contextlib.suppress(ShaperError, OSError):
+            assert ask(state, "status") is not None
+            return
+    pytest.fail("nobody is served any more")

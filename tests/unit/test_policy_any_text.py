@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,13 @@ def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path, name: str) -> N
         read_policy(tmp_path / name)
     (problem,) = caught.value.problems()
     assert (problem.kind, problem.where) == (Kind.UNREADABLE, None)
+
+
+def test_a_thousand_guesses_among_a_thousand_names_take_no_time() -> None:
+    wanted = "".join(
+        f"  w{n}: {{device: e{n}, bandwidth: {{egress: 20mbit}}, policy: polcy{n}}}\n" for n in range(1000)
+    )
+    there = "".join(f"  policy{n}: {{classes: {{a: {{default: true}}}}}}\n" for n in range(1000))
+    began = time.process_time()
+    check(f"version: 1\ninterfaces:\n{wanted}policies:\n{there}")
+    assert time.process_time() - began < 8

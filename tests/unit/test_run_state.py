@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,7 +52,7 @@ def test_there_is_one_writer(state: DeviceState, tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"device": "eth9"}', '{"device": "eth9", "more": 1}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"device": "eth9"}', '{"device": "eth9", "more": 1}', "[" * 100_000, ""])
 def test_damage_is_named(state: DeviceState, text: str) -> None:
     state.folder.mkdir(parents=True)
     (state.folder / "record.json").write_text(text)
@@ -69,3 +73,39 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     with pytest.raises(StateError) as caught:
         DeviceState(tmp_path / "file", "eth9").write_record(RECORD)
     assert "--state" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("root", "5a00:"),
+        ("handles", {"voice": "x"}),
+        ("handles", []),
+        ("static", {"voice": [1, 2]}),
+        ("text", None),
+        ("structure", 1),
+        ("schema", 2),
+    ],
+)
+def test_a_field_of_another_type_is_damage(state: DeviceState, field: str, value: object) -> None:
+    state.write_record(RECORD)
+    path = state.folder / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(StateError):
+        state.record()
+
+
+@pytest.mark.parametrize("name", ["lock", "record.json", "pending.json"])
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path)], ids=["dir", "pipe", "loop"]
+)
+def test_anything_may_stand_in_a_files_place(state: DeviceState, name: str, make: Callable[[Path], None]) -> None:
+    state.folder.mkdir(parents=True)
+    make(state.folder / name)
+    if name == "lock":
+        with contextlib.suppress(StateError), state.lock():
+            pass  # a pipe can be locked as well as a file
+    else:
+        assert known_devices(state.folder.parents[1]) == ("eth9",)
+        with pytest.raises(StateError):
+            state.record() if name == "record.json" else state.pending()

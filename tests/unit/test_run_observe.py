@@ -1,0 +1,55 @@
+"""From counters to an observation, where counters jump, begin anew, or the capture is gone."""
+
+from __future__ import annotations
+
+from compile_samples import ETHERNET, SMALL_KERNEL
+
+from collectors.sample import CaptureWindow, ClassWindow
+from shaper.compile import compile_interface
+from shaper.kernel.protocol import ClassCounters, DeviceCounters
+from shaper.policy import parse_policy
+from shaper.run.observe import Observer
+
+TEXT = """\
+version: 1
+interfaces: {wan: {device: eth1, bandwidth: {egress: 20mbit}, policy: p}}
+policies: {p: {classes: {rest: {default: true}}}}
+"""
+INTERFACE = parse_policy(TEXT, source="p.yaml").interfaces[0]
+PROGRAM = compile_interface(INTERFACE, SMALL_KERNEL, ETHERNET)
+REST = PROGRAM.handles["rest"]
+
+
+def counters(packets: int, drops: int = 0, unshaped: int = 0) -> DeviceCounters:
+    return DeviceCounters({REST: ClassCounters(packets * 1000, packets, drops, 0, 0, 0)}, unshaped)
+
+
+def window(*delays: float) -> CaptureWindow:
+    classes = {REST: ClassWindow(delays=delays, arrived_packets=len(delays), matched=len(delays))}
+    return CaptureWindow(0.25, classes, len(delays) * 2, 0, 0, 0, 0, {}, 1)
+
+
+def test_packets_past_the_shaper_are_counted_once() -> None:
+    observer = Observer(PROGRAM, counters(0, unshaped=5))
+    seen = [
+        observer.tick(now=now, seconds=1.0, counters=counters(0, unshaped=count), window=None, why="").unshaped_packets
+        for now, count in enumerate((5, 12, 12, 12, 13))
+    ]
+    assert seen == [0, 7, 0, 0, 1]
+
+
+def test_a_class_that_was_made_anew_counts_on() -> None:
+    observer = Observer(PROGRAM, counters(100, drops=4))
+    observer.tick(now=1.0, seconds=1.0, counters=counters(150, drops=6), window=None, why="")
+    after = observer.tick(now=2.0, seconds=1.0, counters=counters(10, drops=1), window=None, why="")
+    total = next(one for one in observer.totals() if one.path == "rest")
+    assert (total.sent_packets, total.sent_bytes, total.kernel_drops) == (60, 60_000, 3)
+    assert after.classes["rest"].sent_packets == 10
+
+
+def test_delay_is_not_shown_after_the_capture_broke_off() -> None:
+    observer = Observer(PROGRAM, counters(0))
+    first = observer.tick(now=1.0, seconds=0.25, counters=counters(2), window=window(0.01, 0.02), why="")
+    assert first.classes["rest"].delay is not None
+    later = observer.tick(now=1.25, seconds=0.25, counters=counters(3), window=None, why="the link went down")
+    assert later.classes["rest"].delay is None

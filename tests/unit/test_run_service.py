@@ -1,0 +1,234 @@
+"""The loop on the verified fake: hostile requests, faults in a tick, broken outputs; what is left behind is static."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shaper.errors import ShaperError, UnavailableError
+from shaper.kernel.fake import FakeKernel
+from shaper.model.status import InterfaceStatus, RunTotals
+from shaper.plan.steps import Step, Verb
+from shaper.policy import read_policy
+from shaper.run.inbox import Inbox, Request
+from shaper.run.interface import Settings
+from shaper.run.service import Service
+
+TEXT = """\
+version: 1
+interfaces:
+  wan: {device: eth1, bandwidth: {egress: 20mbit}, policy: office}
+policies:
+  office:
+    classes:
+      voice: {tier: special, guarantee: 1mbit, limit: 2mbit, match: [{dscp: ef}], sla: {delay-p99: 20ms}}
+      rest: {guarantee: 12mbit, adapt: {min: 2mbit}, default: true}
+"""
+
+
+class Stepped:
+    """A clock that goes a tick further at every look at boot time."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.ahead = 1.7e9
+
+    def boot(self) -> float:
+        self.now += 0.3
+        return self.now
+
+    def wall(self) -> float:
+        return self.now + self.ahead
+
+
+class Watching:
+    """Hears of a run; `at` is called at every second."""
+
+    def __init__(self, at: Callable[[], None] = lambda: None, end: Exception | None = None) -> None:
+        self.said: list[str] = []
+        self.statuses: Sequence[InterfaceStatus] = ()
+        self._at = at
+        self._end = end
+
+    def ready(self, statuses: Sequence[InterfaceStatus]) -> None:
+        self.statuses = statuses
+
+    def second(self, statuses: Sequence[InterfaceStatus]) -> None:
+        self.statuses = statuses
+        self._at()
+
+    def told(self, message: str) -> None:
+        self.said.append(message)
+
+    def ended(self, totals: Sequence[RunTotals]) -> None:
+        if self._end is not None:
+            raise self._end
+
+
+class Bench:
+    """A service on the fake, not yet running."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "office.yaml"
+        path.write_text(TEXT)
+        self.kernel = FakeKernel("eth1")
+        self.clock = Stepped()
+        self.inbox = Inbox()
+        self.folder = folder / "state"
+        self.policy = read_policy(path)
+
+    def serve(self, watcher: Watching) -> Service:
+        service = Service(
+            self.kernel,
+            self.policy,
+            self.policy.interfaces,
+            folder=self.folder,
+            settings=Settings(),
+            clock=self.clock,
+            inbox=self.inbox,
+            watcher=watcher,
+        )
+        self.service = service
+        service.serve(contextlib.nullcontext)
+        return service
+
+    def stop(self) -> None:
+        self.inbox.put(Request("stop"))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    yield Bench(tmp_path)
+
+
+def static_tree(bench: Bench) -> Any:
+    bench.stop()
+    bench.serve(Watching())
+    return bench.kernel.read("eth1")
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("apply", {}),
+        ("apply", {"text": 5, "source": []}),
+        ("apply", {"text": "version: 1", "source": "x"}),
+        ("clear", {"device": "nowhere"}),
+        ("bogus", {}),
+    ],
+)
+def test_no_request_ends_the_run(bench: Bench, command: str, arguments: dict[str, Any]) -> None:
+    bad = Request(command, {"device": "eth1", **arguments})
+    bench.inbox.put(bad)
+    after = Request("status")
+    bench.inbox.put(after)
+    bench.stop()
+    bench.serve(Watching())
+    with pytest.raises(ShaperError):
+        bad.wait(0)
+    assert after.wait(0)
+
+
+def test_a_fault_in_a_request_is_told_and_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher = Watching()
+    request = Request("apply", {"device": "eth1", "text": TEXT, "source": "x"})
+    monkeypatch.setattr(Service, "_go_over", lambda *_, **__: 1 // 0)
+    bench.inbox.put(request)
+    bench.stop()
+    bench.serve(watcher)
+    with pytest.raises(ShaperError, match=r"a fault in the shaper itself: ZeroDivisionError.*service"):
+        request.wait(0)
+    assert any("fault" in line for line in watcher.said)
+
+
+def test_what_was_cleared_is_not_held_any_more(bench: Bench) -> None:
+    requests = [Request("clear", {"device": "eth1"}), Request("clear", {"device": "eth1"})]
+    for request in requests:
+        bench.inbox.put(request)
+    bench.stop()
+    bench.serve(Watching())
+    assert requests[0].wait(0)
+
+
+@pytest.mark.parametrize("fault", [ZeroDivisionError("in a tick"), BrokenPipeError(32, "gone"), OSError(24, "files")])
+def test_a_fault_anywhere_leaves_the_static_allocation_and_the_lock_free(bench: Bench, fault: Exception) -> None:
+    static = static_tree(bench)
+
+    def fail() -> None:
+        run = bench.service._runs["eth1"]
+        moved = {**run._allocation, "rest": replace(run._allocation["rest"], rate=8_000_000)}
+        run._send(run._program.with_allocation(moved))
+        assert bench.kernel.read("eth1") != static
+        raise fault
+
+    with pytest.raises(type(fault)):
+        bench.serve(Watching(fail, end=fault))
+    assert bench.kernel.read("eth1") == static
+    assert static_tree(bench) == static, "the lock is free"
+
+
+def test_removed_parts_of_the_tree_are_an_alarm_until_they_are_back(bench: Bench) -> None:
+    alarms: list[tuple[str, ...]] = []
+    watcher = Watching()
+    rest: list[Any] = []
+
+    def at() -> None:
+        alarms.append(watcher.statuses[0].alarms)
+        if len(alarms) == 2:
+            device = bench.kernel.read("eth1")
+            rest.extend(node for node in device.filters if node.parent >> 16 != 0xFFFF)
+            bench.kernel.send("eth1", [Step(Verb.DELETE, rest[0], None)])
+        elif len(alarms) == 6:
+            bench.kernel.send("eth1", [Step(Verb.ADD, None, rest[0])])
+        elif len(alarms) == 10:
+            bench.stop()
+
+    watcher._at = at
+    bench.serve(watcher)
+    assert not any("somebody changed" in alarm for alarm in alarms[1])
+    assert any("somebody changed" in alarm for alarm in alarms[5])
+    assert not any("somebody changed" in alarm for alarm in alarms[9])
+
+
+def test_a_state_folder_that_goes_does_not_end_the_run(bench: Bench) -> None:
+    seconds: list[int] = []
+    static = static_tree(bench)
+
+    def at() -> None:
+        seconds.append(1)
+        if len(seconds) == 1:
+            shutil.rmtree(bench.folder)
+        elif len(seconds) == 4:
+            bench.stop()
+
+    bench.serve(Watching(at))
+    assert bench.kernel.read("eth1") == static
+
+
+def test_a_run_that_cannot_begin_takes_back_what_it_applied(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = bench.kernel.read("eth1")
+
+    def gone(device: str) -> Any:
+        raise UnavailableError(f"there is no device {device}")
+
+    monkeypatch.setattr(bench.kernel, "counters", gone)
+    with pytest.raises(UnavailableError):
+        bench.serve(Watching())
+    assert bench.kernel.read("eth1") == found
+
+
+def test_a_storm_of_signals_is_one_request() -> None:
+    inbox = Inbox()
+    for _ in range(1000):
+        inbox.signal("reload")
+    inbox.signal("stop")
+    commands = [request.command for _ in range(3) if (request := inbox.get(0)) is not None]
+    assert commands == ["reload", "stop"]
+    inbox.signal("reload")
+    assert inbox.get(0) is not None
