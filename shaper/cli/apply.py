@@ -11,6 +11,7 @@ import click
 from shaper.api.client import ask
 from shaper.cli.common import (
     chosen,
+    counted,
     interface_option,
     json_option,
     open_kernel,
@@ -46,7 +47,7 @@ def apply(policy_file: Path, names: tuple[str, ...], folder: Path | None, as_jso
             answers.extend(answer)
     if not as_json:
         for answer in answers:
-            click.echo(f"{answer['device']}: the running shaper took it: {len(answer['steps'])} steps")
+            click.echo(f"{answer['device']}: the running shaper took it: {counted(answer['steps'])}")
     with open_kernel() as kernel:
         answers.extend(_apply_here(kernel, policy, quiet, folder=folder, as_json=as_json))
     if as_json:
@@ -71,5 +72,11 @@ def _apply_here(
             undoing.pop_all()
     if not as_json:
         for one in prepared:
-            plan_view(one.plan, names=handle_names(one), notes=one.program.notes, out=console(), done=True)
+            plan_view(
+                one.plan,
+                names=handle_names(one),
+                notes=one.program.notes if one.plan.steps else (),
+                out=console(),
+                done=True,
+            )
     return [prepared_json(one) for one in prepared]

@@ -8,7 +8,16 @@ from typing import Any
 import click
 
 from shaper.api.client import ask
-from shaper.cli.common import chosen, folder_of, interface_option, json_option, open_kernel, print_json, state_option
+from shaper.cli.common import (
+    chosen,
+    counted,
+    folder_of,
+    interface_option,
+    json_option,
+    open_kernel,
+    print_json,
+    state_option,
+)
 from shaper.kernel.protocol import Kernel
 from shaper.plan.steps import Plan
 from shaper.policy import read_policy
@@ -37,12 +46,15 @@ def clear(
             if answer is not None:
                 results.append({"device": device, **answer})
                 if not as_json:
-                    click.echo(f"{device}: the running shaper cleared it: {len(answer['steps'])} steps")
+                    click.echo(f"{device}: the running shaper cleared it: {counted(answer['steps'])}")
                 continue
             plan = _clear_here(kernel, state)
             results.append({"device": device, **plan_json(plan)})
             if not as_json:
-                plan_view(plan, names={}, notes=(), out=console(), done=True)
+                if plan.steps:
+                    plan_view(plan, names={}, notes=(), out=console(), done=True)
+                else:
+                    click.echo(f"{device}: nothing of ours is there")
     if as_json:
         print_json({"schema": 1, "exit": 0, "interfaces": results})
     elif not wanted:

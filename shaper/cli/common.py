@@ -60,6 +60,11 @@ def chosen(policy: Policy, names: Sequence[str]) -> tuple[Interface, ...]:
     return tuple(interface for interface in policy.interfaces if not names or interface.name in names)
 
 
+def counted(steps: Sequence[object]) -> str:
+    """`1 step`, `2 steps`."""
+    return f"{len(steps)} step{'' if len(steps) == 1 else 's'}"
+
+
 def state_of(folder: Path | None, interface: Interface) -> DeviceState:
     """The state folder of an interface's device."""
     return DeviceState(folder_of(folder), interface.device)

@@ -32,7 +32,7 @@ from shaper.report.run_lines import ready_line, second_line, summary_line
 from shaper.run.clock import Clock, SystemClock
 from shaper.run.inbox import Inbox
 from shaper.run.interface import Mode, Settings
-from shaper.run.service import Service
+from shaper.run.service import Service, Watcher
 
 
 @click.command()
@@ -90,20 +90,27 @@ def run(
             watcher=watcher,
         )
         stack.enter_context(_signals(inbox))
-        if not no_metrics:
-            server = stack.enter_context(contextlib.closing(_serve(service, host, port)))
-            watcher.told(f"metrics on http://{host}:{server.port}/metrics")
-        service.serve(functools.partial(listening, service.states, inbox))
+        service.serve(
+            functools.partial(listening, service.states, inbox),
+            published=contextlib.nullcontext
+            if no_metrics
+            else functools.partial(_published, service, host, port, watcher),
+        )
 
 
-def _serve(service: Service, host: str, port: int) -> Any:
+@contextlib.contextmanager
+def _published(service: Service, host: str, port: int, watcher: Watcher) -> Iterator[None]:
+    """Serves the metrics until left."""
     try:
-        return serve(service.statuses, host=host, port=port)
+        server = serve(service.statuses, host=host, port=port)
     except OSError as error:
         raise ShaperError(
             f"metrics can't be served on {host}:{port}: {error.strerror}",
             hint="name another address with --listen HOST:PORT, or none with --no-metrics",
         ) from error
+    with contextlib.closing(server):
+        watcher.told(f"metrics on http://{host}:{server.port}/metrics")
+        yield
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -10,6 +10,7 @@ import click
 from shaper.api.client import ask
 from shaper.cli.common import chosen, folder_of, interface_option, json_option, open_kernel, print_json, state_option
 from shaper.errors import Exit, UnavailableError
+from shaper.model.status import ClassStatus
 from shaper.policy import read_policy
 from shaper.report.as_json import status_from_json, status_json
 from shaper.report.render import console, status_view
@@ -49,8 +50,17 @@ def status(
 
 
 def _exit_code(statuses: list[dict[str, Any]]) -> Exit:
-    """A missed SLA outweighs missing data; classes that promise nothing count for nothing."""
-    states = {cls.sla.state.value for one in statuses for cls in status_from_json(one).classes if cls.sla is not None}
+    """A missed SLA outweighs missing data. Classes that promise nothing, or that a run sees idle, count for nothing."""
+    states = {
+        cls.sla.state.value
+        for status in map(status_from_json, statuses)
+        for cls in status.classes
+        if cls.sla is not None and not (status.running and status.capture.running and _idle(cls))
+    }
     if "missed" in states:
         return Exit.SLA_MISSED
     return Exit.NO_DATA if "no data" in states else Exit.OK
+
+
+def _idle(cls: ClassStatus) -> bool:
+    return cls.offered == 0 and cls.backlog_bytes == 0

@@ -121,7 +121,7 @@ def compile_interface(
         tap=measurement.ifb_name(interface.device) if measured else "",
         tap_filter=measurement.tap_filter(sampling) if measured else (),
         sampling=sampling,
-        notes=notes(interface, link, queues, fq_codel=fq_codel, lacking=lacking if tap else ()),
+        notes=notes(interface, link, queues, fq_codel=fq_codel, structure=structure, lacking=lacking if tap else ()),
     )
 
 

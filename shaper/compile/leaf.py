@@ -30,7 +30,8 @@ class LeafQueue:
     """A leaf's qdisc, the bounds of its limit, and the delay in seconds of a full one at the rate it is sized for.
 
     `rate` is that rate in bit/s; `size` the static size in bytes. `smallest`, `limit` and `largest` are in the unit of
-    the qdisc's limit. `floored` says that one super-packet is larger than the size the delay asks for.
+    the qdisc's limit. `floored` says that three super-packets are more than the delay asks for: in a queue that holds
+    only one, TCP collapses (0.7 of 20 Mbit/s were measured).
     """
 
     qdisc: Qdisc
@@ -57,7 +58,7 @@ def leaf_queue(
     """The queue under a leaf class with this guarantee and limit in bit/s."""
     delay = delay_of(cls)
     frame = link.mtu + link.header
-    smallest = max(SMALLEST_FRAMES * frame, link.super_packet)
+    smallest = SMALLEST_FRAMES * max(frame, link.super_packet)
     basis = rate if cls.sla.delays and cls.guarantee else max(rate, ceil // _BORROWED_SHARE)
     wanted = _bytes(basis, delay)
     size = max(wanted, smallest)
@@ -72,7 +73,7 @@ def leaf_queue(
         largest=largest,
         size=size,
         rate=basis,
-        floored=link.super_packet > max(wanted, SMALLEST_FRAMES * frame),
+        floored=link.super_packet > frame and wanted < SMALLEST_FRAMES * link.super_packet,
     )
 
 

@@ -11,10 +11,17 @@ from shaper.units import format_duration, format_rate, format_size
 
 
 def notes(
-    interface: Interface, link: LinkFacts, queues: Mapping[str, LeafQueue], *, fq_codel: bool, lacking: Sequence[str]
+    interface: Interface,
+    link: LinkFacts,
+    queues: Mapping[str, LeafQueue],
+    *,
+    fq_codel: bool,
+    structure: bool,
+    lacking: Sequence[str],
 ) -> tuple[str, ...]:
     """`lacking` is what the kernel misses for measuring delay."""
-    return tuple(_notes(interface, link, queues, fq_codel, lacking))
+    yielding = _yielding(interface) if structure else ()
+    return (*_notes(interface, link, queues, fq_codel, lacking), *yielding)
 
 
 def _notes(
@@ -30,13 +37,27 @@ def _notes(
             f"link for {wait} at {format_rate(interface.bandwidth)}"
         )
         if floored := [_delay(path, queue) for path, queue in queues.items() if queue.floored]:
-            text += f", and no queue can be smaller, so that these hold more than their target: {', '.join(floored)}"
+            text += f", and a queue must hold three for TCP to flow, so that these are larger: {', '.join(floored)}"
         yield (
             f"{text}. `ip link set dev {interface.device} gso_max_segs 1` mends it for this machine's own traffic, "
             "`ethtool -K DEV gro off` on the devices that feed it for forwarded traffic"
         )
     if lacking:
         yield f"delay: no data, because the kernel lacks {', '.join(lacking)}"
+
+
+def _yielding(interface: Interface) -> Iterator[str]:
+    """What a class that may yield has without a controller."""
+    leaves = [
+        f"{leaf.path} ({format_rate(leaf.floor)} of {format_rate(leaf.guarantee)})"
+        for leaf in interface.leaves()
+        if leaf.floor < leaf.guarantee
+    ]
+    if leaves:
+        yield (
+            f"classes that may yield stand at their floor and borrow the rest: {', '.join(leaves)}; "
+            "`shaper run` gives them back their guarantee where they are short of it and no higher tier needs it"
+        )
 
 
 def _delay(path: str, queue: LeafQueue) -> str:

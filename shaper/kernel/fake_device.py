@@ -33,7 +33,8 @@ _MAX_DEPTH = 8
 _MAX_PRIO = 7
 _RATE_TO_QUANTUM, _QUANTUM_MIN, _QUANTUM_MAX = 10, 1000, 200000
 _CLASSFUL = ("htb",)
-_BLOCKS = ("htb", "clsact", "ingress", "fq_codel")
+_FLOWS = ("fq_codel",)
+_BLOCKS = ("htb", "clsact", "ingress", *_FLOWS)
 
 
 def _major(handle: Handle) -> Handle:
@@ -151,6 +152,8 @@ class Device:
         above = self._by_handle(_major(node.handle))
         if above is None:
             raise Refused(errors.ENOENT, "")
+        if above.kind in _FLOWS:
+            raise Refused(errors.EOPNOTSUPP, "")  # it has classes, of flows, and takes none
         if above.kind not in _CLASSFUL:
             raise Refused(errors.EINVAL, "")
         held = self.classes.get(node.handle)

@@ -52,7 +52,12 @@ def capabilities() -> Capabilities:
     """Takes a fraction of a second. Raises NotPermittedError where no namespace may be made, UnavailableError."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", __name__], capture_output=True, text=True, timeout=_TIMEOUT, check=False
+            [sys.executable, "-m", __name__],
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT,
+            check=False,
+            start_new_session=True,  # a terminal's Ctrl-C is for this program, not for its probe
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UnavailableError(f"the kernel could not be probed: {error}") from error
@@ -76,6 +81,8 @@ def _refused(channel: Channel, kind: int, body: bytes) -> int:
     try:
         channel.request(kind, _CREATE, body)
     except NetlinkError as error:
+        if error.errno in (errors.EPERM, errors.EACCES):  # that says nothing about the kind
+            raise OSError(error.errno, os.strerror(error.errno)) from error
         return error.errno or 0
     return 0
 

@@ -104,7 +104,7 @@ def _sweep(*, own: bool = False) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("demo", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--seconds", type=click.IntRange(min=SHORTEST), default=60, show_default=True, help="Length of each of the runs."
 )

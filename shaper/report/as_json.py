@@ -143,7 +143,7 @@ def _bpf(node: BpfFilter) -> dict[str, Any]:
     return {
         "classid": handle_text(node.classid) if node.classid else None,
         "mirror": node.mirror or None,
-        "program": [list(instruction) for instruction in node.program],
+        "bytecode": f"{len(node.program)}," + ",".join(" ".join(map(str, instruction)) for instruction in node.program),
     }
 
 

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from shaper.errors import ShaperError
+from shaper.errors import Exit, NotPermittedError, ShaperError
 from shaper.kernel.protocol import Kernel
-from shaper.tree import Capabilities
+from shaper.plan.steps import Step, Verb
+from shaper.tree import ROOT, ROOT_MAJORS, Capabilities, Qdisc, handle
+
+_NOBODYS = handle(ROOT_MAJORS[-1], 0)
 
 
 class Finding(StrEnum):
@@ -51,7 +54,7 @@ def _permissions(kernel: Kernel, folder: Path) -> Iterator[Row]:
     except ShaperError as error:
         yield Row("program tc", Finding.NEEDED, error.message, error.hint)
         return
-    yield Row("program tc", Finding.OK, "netlink accepts changes (CAP_NET_ADMIN)")
+    yield _may_change(kernel)
     yield from _kinds(capabilities)
     yield _capture()
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
@@ -59,6 +62,18 @@ def _permissions(kernel: Kernel, folder: Path) -> Iterator[Row]:
         yield Row("state folder", Finding.OK, str(folder))
     else:
         yield Row("state folder", Finding.NEEDED, f"{folder} can't be written", "name one that can with --state DIR")
+
+
+def _may_change(kernel: Kernel) -> Row:
+    """Asks for the removal of what nobody has: the kernel looks at the permission before it looks for the thing."""
+    try:
+        kernel.send("lo", [Step(Verb.DELETE, Qdisc(_NOBODYS, ROOT, "htb"), None)])
+    except NotPermittedError as error:
+        return Row("program tc", Finding.NEEDED, error.message, error.hint)
+    except ShaperError as error:
+        if error.exit is Exit.NOT_PERMITTED:
+            return Row("program tc", Finding.NEEDED, "tc may not be changed here", error.hint)
+    return Row("program tc", Finding.OK, "netlink accepts changes (CAP_NET_ADMIN)")
 
 
 def _kinds(have: Capabilities) -> Iterator[Row]:

@@ -79,14 +79,21 @@ class Service:
         """The last status of every interface; safe from other threads."""
         return tuple(self._statuses.values())
 
-    def serve(self, listening: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
+    def serve(
+        self,
+        listening: Callable[[], contextlib.AbstractContextManager[None]],
+        *,
+        published: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
         """Applies, loops, and leaves the static allocation behind.
 
-        `listening` is entered once everything is applied and left before it is let go.
+        `published` is entered once the interfaces are locked and before anything is applied, `listening` once
+        everything is applied; each is left in turn.
         """
         with contextlib.ExitStack() as locks:
             for state in self.states:
                 locks.enter_context(state.lock())
+            locks.enter_context(published())
             self._start()
             try:
                 with listening():

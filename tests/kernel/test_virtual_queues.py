@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.virtual
 
 PORT, SPARSE_PORT = 5020, 5010
-_SO_TIMESTAMPNS = 35
+_SO_TIMESTAMPNS, _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 35, 33, 32
 _HEADERS = slice(14, 14 + 20 + 8 + 8)
 """IPv4 and UDP headers and the first 8 B of the payload: a number that no other packet has."""
 _EVERYTHING = tap_filter(1)
@@ -99,7 +99,7 @@ def tap(netns: Lab) -> Tap:
 def send(tap: Tap, port: int, *, count: int, size: int, gap: float) -> None:
     """Numbered datagrams with `size` bytes of payload, one every `gap` seconds."""
     with tap.lab.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 1 << 23)
         began = time.monotonic()
         for number in range(count):
             sock.sendto(struct.pack("!Q", number).ljust(size, b"x"), (tap.pair.b_v4, port))
@@ -110,6 +110,8 @@ def test_netem_delays_by_what_it_was_told(tap: Tap) -> None:
     tap.lab.run(f"tc qdisc add dev {tap.pair.a} root netem delay 20ms")
     receiver = tap.lab.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM), peer=True)
     receiver.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    receiver.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 22)  # they are all read at the end
+    receiver.settimeout(5)
     receiver.bind((tap.pair.b_v4, PORT))
     sent: dict[int, int] = {}
     with receiver, tap.listening(), tap.lab.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
