@@ -32,6 +32,7 @@ from shaper.tree import BpfFilter as Bpf
 _MAX_DEPTH = 8
 _MAX_PRIO = 7
 _RATE_TO_QUANTUM, _QUANTUM_MIN, _QUANTUM_MAX = 10, 1000, 200000
+_MOST_FLOWS, _MOST_QUANTUM = 65536, 1 << 20
 _CLASSFUL = ("htb",)
 _FLOWS = ("fq_codel",)
 _BLOCKS = ("htb", "clsact", "ingress", *_FLOWS)
@@ -88,7 +89,7 @@ class Device:
             above = self._by_handle(_major(node.parent))
             if above is None:
                 raise Refused(errors.ENOENT, "Failed to find specified qdisc")
-            if above.kind not in _CLASSFUL:
+            if above.kind not in (*_CLASSFUL, *_FLOWS):
                 raise Refused(errors.EOPNOTSUPP, "Parent qdisc is not classful")
             if node.parent not in self.classes:
                 raise Refused(errors.ENOENT, "Specified class not found")
@@ -109,6 +110,10 @@ class Device:
         except ValueError as error:
             raise Refused(errors.EINVAL, str(error)) from error
         match node.options:
+            case FqCodelOptions(flows=flows, quantum=quantum) if (
+                not 0 < flows <= _MOST_FLOWS or quantum > _MOST_QUANTUM
+            ):
+                raise Refused(errors.EINVAL, "")
             case HtbOptions(direct_queue=length) if length == self.queue:
                 return node.options._replace(direct_queue=0)
             case FqCodelOptions():

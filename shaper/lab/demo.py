@@ -135,7 +135,7 @@ def main() -> int:
     """Runs the command; its exit code: 0 done, 1 failed, 64 usage, 65, 69, 77, or 128 + the signal that ended it."""
     with interruptible():
         try:
-            return int(demo.main(standalone_mode=False) or Exit.OK)
+            return int(demo.main(prog_name="scripts/demo", standalone_mode=False) or Exit.OK)
         except Interrupted as signal:
             _sweep(own=True)  # the signal may have come between the end of a block and its cleaning up
             return signal.exit

@@ -253,11 +253,9 @@ FQ_CODEL: dict[str, list[Step]] = {
         add(codel(0x20, flows=65_537)),
         add(codel(0x20, limit=0, memory=0, quantum=1 << 21)),
     ],
-    "under a class that becomes inner, and filters of its own": [
+    "under a class that becomes inner": [
         *BASE[:4],
         add(codel(0x10)),
-        add(BpfFilter(codel(0x10).handle, 13, 1, MISS)),
-        delete(BpfFilter(codel(0x10).handle, 13, 1, MISS)),
         add(cls(0x11, 0x10)),
         add(codel(0x10)),
         add(codel(0x11)),

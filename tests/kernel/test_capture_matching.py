@@ -133,6 +133,7 @@ def total(windows: list[CaptureWindow], classid: int) -> tuple[list[float], int,
     )
 
 
+@pytest.mark.timing
 def test_losses_equal_the_drop_counter_and_delay_equals_the_queue(shaped: Shaped) -> None:
     windows: list[CaptureWindow] = []
     with capturing(shaped, horizon=1.0, audit_rate=200) as capture, shaped.socket() as sock:

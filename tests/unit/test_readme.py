@@ -1,0 +1,27 @@
+"""What the README shows is so: its policy is accepted, its commands exist, nothing is left to fill in."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from shaper.cli.entry import cli
+from shaper.policy import parse_policy
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def test_the_policy_is_accepted() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    policy = parse_policy(text, source="README.md")
+    assert {leaf.path for leaf in policy.interfaces[0].leaves()} >= {"voice", "video", "office/web", "backup"}
+
+
+def test_every_command_that_it_names_is_there() -> None:
+    named = set(re.findall(r"^(?:sudo )?shaper ([a-z]+)", README, re.MULTILINE))
+    assert named >= {"doctor", "check", "plan", "run", "status", "clear"}
+    assert named <= set(cli.commands)
+
+
+def test_nothing_is_left_to_fill_in() -> None:
+    assert not re.search(r"^@[A-Z]+@$", README, re.MULTILINE)
