@@ -353,6 +353,7 @@ def test_b_step_under_bulk_whose_rate_fills_the_link_costs_a_second_at_most(tier
     assert bulk_heavy(tier).run(20, control=False).violations("video") == list(range(7, 20))
 
 
+@pytest.mark.slow
 def test_same_tier_greedy_neighbour():
     htb = demo().run(55)
     assert htb.violations("voice") == []

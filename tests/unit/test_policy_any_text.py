@@ -117,6 +117,7 @@ def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path, name: str) -> N
     assert (problem.kind, problem.where) == (Kind.UNREADABLE, None)
 
 
+@pytest.mark.slow
 def test_a_thousand_guesses_among_a_thousand_names_take_no_time() -> None:
     wanted = "".join(
         f"  w{n}: {{device: e{n}, bandwidth: {{egress: 20mbit}}, policy: polcy{n}}}\n" for n in range(1000)

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_vagrant_takes_it(tmp_path: Path) -> None:
     if shutil.which("vagrant") is None:
         pytest.skip("missing capability: vagrant")
