@@ -1,4 +1,4 @@
-# Sourced by scripts/demo, scripts/lab and scripts/test: sets up what they need on a bare Debian or Ubuntu, quickly where it is there.
+# Sourced by scripts/demo, lab and test: sets up what they need on a bare Debian or Ubuntu, quickly where it is there.
 # `prepare_packages NAME...`, then `prepare_venv run|dev`. $root is the checkout, $python that of its virtual environment.
 
 root=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd -P)

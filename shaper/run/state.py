@@ -210,7 +210,7 @@ class DeviceState:
             else:
                 draft = path.with_suffix(".draft")
                 with draft.open("w") as file:
-                    json.dump(data, file, indent=1, sort_keys=True)
+                    file.write(json.dumps(data, sort_keys=True))
                     file.flush()
                     os.fsync(file.fileno())
                 draft.replace(path)

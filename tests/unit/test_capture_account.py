@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+import pytest
+
 from collectors.account import Account
 from collectors.audit import Audit
 from collectors.frames import dissect
@@ -89,6 +91,7 @@ def test_with_sampling_the_counts_are_raw_and_there_is_no_envelope() -> None:
     assert window.in_flight == {VOICE: 1}
 
 
+@pytest.mark.slow
 def test_more_flows_than_are_remembered_are_still_classified() -> None:
     held = account()
     frames = [frame(0, packet(0, port=port)) for port in range(1, 65536)]

@@ -422,6 +422,7 @@ def test_on_off_at_the_tick_does_not_swing(period):
     assert all(second < 20 for second in late)
 
 
+@pytest.mark.slow
 def test_overload_keeps_special_and_names_the_shortfall():
     """Video and business want 24 Mbit of inelastic traffic more than there is room for."""
     htb = Htb(
@@ -484,6 +485,7 @@ def test_counters_alone_still_size_inelastic_traffic():
     assert "no capture" in htb.decisions[-1][1].held
 
 
+@pytest.mark.slow
 def test_replaying_the_observations_gives_the_same_decisions():
     htb = demo(business_from=0).run(25)
     state = initial(htb.setup)

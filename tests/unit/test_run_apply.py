@@ -145,6 +145,7 @@ def test_at_every_step_it_is_before_or_after(tmp_path: Path, first: str, how: st
         assert not steps_of(kernel, state, WIDER)
 
 
+@pytest.mark.slow
 def test_clear_killed_at_every_step_is_taken_back(tmp_path: Path) -> None:
     probe, scratch = FakeKernel("eth1"), DeviceState(tmp_path / "probe", "eth1")
     applied(probe, scratch)
