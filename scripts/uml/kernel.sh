@@ -76,7 +76,7 @@ kernel_build() (
   if grep '^CONFIG' "$lab/config" | grep -vxFf "$scratch/build/.config" >&2; then
     fail 1 "these options of scripts/uml/config did not take effect"
   fi
-  say "compiling it on $(nproc) cores (1,000 files, about 10 minutes of CPU time) ..."
+  say "compiling it on $(nproc) cores (1,000 files, about 20 minutes of CPU time) ..."
   make ARCH=um O="$scratch/build" -j"$(nproc)" linux 2>&1 >"$scratch/made" | cat >"$scratch/log" &
   kernel_progress $! "$scratch/made"
   [ -x "$scratch/build/linux" ] || kernel_failed
