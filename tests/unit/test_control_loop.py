@@ -18,6 +18,8 @@ from shaper.model.policy import Tier
 from shaper.model.sla import DelayTarget, Sla
 from shaper.sla import SecondAccount, violated
 
+pytestmark = pytest.mark.slow
+
 SLICE = 0.01
 RTT = 0.02
 TAUS = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -344,7 +346,6 @@ def test_a_step_under_bulk_that_starts_at_its_floor_harms_nobody():
     assert served > 0.97 * 20 * M
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("tier", [Tier.STANDARD, Tier.PRIORITY])
 def test_b_step_under_bulk_whose_rate_fills_the_link_costs_a_second_at_most(tier):
     htb = bulk_heavy(tier).run(20)
@@ -353,7 +354,6 @@ def test_b_step_under_bulk_whose_rate_fills_the_link_costs_a_second_at_most(tier
     assert bulk_heavy(tier).run(20, control=False).violations("video") == list(range(7, 20))
 
 
-@pytest.mark.slow
 def test_same_tier_greedy_neighbour():
     htb = demo().run(55)
     assert htb.violations("voice") == []
@@ -367,7 +367,6 @@ def test_same_tier_greedy_neighbour():
     assert len(structured.violations("video")) >= 9
 
 
-@pytest.mark.slow
 def test_neighbour_greedy_from_the_start_bulk_restored_and_taken_from_again():
     htb = demo(business_from=0).run(40)
     # By and by the greedy neighbour's borrowing gave way to what bulk was promised ...
@@ -383,7 +382,6 @@ def test_neighbour_greedy_from_the_start_bulk_restored_and_taken_from_again():
     assert "yields to video" in why[0].reason
 
 
-@pytest.mark.slow
 def test_restoring_does_not_flap():
     """Bulk back at its guarantee, without a step: it neither oscillates nor goes on creeping."""
     htb = demo(business_from=0)
@@ -395,7 +393,6 @@ def test_restoring_does_not_flap():
     assert htb.rate("bulk", 39) > 11 * M
 
 
-@pytest.mark.slow
 def test_with_a_tick_of_a_second():
     htb = demo(business_from=0, tick=1.0).run(40)
     assert htb.violations("voice") == []
@@ -403,9 +400,7 @@ def test_with_a_tick_of_a_second():
     assert htb.violations("business") == []
 
 
-@pytest.mark.parametrize(
-    "period", [0.25, pytest.param(0.5, marks=pytest.mark.slow), pytest.param(0.3, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("period", [0.25, pytest.param(0.5), pytest.param(0.3)])
 def test_on_off_at_the_tick_does_not_swing(period):
     """Bursts that beat with the tick: once sized, the rates stand still.
 
@@ -422,7 +417,6 @@ def test_on_off_at_the_tick_does_not_swing(period):
     assert all(second < 20 for second in late)
 
 
-@pytest.mark.slow
 def test_overload_keeps_special_and_names_the_shortfall():
     """Video and business want 24 Mbit of inelastic traffic more than there is room for."""
     htb = Htb(
@@ -448,7 +442,6 @@ def test_overload_keeps_special_and_names_the_shortfall():
     assert len(htb.changes(10, 25)) <= 6
 
 
-@pytest.mark.slow
 def test_a_class_that_lies_about_its_marking_gets_its_limit_and_no_more():
     htb = demo(business_from=0)
     htb.flows[0].udp = constant(15 * M)
@@ -460,7 +453,6 @@ def test_a_class_that_lies_about_its_marking_gets_its_limit_and_no_more():
     assert [(shortfall.path, shortfall.capacity) for shortfall in last.shortfalls] == [("voice", 20 * M)]
 
 
-@pytest.mark.slow
 def test_the_rate_goes_back_slowly_in_few_steps():
     htb = demo(business_from=0)
     htb.flows[1].udp = lambda now: 9 * M if 3 <= now < 6 else 2.5 * M
@@ -477,7 +469,6 @@ def test_the_rate_goes_back_slowly_in_few_steps():
     assert len(htb.changes(0, 60)) <= 40
 
 
-@pytest.mark.slow
 def test_counters_alone_still_size_inelastic_traffic():
     htb = demo(business_from=1000).run(30, blind=True)
     assert len(htb.violations("video")) <= 1
@@ -485,7 +476,6 @@ def test_counters_alone_still_size_inelastic_traffic():
     assert "no capture" in htb.decisions[-1][1].held
 
 
-@pytest.mark.slow
 def test_replaying_the_observations_gives_the_same_decisions():
     htb = demo(business_from=0).run(25)
     state = initial(htb.setup)

@@ -14,6 +14,8 @@ from shaper.errors import PolicyError
 from shaper.policy import parse_policy, read_policy
 from shaper.policy.kinds import Kind
 
+pytestmark = pytest.mark.slow
+
 POLICIES = [path.read_text() for path in sorted((Path(__file__).parents[2] / "policies").glob("*.yaml"))]
 WORDS = [
     "version", "interfaces", "policies", "device", "bandwidth", "egress", "policy", "classes", "tier", "guarantee",
@@ -117,7 +119,6 @@ def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path, name: str) -> N
     assert (problem.kind, problem.where) == (Kind.UNREADABLE, None)
 
 
-@pytest.mark.slow
 def test_a_thousand_guesses_among_a_thousand_names_take_no_time() -> None:
     wanted = "".join(
         f"  w{n}: {{device: e{n}, bandwidth: {{egress: 20mbit}}, policy: polcy{n}}}\n" for n in range(1000)
