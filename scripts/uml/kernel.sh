@@ -16,7 +16,9 @@ kernel_candidate() {
 # The folder of the newest kernel there is of this recipe, else nothing.
 kernel_built() {
   local found
-  for found in "$lab_cache"/kernel-*-"$(kernel_recipe)"; do [ -x "$found/linux" ] && echo "$found"; done | sort -V | tail -n 1
+  for found in "$lab_cache"/kernel-*-"$(kernel_recipe)"; do
+    if [ -x "$found/linux" ]; then echo "$found"; fi
+  done | sort -V | tail -n 1
 }
 
 # kernel_ready: any kernel of this recipe will do; where there is none, one is built.
