@@ -26,7 +26,7 @@ lab_run() {
 
 # lab_start COMMAND...: with the variables of lab_run
 lab_start() {
-  local work code=0
+  local work core code=0
   work=$(mktemp -d)
   mkdir "$work/scratch" "$work/out" "$work/run"
   if [ -n "$out" ]; then mkdir -p "$out" && out=$(readlink -f "$out"); else out=$work/out; fi
@@ -38,6 +38,7 @@ lab_start() {
   trap 'exit 143' TERM
   trap 'exit 129' HUP
 
+  lab_choose_core
   local own=(--mount --pid --fork --kill-child)
   [ "$(id -u)" -eq 0 ] || own+=(--map-root-user)
   # shellcheck disable=SC2016 # expanded by the inner shell
@@ -51,7 +52,7 @@ lab_start() {
     exec 3>&1 4>&2 >>/run/lab/kernel.log 2>&1
     "$@" && exit; exit $?' lab "$work" "$out" \
     env -i TMPDIR=/run/scratch HOME=/run/scratch LAB_SEED="$seed" ${virtual:+LD_PRELOAD="$kernel/getrandom.so"} \
-    taskset -c "$(lab_core)" "$kernel/linux" \
+    taskset -c "$core" "$kernel/linux" \
     mem="$memory" root=/dev/root rootfstype=hostfs hostfs=/ ro init=/run/lab/init \
     con=null con0=null,fd:3 con1=null,fd:4 console=stderr0 uml_dir=/run/scratch umid=lab quiet loglevel=1 panic=-1 $virtual </dev/null &
   lab_process=$!
@@ -70,11 +71,18 @@ lab_end() {
   wait "$lab_process" 2>/dev/null || true
 }
 
-# One of the cores that we may use: the machine has one processor, and moved between two it is 3 to 4 times slower.
-lab_core() {
-  local part cores=()
+# Sets $core to one of those that we may use, and to one where no other machine runs if there is such: the machine has one
+# processor, and moved between two it is 3 to 4 times slower. The lock is the machine's as long as it runs.
+lab_choose_core() {
+  local part cores=() lock
   for part in $(sed -n 's/^Cpus_allowed_list:\s*//p' /proc/self/status | tr , ' '); do
     mapfile -t -O "${#cores[@]}" cores < <(seq "${part%-*}" "${part#*-}")
   done
-  echo "${LAB_CORE:-${cores[$((RANDOM % ${#cores[@]}))]}}"
+  for core in "${cores[@]}"; do
+    [ -w "$lab_cache" ] || break
+    exec {lock}>"$lab_cache/.core-$core"
+    flock -n "$lock" && return
+    exec {lock}>&-
+  done
+  core=${cores[$((RANDOM % ${#cores[@]}))]}
 }
