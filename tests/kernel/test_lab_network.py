@@ -112,6 +112,7 @@ def test_after_sigkill_the_children_are_gone_and_the_next_run_sweeps(net: Topolo
     assert len(ours(net.client)) == 3
 
 
+@pytest.mark.timing
 def test_the_generator_keeps_its_rate_and_an_unshaped_path_loses_nothing(net: Topology, tmp_path: Path) -> None:
     seconds = 3
     flows = (
@@ -157,6 +158,6 @@ def test_the_generator_keeps_its_rate_and_an_unshaped_path_loses_nothing(net: To
     assert all(second.lost == 0 for path in account.classes for second in account.classes[path])
     median = account.delay("video", 0.5)
     assert median is not None
-    assert 0 < median < 0.005
+    assert 0 <= median < 0.005  # no time at all in virtual time
     busy = after.children_user - before.children_user + after.children_system - before.children_system
     assert busy < 0.5 * seconds
