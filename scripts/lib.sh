@@ -35,6 +35,8 @@ have_package() {
     iproute2) command -v ip >/dev/null && command -v tc >/dev/null ;;
     iputils-ping) command -v ping >/dev/null ;;
     xz-utils) command -v xz >/dev/null ;;
+    qemu-system-x86) command -v qemu-system-x86_64 >/dev/null ;;
+    virtiofsd) [ -x /usr/libexec/virtiofsd ] || [ -x /usr/lib/qemu/virtiofsd ] ;;
     libc6-dev) [ -e /usr/include/stdio.h ] ;;
     *) command -v "$1" >/dev/null ;;
   esac

@@ -1,0 +1,12 @@
+# Sourced by scripts/lab: runs a command inside the kernel that kernel.sh has fetched, in QEMU. It emulates, so that it
+# needs no KVM and times mean nothing; it has what user-mode Linux has not: two processors, BTF, the BPF JIT.
+
+lab_qemu() {
+  local virtual seed out memory command
+  lab_options "--out --memory" "$@"
+  [ "$(uname -m)" = x86_64 ] || fail 69 "the kernel for QEMU is one for x86_64, this is $(uname -m)"
+  prepare_packages iproute2 kmod qemu-system-x86
+  prepare_packages virtiofsd # which came with QEMU in Debian 12
+  cloud_ready
+  lab_start "$root/scripts/qemu/init" PATH="$PATH" bash "$root/scripts/qemu/machine" "$cloud" "$memory"
+}
