@@ -22,7 +22,7 @@ from shaper.lab.traffic import write_plan
 
 SHAPER = (sys.executable, "-m", "shaper")
 """The command under trial."""
-_READY = 30.0
+_READY = 120.0
 _LEAD = 1.0
 _DRAIN = 1.0
 _PATIENCE = 5.0
