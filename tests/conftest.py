@@ -15,12 +15,13 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 LAB = os.environ.get("LAB_KERNEL", "")
-"""`full` or `virtual` inside the lab's kernel (scripts/lab run), else empty."""
+"""`full`, `virtual` or `qemu` inside one of the lab's kernels (scripts/lab), else empty."""
+_COMMANDS = {"full": "scripts/lab run", "virtual": "scripts/lab run --virtual-time", "qemu": "scripts/lab qemu"}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test of the lab's tiers runs in its tier only."""
-    for tier, command in (("full", "scripts/lab run"), ("virtual", "scripts/lab run --virtual-time")):
+    for tier, command in _COMMANDS.items():
         if item.get_closest_marker(tier) and tier != LAB:
             pytest.skip(f"missing capability: the {tier} tier ({command} -- .venv/bin/python -m pytest -m {tier})")
 

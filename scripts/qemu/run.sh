@@ -4,7 +4,7 @@
 lab_qemu() {
   local virtual seed out memory command
   lab_options "--out --memory" "$@"
-  [ "$(uname -m)" = x86_64 ] || fail 69 "the kernel for QEMU is one for x86_64, this is $(uname -m)"
+  [ "$(uname -m)" = x86_64 ] || fail 69 "the kernel for QEMU is for x86_64 only, this is $(uname -m)"
   prepare_packages iproute2 kmod qemu-system-x86
   prepare_packages virtiofsd # which came with QEMU in Debian 12
   cloud_ready

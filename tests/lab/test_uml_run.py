@@ -1,4 +1,4 @@
-"""`scripts/lab run` from the outside: what a command inside says and leaves behind is what comes out, and nothing else."""
+"""`scripts/lab run` from the outside: what a command inside says and leaves behind comes out, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,23 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+from outside import ROOT, end_in_the_middle, lab
 
 pytestmark = pytest.mark.lab
-
-ROOT = Path(__file__).parents[2]
-LAB = ROOT / "scripts" / "lab"
-
-
-def lab(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [LAB, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, **environment},
-    )
 
 
 def shell(script: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -78,23 +64,7 @@ def test_the_seed_decides_the_randomness() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_with_nothing_left(tmp_path: Path, number: signal.Signals) -> None:
-    mark = f"sleep {3600 + os.getpid() / 1e6}"
-    running = subprocess.Popen(
-        [LAB, "run", "--", "sh", "-c", f"echo ready; {mark}"],
-        stdout=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-        start_new_session=True,
-    )
-    assert running.stdout is not None
-    with running.stdout as said:
-        assert said.readline() == b"ready\n"
-        machines = descendants(running.pid)
-        assert any("/linux" in line for line in machines.values())
-        os.killpg(running.pid, number)  # as a terminal sends it
-        assert running.wait(timeout=30) == 128 + number
-    assert not {pid for pid, line in machines.items() if command_line(pid) == line}
-    assert list(tmp_path.iterdir()) == []
+    end_in_the_middle("run", "/linux", tmp_path, number)
 
 
 @pytest.mark.parametrize(
@@ -156,22 +126,3 @@ def test_a_plain_user_may_run_it() -> None:
             extra_groups=[],
         )
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\none\n", "")
-
-
-def descendants(pid: int) -> dict[int, str]:
-    """The command lines of all processes below one, by their ids."""
-    found: dict[int, str] = {}
-    waiting = [pid]
-    while waiting:
-        for task in Path(f"/proc/{waiting.pop()}/task").glob("*/children"):
-            for child in map(int, task.read_text().split()):
-                found[child] = command_line(child)
-                waiting.append(child)
-    return found
-
-
-def command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
