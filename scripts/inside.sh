@@ -2,12 +2,6 @@
 # host's files, the command of /run/lab in it, and the machine switched off. The exit code is left in /run/lab/code.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 TERM=dumb HOME=/run/home
 
-# remount_root FLAGS: mount(2) of the root with these flags. Where a plain user runs the machine, root's files look like somebody
-# else's, and mount(8), which is setuid, would become that somebody; so this comes first, with MS_NOSUID (2).
-remount_root() {
-  perl -e '$at = "/"; syscall(165, $at, $at, 0, 32 | $ARGV[0], 0) == 0 or die "remount: $!\n"' "$1"
-}
-
 # The layer, with all that a system has mounted, and the current folder in it. run/lab and run/out are the caller's.
 lay_over() {
   mount -t tmpfs tmpfs /tmp

@@ -56,7 +56,7 @@ lab_start() {
   wait "$lab_process" || code=$?
   lab_process=
   if [ ! -s "$work/code" ]; then
-    [ ! -s "$work/kernel.log" ] || sed "/^Stack:/,\$d" "$work/kernel.log" | tail -n 20 >&2
+    [ ! -s "$work/kernel.log" ] || sed "/^Stack:/,\$d; /Call Trace:/,\$d" "$work/kernel.log" | tail -n 20 >&2
     fail 125 "the kernel ended before the command did (exit $code)"
   fi
   exit "$(cat "$work/code")"

@@ -89,3 +89,31 @@ def test_another_processor_is_told_so(tmp_path: Path) -> None:
     done = lab("qemu", "--", "true", PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert (done.returncode, done.stdout) == (69, "")
     assert "x86_64 only, this is aarch64" in done.stderr
+
+
+def test_a_plain_user_is_told_to_take_the_other() -> None:
+    if os.geteuid():
+        pytest.skip("missing capability: root, to become a plain user")
+    done = subprocess.run(
+        [LAB, "qemu", "--", "true"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+        user=65534,
+        group=65534,
+        extra_groups=[],
+    )
+    assert (done.returncode, done.stdout) == (77, "")
+    assert "scripts/lab run" in done.stderr
+
+
+def test_a_kernel_that_cannot_be_fetched_is_named(tmp_path: Path) -> None:
+    for name in ("apt-cache", "apt-get"):
+        (tmp_path / name).write_text("#!/bin/sh\nexit 0\n")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = lab("qemu", "--", "true", PATH=path, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert (done.returncode, done.stdout) == (69, "")
+    assert "linux-image-6.12" in done.stderr
+    assert [file.name for file in (tmp_path / "cache" / "sla-shaper").iterdir()] == [".lock-cloud"]
