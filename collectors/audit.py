@@ -10,7 +10,6 @@ from collectors.frames import flow_key
 from collectors.sample import Classifier, FlowKey
 
 _BARE_PORTS = frozenset((33, 132, 136))  # DCCP, SCTP, UDP-Lite: scapy's core leaves them undecoded
-_AUTHENTICATION = 51
 
 
 class Audit:
@@ -57,13 +56,13 @@ class _Scapy:
         self._l2, self._inet, self._inet6 = l2, inet, inet6
 
     def flow_key(self, frame: bytes) -> FlowKey | None:
-        """scapy's view of the frame; None where it has none (no IP; IPsec, which needs more than the core)."""
+        """scapy's view of the frame; None where it has none."""
         layer: Any = self._l2.Ether(frame).payload
         while isinstance(layer, (self._l2.Dot1Q, self._l2.Dot1AD)):
             layer = layer.payload
         if isinstance(layer, self._inet.IP):
             return self._with_ports(
-                layer.payload if not layer.frag else None,
+                layer.payload if not (layer.frag or layer.flags.MF) else None,
                 ethertype=0x0800,
                 protocol=layer.proto,
                 src=int.from_bytes(socket.inet_pton(socket.AF_INET, layer.src), "big"),
@@ -78,10 +77,7 @@ class _Scapy:
         protocol, layer = header.nh, header.payload
         while isinstance(layer, self._inet6._IPv6ExtHdr) and layer is not None:
             protocol = layer.nh
-            later = isinstance(layer, self._inet6.IPv6ExtHdrFragment) and layer.offset
-            layer = None if later else layer.payload
-        if protocol == _AUTHENTICATION and layer is not None:
-            return None
+            layer = None if isinstance(layer, self._inet6.IPv6ExtHdrFragment) else layer.payload
         return self._with_ports(
             layer,
             ethertype=0x86DD,
@@ -92,7 +88,7 @@ class _Scapy:
         )
 
     def _with_ports(self, upper: Any, *, ethertype: int, protocol: int, src: int, dst: int, dscp: int) -> FlowKey:
-        """`upper` is the layer above IP, None in later fragments."""
+        """`upper` is the layer above IP, None in fragments."""
         sport = dport = icmp_type = None
         if upper is not None:
             if isinstance(upper, (self._inet.TCP, self._inet.UDP)):

@@ -16,8 +16,8 @@ _VLAN_DEPTH = 2
 
 _ICMP, TCP, _UDP, _ICMPV6 = 1, 6, 17, 58
 _DCCP, _SCTP, _UDPLITE = 33, 132, 136
-_FRAGMENT, _AUTHENTICATION = 44, 51
-_EXTENSIONS = frozenset((0, 43, 60, _FRAGMENT, _AUTHENTICATION))
+_FRAGMENT = 44
+_EXTENSIONS = frozenset((0, 43, 60, _FRAGMENT))
 _EXTENSION_DEPTH = 8
 
 _DATAGRAMS = frozenset((_UDP, _UDPLITE, _DCCP))
@@ -60,8 +60,8 @@ def _ipv4(frame: bytes, at: int) -> tuple[bytes, bytes] | None:
     end = at + (fixed[0] << 8 | fixed[1] or len(frame))
     if first >> 4 != 4 or header < 20 or at + header > end:
         return None
-    later = fixed[4] & 0x1F or fixed[5]
-    upper = _upper(frame, at + header, end, -1 if later else protocol[0])
+    fragment = fixed[4] & 0x3F or fixed[5]  # more to come, or an offset
+    upper = _upper(frame, at + header, end, -1 if fragment else protocol[0])
     if upper is None:
         return None
     selector, tail = upper
@@ -75,25 +75,18 @@ def _ipv6(frame: bytes, at: int) -> tuple[bytes, bytes] | None:
     upper_at = at + 40
     payload = frame[at + 4] << 8 | frame[at + 5]
     end = upper_at + payload if payload else len(frame)
-    later = False
+    fragment = False
     for _ in range(_EXTENSION_DEPTH + 1):
-        if protocol not in _EXTENSIONS or later:
+        if protocol not in _EXTENSIONS or fragment:
             break
         if min(len(frame), end) < upper_at + 8:
             return None
-        size = frame[upper_at + 1]
-        if protocol == _FRAGMENT:
-            later = (frame[upper_at + 2] << 8 | frame[upper_at + 3]) >> 3 > 0
-            length = 8
-        elif protocol == _AUTHENTICATION:
-            length = (size + 2) * 4
-        else:
-            length = (size + 1) * 8
+        fragment = protocol == _FRAGMENT
         protocol = frame[upper_at]
-        upper_at += length
+        upper_at += 8 if fragment else (frame[upper_at + 1] + 1) * 8
     else:
         return None
-    upper = _upper(frame, upper_at, end, protocol if not later else -1)
+    upper = _upper(frame, upper_at, end, protocol if not fragment else -1)
     if upper is None:
         return None
     selector, tail = upper
@@ -106,7 +99,7 @@ def _ipv6(frame: bytes, at: int) -> tuple[bytes, bytes] | None:
 
 
 def _upper(frame: bytes, at: int, end: int, protocol: int) -> tuple[bytes, bytes] | None:
-    """What of layer 4 selects the class, and what identifies the packet; `protocol` is -1 in later fragments.
+    """What of layer 4 selects the class, and what identifies the packet; `protocol` is -1 in fragments.
 
     Headers that the length in the IP header (`end`) or the frame cuts short are malformed.
     """

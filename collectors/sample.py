@@ -10,7 +10,7 @@ from typing import NamedTuple
 class FlowKey(NamedTuple):
     """What of a frame decides its class; same order as the classifier's packet. Missing fields are None.
 
-    `src` and `dst` are addresses as integers; ports are None in later fragments.
+    `src` and `dst` are addresses as integers; ports and ICMP type are None in fragments.
     """
 
     ethertype: int

@@ -16,12 +16,13 @@ from shaper.compile.bpf import NET, PROTOCOL, Assembler, Label
 from shaper.model.match import ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_LLC, Match, PortRange, Prefix, Rules
 from shaper.tree import Handle, Insn
 
-MAX_EXTENSIONS = 6
-"""So many IPv6 extension headers are passed over; the protocol of a packet with more is the next one's number."""
+MAX_EXTENSIONS = 16
+"""So many IPv6 extension headers are passed over, as many as by the kernel's own dissector; the protocol of a packet with
+more is the next one's number. An authentication header is a protocol, as it is in IPv4, and ends them."""
 
 _PORT_PROTOCOLS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite
 _ICMPV6 = 58
-_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _OPTIONS = 0, 43, 44, 51, 60
+_HOP_BY_HOP, _ROUTING, _FRAGMENT, _OPTIONS = 0, 43, 44, 60
 _FIRST_ETHERTYPE = 0x600
 
 # Scratch words; ABSENT is the value of a field that the packet does not have, and no condition holds it.
@@ -71,14 +72,14 @@ def _parse(asm: Assembler, parsed: Label, malformed: Label) -> None:
 
 
 def _parse_ipv4(asm: Assembler, parsed: Label, malformed: Label) -> None:
-    """Leaves the offset of the transport header in X; fragments after the first have none."""
+    """Leaves the offset of the transport header in X; fragments have none."""
     asm.load(NET + 1, 1)
     asm.alu("rsh", 2)
     asm.store(_DSCP)
     asm.load(NET + 9, 1)
     asm.store(_PROTOCOL)
     asm.load(NET + 6, 2)
-    asm.jump("set", 0x1FFF, yes=parsed)
+    asm.jump("set", 0x3FFF, yes=parsed)  # more to come, or an offset
     asm.load(NET, 1)
     asm.alu("and", 0x0F)
     asm.jump("ge", 5, no=malformed)
@@ -96,33 +97,24 @@ def _parse_ipv6(asm: Assembler, parsed: Label, transport: Label) -> None:
     asm.to_x()
     asm.load(NET + 6, 1)
     asm.store(_PROTOCOL)
+    fragment = Label()
     for _ in range(MAX_EXTENSIONS):
-        authentication, fragment, options, further = (Label() for _ in range(4))
+        options = Label()
         for number in (_HOP_BY_HOP, _ROUTING, _OPTIONS):
             asm.jump("eq", number, yes=options)
-        asm.jump("eq", _FRAGMENT, yes=fragment)
-        asm.jump("eq", _AUTHENTICATION, yes=authentication, no=transport)
+        asm.jump("eq", _FRAGMENT, yes=fragment, no=transport)
         asm.place(options)  # (length + 1) x 8 bytes
         _next_header(asm)
         asm.load(NET + 1, 1, indexed=True)
         asm.alu("add", 1)
         asm.alu("lsh", 3)
-        asm.goto(further)
-        asm.place(authentication)  # (length + 2) x 4 bytes
-        _next_header(asm)
-        asm.load(NET + 1, 1, indexed=True)
-        asm.alu("add", 2)
-        asm.alu("lsh", 2)
-        asm.goto(further)
-        asm.place(fragment)
-        _next_header(asm)
-        asm.load(NET + 2, 2, indexed=True)
-        asm.jump("set", 0xFFF8, yes=parsed)
-        asm.set(8)
-        asm.place(further)
         asm.alu_x("add")
         asm.to_x()
         asm.recall(_PROTOCOL)
+    asm.goto(transport)
+    asm.place(fragment)
+    _next_header(asm)
+    asm.goto(parsed)
 
 
 def _next_header(asm: Assembler) -> None:

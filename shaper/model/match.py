@@ -19,8 +19,10 @@ ETHERTYPE_IPV6 = 0x86DD
 class Packet(NamedTuple):
     """What of a packet decides its class. Fields that the packet does not have are None.
 
-    `src` and `dst` are the addresses as integers. Ports are None in fragments after the first, and in
-    protocols other than TCP, UDP, UDP-Lite, DCCP and SCTP.
+    `src` and `dst` are the addresses as integers. Ports are None in protocols other than TCP, UDP, UDP-Lite, DCCP and
+    SCTP. A fragment has neither ports nor an ICMP type, the first as little as the others: so all fragments of a
+    datagram go to one class and stay in order. A fragment is what IPv4 marks as one (an offset, or more to come), and
+    what has IPv6's fragment header, with more fragments or without; its protocol is what that header names.
     """
 
     ethertype: int
@@ -137,6 +139,7 @@ ETHERTYPE_LLC = 0x0004
 # ARP, RARP, LLDP, slow protocols (LACP), EAPOL, and IEEE 802.3 frames by length (STP, IS-IS).
 _CONTROL_ETHERTYPES = (0x0806, 0x8035, 0x88CC, 0x8809, 0x888E, ETHERTYPE_LLC)
 _TCP, _UDP = 6, 17
+_OSPF_ROUTERS = tuple(Prefix(6, 0xFF02 << 112 | number, 128) for number in (5, 6))
 
 
 def _ports(*ports: int) -> tuple[PortRange, ...]:
@@ -149,6 +152,7 @@ def network_control_matches() -> Sequence[Match]:
         Match(ethertypes=_CONTROL_ETHERTYPES),
         Match(icmpv6_types=(130, 131, 132, 133, 134, 135, 136, 137, 143)),  # MLD and neighbour discovery
         Match(protocols=(2, 88, 89, 103, 112)),  # IGMP, EIGRP, OSPF, PIM, VRRP
+        Match(dst=_OSPF_ROUTERS),  # OSPFv3 inside IPsec (RFC 4552), which hides the protocol
         Match(protocols=(_UDP,), dport=_ports(67, 68, 546, 547)),  # DHCP
         Match(protocols=(_UDP,), dport=_ports(520, 521, 1985, 3784, 3785, 4784)),  # RIP, HSRP, BFD
         Match(protocols=(_TCP,), dport=_ports(179)),  # BGP

@@ -24,7 +24,8 @@ _V4 = (0, 0x0A000001, 0x0A000002, 0x0AFF0001, 0xC0A80101, 0xCB007105, 0xFFFFFFFF
 _NET6 = 0x20010DB8 << 96
 _V6 = (0, 1, _NET6 | 1, _NET6 | 2, _NET6 | 1 << 64, _NET6 | 0xFFFF << 32, (1 << 128) - 1)
 _ICMPV6 = (1, 128, 130, 133, 135, 136, 143, 255)
-_EXTENSIONS = (0, 43, 60, 44, 51)
+_EXTENSIONS = (0, 43, 60)
+_FRAGMENT = 44
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ def _ipv4(random: Random) -> Sample:
     source, target = random.choice(_V4), random.choice(_V4)
     offset = random.choice((0, 0, 0, 1, 185, 0x1FFF))
     body, sport, dport, icmp = _transport(random, protocol)
-    if offset:
-        body, sport, dport, icmp = random.randbytes(random.randrange(24)), None, None, None
     flags = random.choice((0, 0x4000, 0x2000))
+    if offset or flags == 0x2000:
+        body, sport, dport, icmp = _fragment(random, body, first=not offset), None, None, None
     tos = dscp << 2 | random.randrange(4)
     header = struct.pack("!BBHHHBB", 0x40 | words, tos, words * 4 + len(body), 7, flags | offset, 64, protocol)
     header += struct.pack("!HII", 0, source, target) + random.randbytes(words * 4 - 20)
@@ -79,29 +80,37 @@ def _ipv4(random: Random) -> Sample:
 def _ipv6(random: Random) -> Sample:
     link = _link(random)
     protocol = random.choice([number for number in _PROTOCOLS if number not in _EXTENSIONS])
+    fragment = random.random() < 0.3
     dscp, source, target = random.choice(_DSCPS), random.choice(_V6), random.choice(_V6)
-    numbers = [*random.choices(_EXTENSIONS, k=random.choice((0, 0, 1, 2, 6))), protocol]
+    kinds = random.choices(_EXTENSIONS, k=random.choice((0, 0, 1, 2, 6, 15)))
+    numbers = [*kinds, *([_FRAGMENT] if fragment else []), protocol]
     body, sport, dport, icmp = _transport(random, protocol)
-    first, seen, extensions = random.choice((True, False)), protocol, b""
+    first, extensions = random.choice((True, False)), b""
     for kind, following in itertools.pairwise(numbers):
         extensions += _extension(random, kind, following, first)
-        if kind == 44 and not first:
-            body, sport, dport, icmp = random.randbytes(random.randrange(24)), None, None, None
-            seen = following
-            break
+    if fragment:  # with more to come, the last, or the only one
+        body, sport, dport, icmp = _fragment(random, body, first=first), None, None, None
+        if random.random() < 0.2:  # what comes before the transport may be in the fragments too
+            protocol = random.choice(_EXTENSIONS)
+            extensions = extensions[:-8] + bytes([protocol]) + extensions[-7:]
     word = 6 << 28 | (dscp << 2 | random.randrange(4)) << 20 | random.randrange(1 << 20)
     header = struct.pack("!IHBB", word, len(extensions + body), numbers[0], 64)
     header += source.to_bytes(16, "big") + target.to_bytes(16, "big") + extensions
-    packet = Packet(V6, seen, source, target, sport, dport, dscp, icmp)
+    packet = Packet(V6, protocol, source, target, sport, dport, dscp, icmp)
     return Sample(Skb(link + header + body, len(link), V6), packet, _whole(len(link), packet, len(header), 40))
 
 
 def _extension(random: Random, kind: int, following: int, first: bool) -> bytes:
-    if kind == 44:
+    if kind == _FRAGMENT:
         offset = 0 if first else random.randint(1, 0x1FFF)
-        return struct.pack("!BBHI", following, random.randrange(256), offset << 3 | 1, 7)
-    size = random.randrange(1, 10)
-    return bytes([following, size]) + bytes(((size + 2) * 4 if kind == 51 else (size + 1) * 8) - 2)
+        return struct.pack("!BBHI", following, random.randrange(256), offset << 3 | random.randrange(2), 7)
+    size = random.randrange(4)
+    return bytes([following, size]) + bytes((size + 1) * 8 - 2)
+
+
+def _fragment(random: Random, body: bytes, *, first: bool) -> bytes:
+    """What a fragment carries: the first the headers, which nobody may look at, the others anything."""
+    return body if first else random.randbytes(random.randrange(24))
 
 
 def _whole(link: int, packet: Packet, headers: int, fixed: int) -> int:

@@ -60,8 +60,8 @@ def test_an_impossible_ipv4_header_length_belongs_to_the_default_class(words: in
     assert run(classifier(ANY_ADDRESS, CLASSIDS), Skb(data, 0, V4)) == CLASSIDS["rest"]
 
 
-def test_the_seventh_extension_header_is_the_protocol() -> None:
-    chain = b"".join(bytes([number, 0]) + bytes(6) for number in (0, 60, 60, 60, 60, 60, 17))
+def test_the_seventeenth_extension_header_is_the_protocol() -> None:
+    chain = b"".join(bytes([number, 0]) + bytes(6) for number in (0, *[60] * 15, 17))
     header = struct.pack("!IHBB", 6 << 28, len(chain) + 8, 60, 64) + bytes(32)
     rules = Rules((Rule((Match(dport=(PortRange(53, 53),)),), "a"), Rule((Match(protocols=(60,)),), "d")), "rest")
     skb = Skb(header + chain + struct.pack("!HHHH", 53, 53, 8, 0), 0, V6)
