@@ -154,6 +154,64 @@ class BpfFilter:
         return ("filter", self.parent, self.preference << 32 | self.handle)
 
 
+FLOWER_FIELDS: Mapping[str, int] = {
+    "eth_type": 16,
+    "ip_proto": 8,
+    "ip_tos": 8,
+    "ip_flags": 32,
+    "icmpv6_type": 8,
+    "src4": 32,
+    "dst4": 32,
+    "src6": 128,
+    "dst6": 128,
+    "sport": 16,
+    "sport_min": 16,
+    "sport_max": 16,
+    "dport": 16,
+    "dport_min": 16,
+    "dport_max": 16,
+}
+"""What flower can ask of a packet, as far as we ask it, with the bits of each; of a port range both ends are asked."""
+
+IS_FRAGMENT = 1
+"""The bit of `ip_flags` that fragments have (TCA_FLOWER_KEY_FLAGS_IS_FRAGMENT)."""
+
+
+class FlowerKey(NamedTuple):
+    """One condition of flower: where `mask` has ones the field is as `value`, which has no other ones."""
+
+    field: str
+    value: int
+    mask: int
+
+
+def flower_key(field: str, value: int, mask: int | None = None) -> FlowerKey:
+    """The condition in canonical form; without a mask the whole field is asked. Raises KeyError."""
+    whole = (1 << FLOWER_FIELDS[field]) - 1
+    mask = whole if mask is None else mask & whole
+    return FlowerKey(field, value & mask, mask)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowerFilter:
+    """A flower filter: what meets all `keys` belongs to the class `classid`. The keys are sorted.
+
+    `protocol` is the ethertype that its preference belongs to, ETH_P_ALL for all. Flower takes what a packet does not
+    have for 0: the ports of a fragment too.
+    """
+
+    parent: Handle
+    preference: int
+    handle: Handle
+    protocol: int
+    keys: tuple[FlowerKey, ...]
+    classid: Handle
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return ("filter", self.parent, self.preference << 32 | self.handle)
+
+
 @dataclass(frozen=True, slots=True)
 class OtherFilter:
     """A filter of a kind that we do not program; it is somebody else's, and named so."""
@@ -181,7 +239,8 @@ class Ifb:
         return ("ifb:" + self.name, 0, 0)
 
 
-Node = Qdisc | HtbClass | BpfFilter | OtherFilter | Ifb
+Filter = BpfFilter | FlowerFilter | OtherFilter
+Node = Qdisc | HtbClass | Filter | Ifb
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +251,7 @@ class Tree:
     links: tuple[Ifb, ...] = ()
     qdiscs: tuple[Qdisc, ...] = ()
     classes: tuple[HtbClass, ...] = ()
-    filters: tuple[BpfFilter | OtherFilter, ...] = ()
+    filters: tuple[Filter, ...] = ()
 
     def nodes(self) -> tuple[Node, ...]:
         """All of it, in an order in which it could be added: devices, qdiscs and classes from the top, filters."""
@@ -235,7 +294,7 @@ def tree(device: str, nodes: Iterable[Node]) -> Tree:
         tuple(node for node in ordered if isinstance(node, Ifb)),
         tuple(node for node in ordered if isinstance(node, Qdisc)),
         tuple(node for node in ordered if isinstance(node, HtbClass)),
-        tuple(node for node in ordered if isinstance(node, (BpfFilter, OtherFilter))),
+        tuple(node for node in ordered if isinstance(node, Filter)),
     )
 
 

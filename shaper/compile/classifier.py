@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from shaper.compile.bpf import NET, PROTOCOL, Assembler, Label
+from shaper.compile.spans import Span, merged
 from shaper.model.match import ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_LLC, Match, PortRange, Prefix, Rules
 from shaper.tree import Handle, Insn
 
 MAX_EXTENSIONS = 16
-"""So many IPv6 extension headers are passed over, as many as by the kernel's own dissector; the protocol of a packet with
-more is the next one's number. An authentication header is a protocol, as it is in IPv4, and ends them."""
+"""So many IPv6 extension headers are passed over, as many as by the kernel's own dissector; the protocol of a packet
+with more is the next one's number. An authentication header is a protocol, as it is in IPv4, and ends them."""
 
 _PORT_PROTOCOLS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite
 _ICMPV6 = 58
@@ -29,7 +30,7 @@ _FIRST_ETHERTYPE = 0x600
 _ETHERTYPE, _PROTOCOL, _DSCP, _SPORT, _DPORT, _ICMP = range(6)
 _ABSENT = 0xFFFFFFFF
 
-_Ranges = Iterable[tuple[int, int]]
+_Ranges = Iterable[Span]
 
 
 def classifier(rules: Rules, classids: Mapping[str, Handle]) -> tuple[Insn, ...]:
@@ -162,20 +163,9 @@ def _spans(ranges: Iterable[PortRange]) -> _Ranges:
     return ((ports.first, ports.last) for ports in ranges)
 
 
-def _merged(ranges: _Ranges) -> list[tuple[int, int]]:
-    """The same values in the fewest ranges."""
-    merged: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
-        if merged and first <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
-        else:
-            merged.append((first, last))
-    return merged
-
-
 def _field(asm: Assembler, slot: int, ranges: _Ranges, other: Label) -> None:
     """Goes to `other` unless the scratch word is in one of the ranges; without any, asks nothing."""
-    wanted = _merged(ranges)
+    wanted = merged(ranges)
     if not wanted:
         return
     held = Label()

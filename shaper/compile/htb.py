@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shaper.compile import tap as measurement
-from shaper.compile.bpf import TooLongError
-from shaper.compile.classifier import classifier
+from shaper.compile.filters import classify
 from shaper.compile.handles import LINK_HANDLE, ROOT_HANDLE, assign, leaf_handle
 from shaper.compile.leaf import LeafQueue, leaf_queue
 from shaper.compile.notes import notes
@@ -20,12 +19,10 @@ from shaper.compile.program import Program
 from shaper.compile.share import quanta
 from shaper.errors import UnavailableError
 from shaper.model.decision import Bounds, Grant
-from shaper.model.match import Rules
 from shaper.model.policy import Interface, TrafficClass
 from shaper.tree import (
     BURST_NS,
     ROOT,
-    BpfFilter,
     Capabilities,
     Handle,
     HtbClass,
@@ -41,7 +38,6 @@ from shaper.units import format_rate
 MIN_RATE = 8_000
 """bit/s. HTB takes no rate of 0, and at 8 kbit a 64 KB packet's burst still fits the kernel's 32-bit ticks."""
 _LONGEST_BURST = 2**32 - 1
-PREFERENCE, FILTER_HANDLE = 10, 1
 _BURST_FRAMES = 2
 
 _INNER_QUANTUM = 1514
@@ -89,8 +85,8 @@ def compile_interface(
     """The tree for one interface, the same for the same arguments.
 
     `previous` maps every class path that ever had a handle to it. `structure` off gives the static tree; `tap` off
-    leaves the measurement out. Raises UnavailableError when the kernel lacks htb or cls_bpf, when a rate cannot be
-    expressed, when the rules are more than one classifier holds, and when handles run out.
+    leaves the measurement out. Raises UnavailableError when the kernel lacks htb or a classifier, when a rate cannot be
+    expressed, when the rules are more than its classifier can say, and when handles run out.
     """
     _require(interface, capabilities)
     common = _Link(link, _whole_bytes(interface.bandwidth), structure)
@@ -99,12 +95,13 @@ def compile_interface(
     fq_codel = "fq_codel" in capabilities.qdiscs
     queues = {leaf.path: _queue(leaf, common, handles[leaf.path], fq_codel) for leaf in interface.leaves()}
     rules = interface.rules()
+    classification = classify(interface, rules, handles, capabilities)
     default = handles[rules.default]
     nodes: list[Node] = [
         Qdisc(ROOT_HANDLE, ROOT, "htb", HtbOptions(default & 0xFFFF)),
         *classes.values(),
         *(queue.qdisc for queue in queues.values()),
-        _classify(interface, rules, handles),
+        *classification.filters,
     ]
     sampling = measurement.sampling_of(common.bandwidth)
     lacking = measurement.missing(capabilities)
@@ -121,21 +118,20 @@ def compile_interface(
         tap=measurement.ifb_name(interface.device) if measured else "",
         tap_filter=measurement.tap_filter(sampling) if measured else (),
         sampling=sampling,
-        notes=notes(interface, link, queues, fq_codel=fq_codel, structure=structure, lacking=lacking if tap else ()),
+        notes=(
+            *classification.notes,
+            *notes(interface, link, queues, fq_codel=fq_codel, structure=structure, lacking=lacking if tap else ()),
+        ),
     )
 
 
 def _require(interface: Interface, capabilities: Capabilities) -> None:
-    for name, what, there in (
-        ("sch_htb", "the htb qdisc", "htb" in capabilities.qdiscs),
-        ("cls_bpf", "the bpf filter", "bpf" in capabilities.filters),
-    ):
-        if not there:
-            raise UnavailableError(
-                f"{interface.device} can't be shaped: the kernel ({capabilities.kernel}) lacks {what}",
-                hint=f"`modprobe {name}`, or a kernel built with CONFIG_NET_{name.upper()}",
-                where=interface.device_where,
-            )
+    if "htb" not in capabilities.qdiscs:
+        raise UnavailableError(
+            f"{interface.device} can't be shaped: the kernel ({capabilities.kernel}) lacks the htb qdisc",
+            hint="`modprobe sch_htb`, or a kernel built with CONFIG_NET_SCH_HTB",
+            where=interface.device_where,
+        )
     too_slow = [(interface.name, interface.bandwidth, interface.where, "bandwidth")]
     too_slow.extend((cls.path, cls.limit, cls.where, "limit") for cls in interface.walk() if not cls.implied)
     for name, rate, where, key in too_slow:
@@ -190,19 +186,6 @@ def _bounds(leaf: TrafficClass, link: _Link, queue: LeafQueue) -> Bounds:
     guarantee = max(floor, _whole_bytes(leaf.guarantee))
     ceil = max(guarantee, link.ceil(leaf))
     return Bounds((floor, ceil), (guarantee, ceil), (queue.smallest, queue.largest))
-
-
-def _classify(interface: Interface, rules: Rules, handles: Mapping[str, Handle]) -> BpfFilter:
-    try:
-        program = classifier(rules, handles)
-    except TooLongError as error:
-        raise UnavailableError(
-            f"the rules of {interface.name} ({interface.policy}) are more than one classifier holds: {error}",
-            hint="join ports to ranges and addresses to prefixes, mark the traffic where it enters the network and "
-            "match its DSCP, or drop conditions that an inner class repeats for every child",
-            where=interface.where,
-        ) from error
-    return BpfFilter(ROOT_HANDLE, PREFERENCE, FILTER_HANDLE, program)
 
 
 def _whole_bytes(rate: int) -> int:

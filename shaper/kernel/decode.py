@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from collectors.qdisc import ClassReading, FilterReading, QdiscReading
-from shaper.kernel.codec import bpf, decode_qdisc, htb
-from shaper.tree import BpfFilter, HtbClass, HtbOptions, Options, OtherFilter, Qdisc
+from shaper.kernel.codec import bpf, decode_qdisc, flower, htb
+from shaper.tree import BpfFilter, Filter, FlowerFilter, HtbClass, HtbOptions, Options, OtherFilter, Qdisc
 
 GONE = "?"
 """The mirror of a filter whose device has been removed; no device can have this name."""
@@ -42,7 +42,7 @@ def classes(readings: Iterable[ClassReading]) -> list[HtbClass]:
     ]
 
 
-def filters(readings: Iterable[FilterReading], names: Mapping[int, str]) -> list[BpfFilter | OtherFilter]:
+def filters(readings: Iterable[FilterReading], names: Mapping[int, str]) -> list[Filter]:
     """The filters of one hook; `names` are the devices by index.
 
     The kernel lists a head for each preference, with handle 0. Some kinds have nothing but it: then it stands for them.
@@ -52,14 +52,27 @@ def filters(readings: Iterable[FilterReading], names: Mapping[int, str]) -> list
     return [
         _filter(reading, names)
         for reading in listed
-        if reading.handle or (reading.preference not in peopled and reading.kind != "bpf")
+        if reading.handle or (reading.preference not in peopled and reading.kind not in ("bpf", "flower"))
     ]
 
 
-def _filter(reading: FilterReading, names: Mapping[int, str]) -> BpfFilter | OtherFilter:
-    options = bpf.decode(reading.options) if reading.kind == "bpf" else None
+def _filter(reading: FilterReading, names: Mapping[int, str]) -> Filter:
+    found = _flower(reading) if reading.kind == "flower" else _bpf(reading, names) if reading.kind == "bpf" else None
+    return found or OtherFilter(reading.parent, reading.preference, reading.handle, reading.protocol, reading.kind)
+
+
+def _flower(reading: FilterReading) -> FlowerFilter | None:
+    options = flower.decode(reading.options)
     if options is None:
-        return OtherFilter(reading.parent, reading.preference, reading.handle, reading.protocol, reading.kind)
+        return None
+    place = reading.parent, reading.preference, reading.handle, reading.protocol
+    return FlowerFilter(*place, options.keys, options.classid)
+
+
+def _bpf(reading: FilterReading, names: Mapping[int, str]) -> BpfFilter | None:
+    options = bpf.decode(reading.options)
+    if options is None:
+        return None
     mirror = "" if options.mirror is None else names.get(options.mirror, GONE)
     return BpfFilter(
         parent=reading.parent,

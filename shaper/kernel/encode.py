@@ -21,9 +21,9 @@ from collectors.netlink import (
     attribute,
     pack_tc,
 )
-from shaper.kernel.codec import bpf, encode_qdisc, htb
+from shaper.kernel.codec import bpf, encode_qdisc, flower, htb
 from shaper.plan.steps import Step, Verb
-from shaper.tree import BpfFilter, HtbClass, Node, Qdisc
+from shaper.tree import BpfFilter, FlowerFilter, HtbClass, Node, Qdisc
 
 LONGEST_PROGRAM = 4000
 """Instructions in one filter. The kernel takes 4096, but then no message of a dump (32 KiB) holds the filter."""
@@ -49,10 +49,16 @@ class Refused(Exception):  # noqa: N818 -- a step refused before the kernel saw 
 def check(step: Step) -> None:
     """What the kernel would accept and make something else of. Raises Refused with EINVAL."""
     node = step.node
-    if isinstance(node, BpfFilter) and not (0 < node.preference <= 0xFFFF and node.handle > 0):
+    if isinstance(node, (BpfFilter, FlowerFilter)) and not (0 < node.preference <= 0xFFFF and node.handle > 0):
         raise Refused(errors.EINVAL, "a filter's preference (1-65535) and handle must be pinned")
     if isinstance(node, BpfFilter) and len(node.program) > LONGEST_PROGRAM:
         raise Refused(errors.EINVAL, f"a program of more than {LONGEST_PROGRAM} instructions cannot be read back")
+    if (
+        isinstance(node, FlowerFilter)
+        and step.verb is not Verb.DELETE
+        and (why := flower.fault(node.keys, node.protocol))
+    ):
+        raise Refused(errors.EINVAL, why)
     if isinstance(node, HtbClass) and not node.handle & 0xFFFF:
         raise Refused(errors.EINVAL, "a class needs a minor")
     if step.verb is Verb.CHANGE and _identity(step.before) != _identity(step.after):
@@ -65,8 +71,8 @@ def _identity(node: Node | None) -> tuple[object, ...]:
             return (node.key, node.handle, node.kind)
         case HtbClass():
             return (node.key, node.parent)
-        case BpfFilter():
-            return (node.key, node.protocol)
+        case BpfFilter() | FlowerFilter():
+            return (node.key, node.protocol, type(node))
         case None:
             return ()
     return (node.key,)
@@ -83,7 +89,7 @@ def message(step: Step, index: int, index_of: Callable[[str], int]) -> Message:
             return _qdisc(step.verb, node, index)
         case HtbClass():
             return _class(step.verb, node, index)
-        case BpfFilter():
+        case BpfFilter() | FlowerFilter():
             return _filter(step.verb, node, index, index_of)
     raise Refused(errors.EOPNOTSUPP, f"a {type(node).__name__} is not ours to {step.verb}")
 
@@ -115,10 +121,15 @@ def _class(verb: Verb, node: HtbClass, index: int) -> Message:
     return Message(RTM_NEWTCLASS, _CREATE[verb], body + attribute(TCA_OPTIONS, htb.encode_class(node)))
 
 
-def _filter(verb: Verb, node: BpfFilter, index: int, index_of: Callable[[str], int]) -> Message:
+def _filter(verb: Verb, node: BpfFilter | FlowerFilter, index: int, index_of: Callable[[str], int]) -> Message:
     (protocol,) = struct.unpack("=H", struct.pack("!H", node.protocol))
-    body = pack_tc(index, handle=node.handle, parent=node.parent, info=node.preference << 16 | protocol) + _kind("bpf")
+    place = pack_tc(index, handle=node.handle, parent=node.parent, info=node.preference << 16 | protocol)
+    body = place + _kind("bpf" if isinstance(node, BpfFilter) else "flower")
     if verb is Verb.DELETE:
         return Message(RTM_DELTFILTER, 0, body)
-    options = bpf.BpfOptions(node.program, node.classid, index_of(node.mirror) if node.mirror else None)
-    return Message(RTM_NEWTFILTER, _CREATE[verb], body + attribute(TCA_OPTIONS, bpf.encode(options)))
+    if isinstance(node, FlowerFilter):
+        options = flower.encode(flower.FlowerOptions(node.keys, node.classid))
+    else:
+        mirror = index_of(node.mirror) if node.mirror else None
+        options = bpf.encode(bpf.BpfOptions(node.program, node.classid, mirror))
+    return Message(RTM_NEWTFILTER, _CREATE[verb], body + attribute(TCA_OPTIONS, options))

@@ -11,7 +11,7 @@ from collectors.netlink import DumpInterruptedError, NetlinkError
 from shaper.errors import Exit, NotPermittedError, ShaperError, TryAgainError, UnavailableError
 from shaper.kernel.protocol import StepError
 from shaper.plan.steps import Step, Verb
-from shaper.tree import BpfFilter, HtbClass, Ifb, Node, OtherFilter, Qdisc, handle_text
+from shaper.tree import BpfFilter, FlowerFilter, HtbClass, Ifb, Node, OtherFilter, Qdisc, handle_text
 
 UNKNOWN_QDISC = "Specified qdisc kind is unknown"
 UNKNOWN_FILTER = "TC classifier not found"
@@ -26,10 +26,11 @@ _CONFIG = {
     "fq_codel": "CONFIG_NET_SCH_FQ_CODEL",
     "clsact": "CONFIG_NET_SCH_INGRESS",
     "bpf": "CONFIG_NET_CLS_BPF",
+    "flower": "CONFIG_NET_CLS_FLOWER",
     "mirred": "CONFIG_NET_ACT_MIRRED",
     "ifb": "CONFIG_IFB",
 }
-_MODULES = {"clsact": "sch_ingress", "bpf": "cls_bpf", "mirred": "act_mirred", "ifb": "ifb"}
+_MODULES = {"clsact": "sch_ingress", "bpf": "cls_bpf", "flower": "cls_flower", "mirred": "act_mirred", "ifb": "ifb"}
 
 
 def describe(node: Node) -> str:
@@ -39,7 +40,7 @@ def describe(node: Node) -> str:
             return f"{node.kind} qdisc {handle_text(node.handle)} under {handle_text(node.parent)}"
         case HtbClass():
             return f"class {handle_text(node.handle)} under {handle_text(node.parent)}"
-        case BpfFilter() | OtherFilter():
+        case BpfFilter() | FlowerFilter() | OtherFilter():
             return f"filter {node.handle:#x} pref {node.preference} on {handle_text(node.parent)}"
         case Ifb():
             return f"device {node.name}"
@@ -73,7 +74,11 @@ def refusal(device: str, step: Step, *, done: int, errno: int, said: str) -> Ste
 def _unknown_kind(node: Node, said: str) -> str:
     if said == UNKNOWN_QDISC and isinstance(node, Qdisc):
         return node.kind
-    kinds = {UNKNOWN_FILTER: "bpf", UNKNOWN_ACTION: "mirred", UNKNOWN_LINK: "ifb"}
+    kinds = {
+        UNKNOWN_FILTER: "flower" if isinstance(node, FlowerFilter) else "bpf",
+        UNKNOWN_ACTION: "mirred",
+        UNKNOWN_LINK: "ifb",
+    }
     return kinds.get(said, "")
 
 

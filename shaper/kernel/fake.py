@@ -18,6 +18,7 @@ from shaper.plan.steps import Step, Verb
 from shaper.tree import (
     BpfFilter,
     Capabilities,
+    FlowerFilter,
     Handle,
     HtbClass,
     Ifb,
@@ -92,7 +93,7 @@ class FakeKernel:
                     held.qdiscs[node.parent] = node
                 case HtbClass():
                     held.classes[node.handle] = node
-                case BpfFilter() | OtherFilter():
+                case BpfFilter() | FlowerFilter() | OtherFilter():
                     held.filters[node.key] = node
                 case Ifb():
                     self.add_device(node.name)
@@ -174,7 +175,7 @@ class FakeKernel:
                 held.qdisc(step.verb, node)
             case HtbClass() as node:
                 held.cls(step.verb, node)
-            case BpfFilter() as node:
+            case (BpfFilter() | FlowerFilter()) as node:
                 held.filter(step.verb, node)
             case Ifb() as node:
                 self._ifb(step.verb, node)

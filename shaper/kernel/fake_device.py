@@ -7,7 +7,7 @@ contract tests hold them against a real kernel, errno by errno.
 from __future__ import annotations
 
 import errno as errors
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from shaper.kernel.codec import encode_qdisc, fq_codel
@@ -18,6 +18,8 @@ from shaper.tree import (
     CLSACT,
     ROOT,
     Capabilities,
+    Filter,
+    FlowerFilter,
     FqCodelOptions,
     Handle,
     HtbClass,
@@ -52,7 +54,7 @@ class Device:
     qdiscs: dict[Handle, Qdisc] = field(default_factory=dict)
     """By parent, as a place holds one."""
     classes: dict[Handle, HtbClass] = field(default_factory=dict)
-    filters: dict[tuple[str, int, int], Bpf | OtherFilter] = field(default_factory=dict)
+    filters: dict[tuple[str, int, int], Filter] = field(default_factory=dict)
     bound: dict[tuple[str, int, int], Handle] = field(default_factory=dict)
     """Filters to the class they hold: the one they name, if it was there when they were set."""
     hooked: bool = False
@@ -209,9 +211,10 @@ class Device:
 
     # filters
 
-    def filter(self, verb: Verb, node: Bpf) -> None:
+    def filter(self, verb: Verb, node: Bpf | FlowerFilter) -> None:
         """Raises Refused."""
-        if verb is not Verb.DELETE and node.mirror and self.index_of(node.mirror) is None:
+        kind = _kind(node)
+        if verb is not Verb.DELETE and isinstance(node, Bpf) and node.mirror and self.index_of(node.mirror) is None:
             raise Refused(errors.ENODEV, f"there is no device {node.mirror!r} to mirror to")
         above = self._by_handle(_major(node.parent))
         if above is None:
@@ -221,34 +224,56 @@ class Device:
         if node.parent & 0xFFFF and above.kind in _CLASSFUL and node.parent not in self.classes:
             raise Refused(errors.ENOENT, "Specified class doesn't exist")
         held = self.filters.get(node.key)
-        for other in self.filters.values():
-            if (other.parent, other.preference) != (node.parent, node.preference):
-                continue
+        beside = [other for other in self.filters.values() if _place(other) == _place(node)]
+        for other in beside:
             if other.protocol != node.protocol:
                 raise Refused(errors.EINVAL, "")
-            if isinstance(other, OtherFilter) and other.kind != "bpf":
+            if _kind(other) != kind:
                 raise Refused(errors.EINVAL, "Specified filter kind does not match existing one")
         if held is None and verb is not Verb.ADD:
             raise Refused(errors.ENOENT, "Specified filter not found")
         if verb is Verb.DELETE:
             self._drop_filter(node.key)
             return
-        if "bpf" not in self.able.filters:
+        if kind not in self.able.filters:
             raise Refused(errors.ENOENT, UNKNOWN_FILTER)
         if held is not None and verb is Verb.ADD:
             raise Refused(errors.EEXIST, "Filter already exists")
-        if node.mirror and "mirred" not in self.able.actions:
-            raise Refused(errors.ENOENT, UNKNOWN_ACTION)
-        if not _runs(node.program):
-            raise Refused(errors.EINVAL, "")
+        if isinstance(node, Bpf):
+            self._check_bpf(node)
+        else:
+            _check_flower(node, held, beside)
         self._drop_filter(node.key)
         self.filters[node.key] = node
         if node.classid in self.classes and _major(node.classid) == above.handle:
             self.bound[node.key] = node.classid
 
+    def _check_bpf(self, node: Bpf) -> None:
+        if node.mirror and "mirred" not in self.able.actions:
+            raise Refused(errors.ENOENT, UNKNOWN_ACTION)
+        if not _runs(node.program):
+            raise Refused(errors.EINVAL, "")
+
     def _drop_filter(self, key: tuple[str, int, int]) -> None:
         self.filters.pop(key, None)
         self.bound.pop(key, None)
+
+
+def _kind(node: Filter) -> str:
+    return node.kind if isinstance(node, OtherFilter) else "flower" if isinstance(node, FlowerFilter) else "bpf"
+
+
+def _place(node: Filter) -> tuple[Handle, int]:
+    return node.parent, node.preference
+
+
+def _check_flower(node: FlowerFilter, held: Filter | None, beside: Iterable[Filter]) -> None:
+    """A filter keeps its masks for life; a new one must not ask what another of its preference asks."""
+    masks = {(key.field, key.mask) for key in node.keys}
+    if isinstance(held, FlowerFilter) and {(key.field, key.mask) for key in held.keys} != masks:
+        raise Refused(errors.EINVAL, "")
+    if held is None and any(isinstance(other, FlowerFilter) and other.keys == node.keys for other in beside):
+        raise Refused(errors.EEXIST, "")
 
 
 def _default_quantum(rate: int) -> int:

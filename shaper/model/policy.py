@@ -20,6 +20,14 @@ class Tier(enum.IntEnum):
     STANDARD = 2
 
 
+class Classifier(enum.StrEnum):
+    """By which of the kernel's means packets are told apart; the meaning is the same. AUTO is the best there is."""
+
+    AUTO = "auto"
+    BPF = "bpf"
+    FLOWER = "flower"
+
+
 @dataclass(frozen=True, slots=True)
 class TrafficClass:
     """One class of a policy on one interface.
@@ -62,6 +70,8 @@ class Interface:
     classes: tuple[TrafficClass, ...]
     where: Where
     device_where: Where
+    classifier: Classifier = Classifier.AUTO
+    classifier_where: Where | None = None
 
     def walk(self) -> Iterator[TrafficClass]:
         """Every class, parents before children, in the file's order."""

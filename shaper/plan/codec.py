@@ -10,6 +10,8 @@ from shaper.plan.steps import Plan, Step, Verb
 from shaper.tree import (
     BpfFilter,
     FifoOptions,
+    FlowerFilter,
+    FlowerKey,
     FqCodelOptions,
     HtbClass,
     HtbOptions,
@@ -27,6 +29,7 @@ _NODES: Mapping[str, type[Node]] = {
     "qdisc": Qdisc,
     "class": HtbClass,
     "filter": BpfFilter,
+    "flower-filter": FlowerFilter,
     "other-filter": OtherFilter,
     "ifb": Ifb,
 }
@@ -72,6 +75,8 @@ def _node_out(node: Node | None) -> dict[str, Any] | None:
         data["options"] = _options_out(node.options)
     elif isinstance(node, BpfFilter):
         data["program"] = [list(insn) for insn in node.program]
+    elif isinstance(node, FlowerFilter):
+        data["keys"] = [list(key) for key in node.keys]
     return {"node": _NODE_NAMES[type(node)], **data}
 
 
@@ -84,6 +89,8 @@ def _node_in(data: Any) -> Node | None:
         values["options"] = _options_in(values["options"])
     elif kind is BpfFilter:
         values["program"] = tuple(Insn(*insn) for insn in values["program"])
+    elif kind is FlowerFilter:
+        values["keys"] = tuple(FlowerKey(*key) for key in values["keys"])
     return kind(**values)
 
 

@@ -6,10 +6,12 @@ import zlib
 from collections.abc import Iterator, Mapping
 
 from shaper.plan.steps import Step, Verb
+from shaper.plan.words import asked_text
 from shaper.tree import (
     ROOT,
     BpfFilter,
     FifoOptions,
+    FlowerFilter,
     FqCodelOptions,
     Handle,
     HtbClass,
@@ -76,6 +78,8 @@ def _subject(node: Node, names: Mapping[Handle, str]) -> str:
         return f"qdisc {node.kind} {handle_text(node.handle)} at {handle_text(node.parent)}"
     if isinstance(node, Ifb):
         return f"device {node.name} (ifb)"
+    if isinstance(node, FlowerFilter):
+        return f"filter flower {node.handle:#x} at {handle_text(node.parent)} preference {node.preference}"
     kind = node.kind if isinstance(node, OtherFilter) else "bpf"
     return f"filter {kind} at {handle_text(node.parent)} preference {node.preference}"
 
@@ -96,6 +100,9 @@ def _fields(node: Node) -> Iterator[tuple[str, str]]:
         yield "program", f"of {len(node.program)} instructions ({_fingerprint(node)})"
         if node.mirror:
             yield "mirror to", node.mirror
+    elif isinstance(node, FlowerFilter):
+        yield "match", asked_text(node)
+        yield "class", handle_text(node.classid)
     elif isinstance(node, Ifb):
         yield "alias", repr(node.alias)
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from shaper.plan.live import adopt_live, capacity, leaf_sum
 from shaper.plan.steps import Plan, Step, Verb
 from shaper.plan.trees import Key, hangs_on, inner_classes, is_changeable
-from shaper.tree import BpfFilter, FieldBounds, Handle, HtbClass, Ifb, Node, Qdisc, Tree
+from shaper.tree import BpfFilter, FieldBounds, Filter, FlowerFilter, Handle, HtbClass, Ifb, Node, Qdisc, Tree
 
 _LEAST_RATE = 8
 """bit/s: a class that is about to go keeps one byte a second, since HTB takes no rate of 0."""
@@ -54,19 +54,24 @@ def _anew(observed: Tree, wanted: Tree) -> frozenset[Key]:
     """What the kernel can't change in place, and all that stands on it.
 
     A class that becomes inner loses its queue in the kernel, and one that becomes a leaf has none: both are built anew.
+    So are the flower filters that name one, since they hold it. A filter that goes leaves its preference before another
+    comes there: a preference belongs to one kind and one protocol.
     """
     after: dict[Key, Node] = {node.key: node for node in wanted.nodes()}
     inner_before, inner_after = inner_classes(observed), inner_classes(wanted)
     keys: set[Key] = set()
     handles: set[Handle] = set()
     devices: set[str] = set()
+    places = {(node.parent, node.preference) for node in wanted.filters}
     for node in observed.nodes():
         other = after.get(node.key)
         inner = isinstance(node, HtbClass) and node.handle in inner_before
         turned = isinstance(other, HtbClass) and inner != (other.handle in inner_after)
         rebuilt = other is not None and other != node and not is_changeable(node, other, inner=inner)
         orphaned = hangs_on(node) in handles or (isinstance(node, BpfFilter) and node.mirror in devices)
-        if not (rebuilt or turned or orphaned):
+        orphaned = orphaned or (isinstance(node, FlowerFilter) and node.classid in handles)
+        evicted = other is None and isinstance(node, Filter) and (node.parent, node.preference) in places
+        if not (rebuilt or turned or orphaned or evicted):
             continue
         keys.add(node.key)
         if isinstance(node, (Qdisc, HtbClass)):

@@ -7,12 +7,13 @@ from shaper.tree import (
     CLSACT_HANDLE,
     BpfFilter,
     FifoOptions,
+    Filter,
+    FlowerFilter,
     FqCodelOptions,
     Handle,
     HtbClass,
     Ifb,
     Node,
-    OtherFilter,
     Qdisc,
     Tree,
 )
@@ -29,7 +30,7 @@ def hangs_on(node: Node) -> Handle | None:
     """The handle of what must be there for the node to be; None for devices."""
     if isinstance(node, Ifb):
         return None
-    if isinstance(node, (BpfFilter, OtherFilter)) and node.parent >> 16 == CLSACT_EGRESS >> 16:
+    if isinstance(node, Filter) and node.parent >> 16 == CLSACT_EGRESS >> 16:
         return CLSACT_HANDLE
     return node.parent
 
@@ -37,7 +38,9 @@ def hangs_on(node: Node) -> Handle | None:
 def is_changeable(before: Node, after: Node, *, inner: bool) -> bool:
     """Whether the kernel can turn one into the other in place. `inner` says that it is a class with classes below.
 
-    The kernel keeps prio and quantum of an inner class whatever a change says; an HTB root has no change at all.
+    The kernel keeps prio and quantum of an inner class whatever a change says; an HTB root has no change at all. A
+    flower filter may name another class; one that asks for something else is another filter, since no two of a
+    preference may ask for the same, not even between two steps.
     """
     if isinstance(before, HtbClass) and isinstance(after, HtbClass):
         kept = not inner or (before.prio, before.quantum) == (after.prio, after.quantum)
@@ -47,6 +50,8 @@ def is_changeable(before: Node, after: Node, *, inner: bool) -> bool:
         return same and isinstance(before.options, (FifoOptions, FqCodelOptions)) and _options_alike(before, after)
     if isinstance(before, BpfFilter) and isinstance(after, BpfFilter):
         return before.protocol == after.protocol  # a preference belongs to one protocol
+    if isinstance(before, FlowerFilter) and isinstance(after, FlowerFilter):
+        return (before.protocol, before.keys) == (after.protocol, after.keys)
     return False
 
 

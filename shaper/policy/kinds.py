@@ -33,6 +33,7 @@ class Kind(enum.StrEnum):
     BAD_PERCENTILE = "bad-percentile"
     # names and numbers of a match
     UNKNOWN_TIER = "unknown-tier"
+    UNKNOWN_CLASSIFIER = "unknown-classifier"
     UNKNOWN_DSCP = "unknown-dscp"
     UNKNOWN_PROTOCOL = "unknown-protocol"
     BAD_ADDRESS = "bad-address"

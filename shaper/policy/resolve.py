@@ -48,6 +48,8 @@ def interface(
         classes=(control, *classes),
         where=document.key(loc),
         device_where=document.value((*loc, "device")),
+        classifier=spec.classifier,
+        classifier_where=document.value((*loc, "classifier")),
     )
     return resolved, resolver.problems
 

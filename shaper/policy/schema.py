@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from shaper.errors import Problem
 from shaper.model.match import PortRange, Prefix
-from shaper.model.policy import Tier
+from shaper.model.policy import Classifier, Tier
 from shaper.policy import values
 from shaper.policy.kinds import Kind
 from shaper.policy.reader import Document, Node
@@ -96,6 +96,7 @@ class InterfaceSpec(_Spec):
     device: str
     bandwidth: BandwidthSpec
     policy: str
+    classifier: Annotated[Classifier, PlainValidator(values.classifier)] = Classifier.AUTO
 
 
 class FileSpec(_Spec):

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from shaper.model.match import PortRange, Prefix
-from shaper.model.policy import Tier
+from shaper.model.policy import Classifier, Tier
 from shaper.model.sla import DelayTarget
 from shaper.policy.kinds import Kind
 from shaper.policy.names import DSCP_NAMES, PROTOCOL_NAMES
@@ -116,6 +116,15 @@ def tier(value: object) -> Tier:
         hint = f"{did_you_mean(str(value), names)}use one of {', '.join(names)}"
         raise refuse(Kind.UNKNOWN_TIER, f"{said(value)} is not a tier", hint)
     return names[value]
+
+
+def classifier(value: object) -> Classifier:
+    """`auto`, `bpf` or `flower`."""
+    names = [member.value for member in Classifier]
+    if not isinstance(value, str) or value not in names:
+        hint = f"{did_you_mean(str(value), names)}use one of {', '.join(names)}, or leave it out"
+        raise refuse(Kind.UNKNOWN_CLASSIFIER, f"{said(value)} is not a classifier", hint)
+    return Classifier(value)
 
 
 def version(value: object) -> int:

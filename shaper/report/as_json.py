@@ -13,6 +13,7 @@ from shaper.plan.steps import Plan, Step
 from shaper.tree import (
     BpfFilter,
     FifoOptions,
+    FlowerFilter,
     FqCodelOptions,
     Handle,
     HtbClass,
@@ -136,6 +137,8 @@ def node_json(node: Node) -> dict[str, Any]:
     about: dict[str, Any] = {**place, "preference": node.preference, "protocol": f"{node.protocol:#06x}"}
     if isinstance(node, OtherFilter):
         return {**about, "kind": node.kind}
+    if isinstance(node, FlowerFilter):
+        return {**about, "kind": "flower", **_flower(node)}
     return {**about, "kind": "bpf", **_bpf(node)}
 
 
@@ -145,6 +148,12 @@ def _bpf(node: BpfFilter) -> dict[str, Any]:
         "mirror": node.mirror or None,
         "bytecode": f"{len(node.program)}," + ",".join(" ".join(map(str, instruction)) for instruction in node.program),
     }
+
+
+def _flower(node: FlowerFilter) -> dict[str, Any]:
+    # An address is more than most readers of JSON take for a number.
+    keys = {field: {"value": f"{value:#x}", "mask": f"{mask:#x}"} for field, value, mask in node.keys}
+    return {"classid": handle_text(node.classid), "keys": keys}
 
 
 def _options(kind: str, options: Options) -> dict[str, Any]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from shaper.plan.steps import Plan, Step, Verb
+from shaper.plan.words import asked_text
 from shaper.tree import (
     BpfFilter,
     FifoOptions,
+    FlowerFilter,
     FqCodelOptions,
     Handle,
     HtbClass,
@@ -27,9 +29,9 @@ SIGNS = {Verb.ADD: "+", Verb.CHANGE: "~", Verb.DELETE: "-"}
 
 def step_text(step: Step, names: Mapping[Handle, str]) -> str:
     """One step as one line, such as `~ class 5a00:10 voice: rate 2mbit -> 3mbit`."""
-    fields = _details(step.node)
+    fields = _details(step.node, names)
     if step.verb is Verb.CHANGE and step.before is not None:
-        old = _details(step.before)
+        old = _details(step.before, names)
         changed = {name: f"{old.get(name, 'none')} -> {text}" for name, text in fields.items() if old.get(name) != text}
         fields = changed or {"contents": "differ"}
     details = "" if step.verb is Verb.DELETE else ", ".join(f"{name} {text}" for name, text in fields.items())
@@ -55,11 +57,11 @@ def _title(node: Node, names: Mapping[Handle, str]) -> str:
     if isinstance(node, Qdisc):
         of = names.get(node.parent)
         return f"qdisc {node.kind} {handle_text(node.handle)} under {parent}" + (f" {of}" if of else "")
-    kind = node.kind if isinstance(node, OtherFilter) else "bpf"
+    kind = node.kind if isinstance(node, OtherFilter) else "flower" if isinstance(node, FlowerFilter) else "bpf"
     return f"filter {kind} {node.handle:#x} under {parent}, preference {node.preference}"
 
 
-def _details(node: Node) -> dict[str, str]:
+def _details(node: Node, names: Mapping[Handle, str]) -> dict[str, str]:
     if isinstance(node, HtbClass):
         return {
             "rate": format_rate(node.rate),
@@ -71,6 +73,9 @@ def _details(node: Node) -> dict[str, str]:
         }
     if isinstance(node, BpfFilter):
         return {"instructions": str(len(node.program))} | ({"mirror": node.mirror} if node.mirror else {})
+    if isinstance(node, FlowerFilter):
+        path = names.get(node.classid, "")
+        return {"match": asked_text(node), "class": f"{handle_text(node.classid)} {path}".rstrip()}
     return _options(node) if isinstance(node, Qdisc) else {}
 
 

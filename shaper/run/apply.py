@@ -22,6 +22,7 @@ from shaper.tree import (
     ROOT_MAJORS,
     BpfFilter,
     FieldBounds,
+    FlowerFilter,
     Handle,
     Node,
     Tree,
@@ -249,7 +250,8 @@ def ours(observed: Tree, record: Record | None, *, leaving: bool = False) -> Tre
         mine.append(root)
         mine.extend(node for node in observed.qdiscs if node.parent in below)
         mine.extend(observed.classes)
-        mine.extend(node for node in observed.filters if node.parent == root.handle and isinstance(node, BpfFilter))
+        kinds = BpfFilter | FlowerFilter
+        mine.extend(node for node in observed.filters if node.parent == root.handle and isinstance(node, kinds))
     if record.tap:
         hooked = [node for node in observed.filters if node.parent >> 16 == CLSACT_HANDLE >> 16]
         taps = [node for node in hooked if isinstance(node, BpfFilter) and node.mirror == record.tap]

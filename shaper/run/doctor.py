@@ -84,8 +84,14 @@ def _kinds(have: Capabilities) -> Iterator[Row]:
 
     yield row("qdisc htb", "htb" in have.qdiscs, "load or build sch_htb; nothing can be shaped without", vital=True)
     yield row(
-        "filter bpf", "bpf" in have.filters, "load or build cls_bpf; nothing can be classified without", vital=True
+        "filter bpf",
+        "bpf" in have.filters,
+        "packets are classified by flower filters, which an apply does not change in one step; delay is no data"
+        if "flower" in have.filters
+        else "load or build cls_bpf or cls_flower; nothing can be classified without",
+        vital="flower" not in have.filters,
     )
+    yield row("filter flower", "flower" in have.filters, "`classifier: flower` is refused; packets need the bpf filter")
     yield row("qdisc fq_codel", "fq_codel" in have.qdiscs, "leaves are FIFOs sized in time by the class's delay target")
     yield row("qdisc bfifo", "bfifo" in have.qdiscs, "leaves need fq_codel then")
     yield row("hook clsact", "clsact" in have.qdiscs, "no stamp before the queue: delay is no data, loss from counters")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -18,12 +18,12 @@ LEAVES = ("a", "b/c", "d", "rest")
 
 # Few values, so that rules and packets meet.
 _PORTS = (0, 1, 53, 67, 179, 443, 5060, 16384, 20000, 32767, 65535)
-_DSCPS = (0, 8, 10, 34, 46, 63)
+_DSCPS = (0, 1, 8, 10, 34, 46, 47, 63)
 _PROTOCOLS = (1, 2, 6, 6, 17, 17, 33, 47, 51, 58, 58, 60, 89, 132, 136, 255)
 _V4 = (0, 0x0A000001, 0x0A000002, 0x0AFF0001, 0xC0A80101, 0xCB007105, 0xFFFFFFFF)
 _NET6 = 0x20010DB8 << 96
 _V6 = (0, 1, _NET6 | 1, _NET6 | 2, _NET6 | 1 << 64, _NET6 | 0xFFFF << 32, (1 << 128) - 1)
-_ICMPV6 = (1, 128, 130, 133, 135, 136, 143, 255)
+_ICMPV6 = (0, 1, 128, 130, 133, 135, 136, 143, 255)
 _EXTENSIONS = (0, 43, 60)
 _FRAGMENT = 44
 
@@ -131,6 +131,56 @@ def rules(random: Random) -> Rules:
         for _ in range(random.randrange(9))
     )
     return Rules(tuple(ordered), "rest")
+
+
+def rules_about(random: Random, packets: Sequence[Packet]) -> Rules:
+    """Up to eight rules, each about one of the packets: it meets most of what they ask, and so meets some of them."""
+    ordered = []
+    for _ in range(random.randint(1, 8)):
+        packet = random.choice(packets)
+        matches = tuple(_about(random, packet) for _ in range(random.choice((1, 1, 1, 2))))
+        ordered.append(Rule(matches, random.choice(LEAVES)))
+    return Rules(tuple(ordered), "rest")
+
+
+def _about(random: Random, packet: Packet) -> Match:
+    """A match of one to four fields in which the packet's own values mostly are, whether it has them or not."""
+    asked = set(
+        random.sample(("dscp", "protocols", "src", "dst", "sport", "dport", "types", "icmp"), random.randint(1, 4))
+    )
+    if asked & {"sport", "dport"} and random.random() < 0.8:
+        asked.add("protocols")
+
+    def some(field: str, own: object, other: Callable[[], object]) -> tuple[object, ...]:
+        if field not in asked:
+            return ()
+        values = [other() for _ in range(random.choice((0, 0, 1, 2)))]
+        if own is not None and random.random() < 0.9:
+            values.append(own)
+        return tuple(values or [other()])
+
+    version, bits = (4, 32) if packet.ethertype == V4 else (6, 128)
+
+    def around(address: int | None) -> Prefix | None:
+        return None if address is None else Prefix(version, address, random.choice((0, 1, 8, bits - 1, bits, bits)))
+
+    def port(own: int | None) -> PortRange | None:
+        if own is None:  # a fragment, and whatever has no ports: must not be taken for port 0
+            return random.choice((PortRange(0, 0), PortRange(0, 1023), PortRange(0, 65535)))
+        return PortRange(max(0, own - random.choice((0, 0, 1, 700))), min(65535, own + random.choice((0, 0, 1, 700))))
+
+    return Match(
+        dscp=some("dscp", packet.dscp, lambda: random.choice(_DSCPS)),
+        protocols=some("protocols", packet.protocol, lambda: random.choice(_PROTOCOLS)),
+        src=some("src", around(packet.src), lambda: _prefix(random)),
+        dst=some("dst", around(packet.dst), lambda: _prefix(random)),
+        sport=some("sport", port(packet.sport), lambda: _range(random)),
+        dport=some("dport", port(packet.dport), lambda: _range(random)),
+        ethertypes=some("types", packet.ethertype, lambda: random.choice((4, 0x0806, V4, V6, 0x8847))),
+        icmpv6_types=some("icmp", packet.icmp_type or 0, lambda: random.choice(_ICMPV6))
+        if packet.protocol == 58 or random.random() < 0.1
+        else (),
+    )
 
 
 def _match(random: Random) -> Match:
