@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from shaper.tree import ETH_P_ALL, FLOWER_FIELDS, FlowerFilter, FlowerKey
 
-_PROTOCOLS = {ETH_P_ALL: "all", 0x0800: "ip", 0x0806: "arp", 0x8035: "rarp", 0x86DD: "ipv6"}
+_PROTOCOLS = {ETH_P_ALL: "all", 0x0004: "802_2", 0x0800: "ip", 0x0806: "arp", 0x8035: "rarp", 0x86DD: "ipv6"}
 
 
 def protocol_text(protocol: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -23,6 +24,7 @@ SMALL_KERNEL = Capabilities(
 FULL_KERNEL = Capabilities(
     "6.12", SMALL_KERNEL.qdiscs | {"fq_codel"}, SMALL_KERNEL.filters, SMALL_KERNEL.actions, SMALL_KERNEL.links
 )
+FLOWER_KERNEL = replace(FULL_KERNEL, filters=frozenset({"flower"}))
 ETHERNET = LinkFacts("eth1", 2, 1500, 14, 1514, True)
 VETH = LinkFacts("eth1", 2, 1500, 14, 65536, True)
 MBIT = 1_000_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from random import Random
 
@@ -15,7 +15,10 @@ from shaper.tree import (
     ROOT,
     BpfFilter,
     FifoOptions,
+    Filter,
+    FlowerFilter,
     FqCodelOptions,
+    Handle,
     HtbClass,
     HtbOptions,
     Ifb,
@@ -25,6 +28,7 @@ from shaper.tree import (
     Qdisc,
     RawOptions,
     Tree,
+    flower_key,
     handle,
     tree,
 )
@@ -69,7 +73,20 @@ def _htb(random: Random, *, classes: bool) -> Iterable[Node]:
                 yield _leaf(random, number)
         else:
             yield HtbClass(number, parent, random.randint(1, link // 8) * 8, link, 5, 6, 0, random.choice((1514, 3028)))
-    yield BpfFilter(root, 10, 1, (Insn(6, 0, 0, random.choice(leaves)),))
+    if random.random() < 0.5:
+        yield BpfFilter(root, 10, 1, (Insn(6, 0, 0, random.choice(leaves)),))
+    else:
+        yield from _flower(random, root, leaves)
+
+
+def _flower(random: Random, root: Handle, leaves: Sequence[Handle]) -> Iterable[Node]:
+    """Few preferences, protocols and keys, so that two trees often want one place for different things."""
+    for preference in random.sample((10, 11, 12), k=random.randint(1, 3)):
+        protocol, classid = random.choice((0x0800, 0x86DD)), random.choice(leaves)
+        masks = [(8, 0xFC), (16, 0xFC), (0, 0x80), (0, 0x40)]
+        for number, (value, mask) in enumerate(random.sample(masks, k=random.randint(1, 3)), 1):
+            keys = (flower_key("eth_type", protocol), flower_key("ip_tos", value, mask))
+            yield FlowerFilter(root, preference, number, protocol, keys, classid)
 
 
 def _leaf(random: Random, number: int) -> Qdisc:
@@ -137,9 +154,22 @@ class ModelKernel:
             assert node.parent not in inner_classes(self.tree), "an inner class has no queue"
         if isinstance(node, BpfFilter) and node.mirror:
             assert ("ifb:" + node.mirror, 0, 0) in self.nodes
+        if isinstance(node, Filter):
+            beside = [
+                one for one in self.tree.filters if (one.parent, one.preference) == (node.parent, node.preference)
+            ]
+            assert all((type(one), one.protocol) == (type(node), node.protocol) for one in beside), (
+                "a preference has one"
+            )
+            if isinstance(node, FlowerFilter):
+                assert all(one.keys != node.keys for one in beside if isinstance(one, FlowerFilter)), "asked already"
+                assert node.classid in handles
 
     def _must_be_free(self, node: Node) -> None:
         if isinstance(node, (Qdisc, HtbClass)):
             assert all(hangs_on(held) != node.handle for held in self.nodes.values()), f"{node} is in use"
+        if isinstance(node, HtbClass):
+            named = {held.classid for held in self.nodes.values() if isinstance(held, FlowerFilter)}
+            assert node.handle not in named, f"{node} is held by a filter"
         if isinstance(node, Ifb):
             assert all(not isinstance(held, BpfFilter) or held.mirror != node.name for held in self.nodes.values())

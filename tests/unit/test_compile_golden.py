@@ -11,7 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from compile_samples import ETHERNET, FULL_KERNEL, MBIT, SMALL_KERNEL, VETH, a_class, an_interface, branch_office
+from compile_samples import (
+    ETHERNET,
+    FLOWER_KERNEL,
+    FULL_KERNEL,
+    MBIT,
+    SMALL_KERNEL,
+    VETH,
+    a_class,
+    an_interface,
+    branch_office,
+)
 
 from shaper.compile import compile_interface
 from shaper.compile.program import Program
@@ -25,6 +35,7 @@ JUST_DEFAULT = an_interface([a_class("rest", 0, MBIT, default=True)], MBIT)
 CASES = {
     "branch-office": compile_interface(branch_office(), SMALL_KERNEL, ETHERNET),
     "branch-office-static": compile_interface(branch_office(), SMALL_KERNEL, ETHERNET, structure=False),
+    "flower": compile_interface(branch_office(), FLOWER_KERNEL, ETHERNET),
     "fq-codel": compile_interface(branch_office(), FULL_KERNEL, ETHERNET),
     "super-packets": compile_interface(branch_office(), SMALL_KERNEL, VETH),
     "tunnel-without-measurement": compile_interface(

@@ -8,6 +8,7 @@ from random import Random
 import pytest
 from compile_samples import (
     ETHERNET,
+    FLOWER_KERNEL,
     FULL_KERNEL,
     MBIT,
     PLACE,
@@ -25,12 +26,23 @@ from hypothesis import strategies as st
 from shaper.compile import compile_interface
 from shaper.compile.handles import assign
 from shaper.compile.program import Program
-from shaper.errors import UnavailableError
+from shaper.errors import UnavailableError, Where
 from shaper.model.match import Match, PortRange
-from shaper.model.policy import Tier
+from shaper.model.policy import Classifier, Tier
 from shaper.plan import diff
 from shaper.plan.live import leaf_sum
-from shaper.tree import BpfFilter, FifoOptions, FqCodelOptions, HtbClass, HtbOptions, Ifb, handle, ticks, ticks_to_bytes
+from shaper.tree import (
+    BpfFilter,
+    FifoOptions,
+    FlowerFilter,
+    FqCodelOptions,
+    HtbClass,
+    HtbOptions,
+    Ifb,
+    handle,
+    ticks,
+    ticks_to_bytes,
+)
 
 randoms = st.integers(0, 2**32).map(Random)
 LINKS = (ETHERNET, VETH, replace(ETHERNET, mtu=9000, super_packet=9014), replace(ETHERNET, header=0, super_packet=1500))
@@ -228,12 +240,55 @@ def test_the_measurement_is_in_the_tree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lacking", "what"), [({"qdiscs": frozenset()}, "htb"), ({"filters": frozenset({"u32"})}, "cls_bpf")]
+    ("lacking", "what"),
+    [
+        ({"qdiscs": frozenset()}, "sch_htb"),
+        ({"filters": frozenset({"u32"})}, "`modprobe cls_bpf` or `modprobe cls_flower`"),
+    ],
 )
 def test_a_kernel_that_cannot_is_refused_with_the_way_out(lacking, what: str) -> None:
     with pytest.raises(UnavailableError) as failure:
         compile_interface(branch_office(), replace(SMALL_KERNEL, **lacking), ETHERNET)
     assert what in failure.value.hint and failure.value.where == PLACE
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "used"),
+    [
+        (Classifier.AUTO, {"bpf", "flower"}, BpfFilter),
+        (Classifier.AUTO, {"flower"}, FlowerFilter),
+        (Classifier.FLOWER, {"bpf", "flower"}, FlowerFilter),
+        (Classifier.BPF, {"bpf", "flower"}, BpfFilter),
+    ],
+)
+def test_the_classifier_is_what_is_asked_for_and_there(asked: Classifier, there: set[str], used: type) -> None:
+    kernel = replace(SMALL_KERNEL, filters=frozenset(there))
+    program = compile_interface(replace(branch_office(), classifier=asked), kernel, ETHERNET)
+    assert {type(one) for one in program.tree.filters if one.parent == handle(0x5A00, 0)} == {used}
+    said = [note for note in program.notes if "flower filters" in note]
+    assert len(said) == (used is FlowerFilter)
+    if said:
+        assert "While an apply changes them" in said[0] and "To office/rest go" in said[0]
+        assert said[0].startswith("the kernel lacks the bpf filter: ") == ("bpf" not in there)
+
+
+@pytest.mark.parametrize("asked", [Classifier.BPF, Classifier.FLOWER])
+def test_a_classifier_that_is_asked_for_and_not_there_is_refused_at_its_line(asked: Classifier) -> None:
+    line = Where("branch.yaml", 3, 60)
+    kernel = replace(SMALL_KERNEL, filters={"bpf", "flower"} - {asked})
+    with pytest.raises(UnavailableError, match=f"lacks the {asked} filter") as refused:
+        compile_interface(replace(branch_office(), classifier=asked, classifier_where=line), kernel, ETHERNET)
+    assert refused.value.where == line
+    assert f"modprobe cls_{asked}" in refused.value.hint and "leave `classifier` out" in refused.value.hint
+
+
+def test_rules_that_flower_cannot_say_are_refused_at_their_line() -> None:
+    line = Where("branch.yaml", 9, 12)
+    odd = a_class("odd", 0, MBIT, matches=(Match(protocols=(136,), dport=(PortRange(80, 80),), where=line),))
+    interface = an_interface([odd, a_class("rest", 0, MBIT, default=True)])
+    with pytest.raises(UnavailableError, match="a rule of odd asks for ports") as refused:
+        compile_interface(replace(interface, classifier=Classifier.FLOWER), FLOWER_KERNEL, ETHERNET)
+    assert refused.value.where == line and "proto: [tcp, udp, sctp]" in refused.value.hint
 
 
 def test_a_rate_that_htb_cannot_express_is_refused() -> None:

@@ -9,16 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors.netlink import attribute, attributes
-from shaper.kernel.codec import bpf, decode_qdisc, encode_qdisc, fq_codel, htb, mirred
+from shaper.kernel.codec import bpf, decode_qdisc, encode_qdisc, flower, fq_codel, htb, mirred
 from shaper.tree import (
+    FLOWER_FIELDS,
     ROOT,
     FifoOptions,
+    FlowerKey,
     FqCodelOptions,
     HtbClass,
     HtbOptions,
     Insn,
     Options,
     RawOptions,
+    flower_key,
 )
 
 u32 = st.integers(0, 2**32 - 1)
@@ -85,6 +88,66 @@ def test_filters_that_are_not_ours() -> None:
     assert bpf.decode(ours + attribute(8, struct.pack("=I", 1))) is None, "direct action"
     action = attribute(1, attribute(1, b"gact\0"))
     assert bpf.decode(ours + attribute(1, action)) is None, "another action"
+
+
+@st.composite
+def flower_keys(draw: st.DrawFn) -> tuple[FlowerKey, ...]:
+    """Any keys without fault in a preference of IPv4 or IPv6."""
+    ethertype, transport = draw(st.sampled_from((0x0800, 0x86DD))), draw(st.sampled_from((6, 17, 132, 58, 1)))
+    version = "4" if ethertype == 0x0800 else "6"
+    keys = [("eth_type", ethertype, None), ("ip_proto", transport, None)]
+    masked = [f"src{version}", f"dst{version}", "ip_tos"]
+    if transport in (6, 17, 132):
+        masked += ["sport", "dport"]
+        for side in draw(st.sets(st.sampled_from(("sport", "dport")))):
+            first = draw(st.integers(0, 65534))
+            keys += [(f"{side}_min", first, None), (f"{side}_max", draw(st.integers(first + 1, 65535)), None)]
+    if (version, transport) == ("6", 58):
+        masked.append("icmpv6_type")
+    for field in draw(st.sets(st.sampled_from(masked))):
+        bits = FLOWER_FIELDS[field]
+        keys.append((field, draw(st.integers(0, 2**bits - 1)), draw(st.integers(1, 2**bits - 1))))
+    if draw(st.booleans()):
+        keys.append(("ip_flags", draw(st.integers(0, 1)), 1))
+    return tuple(sorted(flower_key(*key) for key in keys))
+
+
+@given(flower_keys(), u32)
+def test_a_flower_filter_comes_back_from_what_the_kernel_dumps(keys: tuple[FlowerKey, ...], classid: int) -> None:
+    assert flower.fault(keys, next(key.value for key in keys if key.field == "eth_type")) == ""
+    options = flower.FlowerOptions(keys, classid)
+    dumped = flower.encode(options) + attribute(22, struct.pack("=I", 8)) + attribute(86, bytes(4))
+    assert flower.decode(dumped) == options
+
+
+def test_a_flower_filter_as_tc_and_the_kernel_write_it() -> None:
+    sent = bytes.fromhex(
+        "08000100" "1000005a" "06000800" "08000000" "05000900" "06000000"  # flowid 5a00:10, ip, tcp
+        "06001300" "01bb0000" "06002400" "ffff0000"  # dst_port 443
+        "05004900" "b8000000" "05004a00" "fc000000"  # ip_tos 0xb8/0xfc
+    )  # fmt: skip
+    keys = [("dport", 443, None), ("eth_type", 0x0800, None), ("ip_proto", 6, None), ("ip_tos", 0xB8, 0xFC)]
+    options = flower.FlowerOptions(tuple(flower_key(*key) for key in keys), 0x5A000010)
+    assert flower.decode(sent) == options
+    assert attributes(flower.encode(options)) == attributes(sent)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        attribute(4, bytes(6)),  # dst_mac
+        attribute(3, attribute(1, attribute(1, b"gact\0"))),  # an action
+        attribute(22, struct.pack("=I", 2)),  # skip_sw
+        attribute(20, b"\0\x50") + attribute(37, b"\xff\xff"),  # UDP's port in a filter for TCP
+        attribute(47, bytes(4)) + attribute(48, bytes((0, 0, 0, 2))),  # the first fragment
+        attribute(200, b""),
+    ],
+)
+def test_flower_filters_that_are_not_ours(more: bytes) -> None:
+    keys = (flower_key("eth_type", 0x0800), flower_key("ip_proto", 6))
+    ours = flower.encode(flower.FlowerOptions(keys, 1))
+    assert flower.decode(ours) is not None
+    assert flower.decode(ours + more) is None
 
 
 def test_a_mirror_that_stops_the_filters_is_not_ours() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from compile_samples import ETHERNET, FULL_KERNEL, SMALL_KERNEL, any_interface
+from compile_samples import ETHERNET, FLOWER_KERNEL, FULL_KERNEL, SMALL_KERNEL, any_interface
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +14,7 @@ from shaper.plan import diff
 from shaper.tree import Tree, tree
 
 randoms = st.integers(0, 2**32).map(Random)
-kernels = st.sampled_from([SMALL_KERNEL, FULL_KERNEL])
+kernels = st.sampled_from([SMALL_KERNEL, FULL_KERNEL, FLOWER_KERNEL])
 
 
 def compiled(random: Random, capabilities: object) -> Tree:
@@ -22,10 +22,10 @@ def compiled(random: Random, capabilities: object) -> Tree:
     return held
 
 
-@given(randoms, kernels)
-def test_the_fake_goes_from_one_policy_to_another_and_back_and_nothing_is_left(random, capabilities) -> None:
+@given(randoms, kernels, kernels)
+def test_the_fake_goes_from_one_policy_to_another_and_back_and_nothing_is_left(random, before, after) -> None:
     empty = tree("eth1", ())
-    first, second = compiled(random, capabilities), compiled(random, capabilities)
+    first, second = compiled(random, before), compiled(random, after)
     kernel = FakeKernel("eth1")
     into = diff(empty, first, bounds={})
     kernel.send("eth1", into.steps)

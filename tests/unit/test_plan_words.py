@@ -20,6 +20,7 @@ from shaper.tree import (
     ROOT,
     BpfFilter,
     FifoOptions,
+    FlowerFilter,
     FqCodelOptions,
     HtbClass,
     HtbOptions,
@@ -28,6 +29,7 @@ from shaper.tree import (
     OtherFilter,
     Qdisc,
     RawOptions,
+    flower_key,
     handle,
     ticks,
 )
@@ -40,6 +42,12 @@ CLASS = HtbClass(
 LEAF = Qdisc(handle(0x5B10, 0), VOICE, "bfifo", FifoOptions(20_000))
 CODEL = Qdisc(handle(0x5B10, 0), VOICE, "fq_codel", FqCodelOptions(10240, 4992, 99968, 1514, 1024, 64_000, True))
 ROOT_QDISC = Qdisc(handle(0x5A00, 0), ROOT, "htb", HtbOptions(0x10, 1000))
+ASKED = (
+    *(("dport", 0x4000, 0xC000), ("dst4", 0xCB007100, 0xFFFFFF00), ("eth_type", 0x0800, None), ("ip_flags", 0, 1)),
+    *(("ip_proto", 17, None), ("ip_tos", 0xB8, 0xFC), ("sport_max", 90, None), ("sport_min", 80, None)),
+)
+FLOWER = FlowerFilter(handle(0x5A00, 0), 100, 2, 0x0800, tuple(flower_key(*key) for key in ASKED), VOICE)
+SIX = FlowerFilter(handle(0x5A00, 0), 101, 1, 0x86DD, (flower_key("src6", 1 << 120, -1 << 120),), VOICE)
 CLASSIFIER = BpfFilter(handle(0x5A00, 0), 10, 1, (Insn(6, 0, 0, VOICE),))
 
 
@@ -62,6 +70,20 @@ CLASSIFIER = BpfFilter(handle(0x5A00, 0), 10, 1, (Insn(6, 0, 0, VOICE),))
         (Step(Verb.ADD, None, Qdisc(CLSACT_HANDLE, CLSACT, "clsact")), "qdisc clsact ffff: at clsact: add"),
         (Step(Verb.ADD, None, Ifb("shp-eth1", "sla-shaper eth1")), "device shp-eth1 (ifb): add, alias "),
         (Step(Verb.ADD, None, CLASSIFIER), "filter bpf at 5a00: preference 10: add, program of 1 instructions ("),
+        (
+            Step(Verb.ADD, None, FLOWER),
+            "filter flower 0x2 at 5a00: preference 100: add, match ip, ip_proto 17, ip_tos 0xb8/0xfc, no fragment, "
+            "dst 203.0.113.0/24, sport 80-90, dport 0x4000/0xc000, class 5a00:10",
+        ),
+        (Step(Verb.ADD, None, SIX), "filter flower 0x1 at 5a00: preference 101: add, match ipv6, src 100::/8, class "),
+        (
+            Step(Verb.CHANGE, FLOWER, replace(FLOWER, classid=handle(0x5A00, 0x11))),
+            "filter flower 0x2 at 5a00: preference 100: class 5a00:10 -> 5a00:11",
+        ),
+        (
+            Step(Verb.DELETE, replace(SIX, protocol=0x88CC, keys=()), None),
+            "filter flower 0x1 at 5a00: preference 101: ",
+        ),
         (
             Step(Verb.CHANGE, CLASSIFIER, replace(CLASSIFIER, program=(Insn(6, 0, 0, 7),))),
             "filter bpf at 5a00: preference 10: program of 1 instructions (",
