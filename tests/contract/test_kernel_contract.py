@@ -11,6 +11,7 @@ import os
 import random
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -25,6 +26,7 @@ from shaper.tree import (
     ROOT,
     BpfFilter,
     FifoOptions,
+    FlowerFilter,
     FqCodelOptions,
     HtbClass,
     HtbOptions,
@@ -33,6 +35,7 @@ from shaper.tree import (
     Node,
     Qdisc,
     RawOptions,
+    flower_key,
     tree,
 )
 
@@ -68,6 +71,19 @@ def clsact() -> Qdisc:
 
 def classifier(preference: int = 10, handle: int = 1, *, classid: int = 0, **fields: object) -> BpfFilter:
     return BpfFilter(TOP, preference, handle, ALL, classid=classid, **fields)  # type: ignore[arg-type]
+
+
+def flower(
+    preference: int = 100, handle: int = 1, *, v6: bool = False, classid: int = 0, **asked: object
+) -> FlowerFilter:
+    """A filter for TCP; `asked` has values, or pairs of a value and a mask."""
+    protocol = 0x86DD if v6 else 0x0800
+    keys = {"eth_type": protocol, "ip_proto": 6} | asked
+    pairs = {
+        field: value if isinstance(value, tuple) else (value,) for field, value in keys.items() if value is not None
+    }
+    sorted_keys = tuple(sorted(flower_key(field, *pair) for field, pair in pairs.items()))
+    return FlowerFilter(TOP, preference, handle, protocol, sorted_keys, classid or TOP | 0x10)
 
 
 def tap(mirror: str = "tap0", handle: int = 1) -> BpfFilter:
@@ -272,6 +288,112 @@ FQ_CODEL: dict[str, list[Step]] = {
 }
 
 
+FLOWER: dict[str, list[Step]] = {
+    "one by one, twice, changed and away": [
+        *BASE,
+        *(step for step in (add(flower(dport=80)), add(flower(handle=2, dport=443))) for _ in range(2)),
+        change(flower(dport=80, classid=TOP | 0x20)),
+        change(flower(dport=81)),
+        change(flower(handle=3, dport=81)),
+        delete(flower(dport=80)),
+        delete(flower(dport=80)),
+        delete(flower(handle=2)),
+        delete(flower(handle=2)),
+    ],
+    "a filter keeps its masks": [
+        *BASE,
+        add(flower(dport=80)),
+        change(flower(sport=80), before=flower(dport=80)),
+        change(flower(dport=(64, 0xFFC0)), before=flower(dport=80)),
+        change(flower(dport_min=80, dport_max=90), before=flower(dport=80)),
+        change(flower(dport=443)),
+    ],
+    "no two of a preference ask alike": [
+        *BASE,
+        add(flower(handle=1, dport=80)),
+        add(flower(handle=2, dport=80, classid=TOP | 0x20)),
+        add(flower(101, dport=80)),
+        add(flower(handle=2, dport=(80, 0xFFFE))),
+        add(flower(handle=3, dport=81)),
+        change(flower(handle=3, dport=80)),
+        delete(flower(handle=1)),
+        add(flower(handle=1, dport=80)),
+        delete(flower(handle=3)),
+        add(flower(handle=1, dport=80)),
+        add(flower(handle=4, dport_min=1, dport_max=9)),
+        add(flower(handle=5, dport_min=1, dport_max=9)),
+        add(flower(handle=5, dport_min=1, dport_max=10)),
+    ],
+    "a preference has one protocol and one kind": [
+        *BASE,
+        add(flower()),
+        add(flower(handle=2, v6=True)),
+        change(flower(v6=True)),
+        delete(flower(v6=True)),
+        add(BpfFilter(TOP, 100, 2, MISS, protocol=0x0800)),
+        delete(BpfFilter(TOP, 100, 1, MISS, protocol=0x0800)),
+        delete(flower()),
+        add(flower(v6=True)),
+        delete(flower(v6=True)),
+        add(BpfFilter(TOP, 100, 1, MISS)),
+        add(flower()),
+        change(flower(), before=BpfFilter(TOP, 100, 1, MISS, protocol=0x0800)),
+    ],
+    "a filter holds its class": [
+        *BASE,
+        add(flower(classid=TOP | 0x20)),
+        delete(cls(0x20, 1)),
+        change(flower(classid=TOP | 0x10)),
+        delete(cls(0x20, 1)),
+        delete(cls(0x10, 1)),
+        delete(flower()),
+        delete(cls(0x10, 1)),
+        add(flower()),
+        add(cls(0x10, 1)),
+        delete(cls(0x10, 1)),
+    ],
+    "every key": [
+        *BASE,
+        add(FlowerFilter(TOP, 1, 1, 3, (), TOP | 0x10)),
+        add(FlowerFilter(TOP, 2, 1, 0x0806, (), TOP | 0x10)),
+        add(FlowerFilter(TOP, 3, 1, 4, (), TOP | 0x10)),
+        add(FlowerFilter(TOP, 3, 2, 4, (), TOP | 0x10)),
+        add(flower(ip_tos=(0xB8, 0xFC), src4=(10 << 24, 0xFF << 24), dst4=(1, 1), sport=80, dport=(64, 0xFFC0))),
+        add(flower(101, ip_proto=17, sport_min=1, sport_max=65535, dport_min=0, dport_max=7, ip_flags=(0, 1))),
+        add(flower(102, ip_proto=132, sport=1, dport=2)),
+        add(flower(103, v6=True, src6=(1 << 127, 1 << 127), dst6=(5, -1), ip_proto=None, ip_tos=4)),
+        add(flower(104, v6=True, ip_proto=58, icmpv6_type=135)),
+        add(flower(105, v6=True, ip_proto=58, icmpv6_type=(128, 128), ip_flags=(1, 1))),
+    ],
+    "what is refused before the kernel sees it": [
+        *BASE,
+        add(flower(0)),
+        add(flower(handle=0)),
+        add(flower(dport_min=9, dport_max=9)),
+        add(flower(dport_min=9)),
+        add(flower(ip_proto=136, dport=9)),
+        add(flower(ip_proto=None, dport=9)),
+        add(flower(eth_type=None)),
+        add(flower(eth_type=0x86DD)),
+        add(flower(src6=9)),
+        add(flower(ip_flags=(2, 2))),
+        delete(flower(dport_min=9)),
+    ],
+    "where filters cannot stand": [
+        add(flower()),
+        *BASE,
+        add(replace(flower(), parent=leaf(0x10).handle)),
+        add(replace(flower(), parent=TOP | 0x99)),
+        add(replace(flower(), parent=0x66000000)),
+        add(clsact()),
+        add(replace(flower(), parent=CLSACT_EGRESS, classid=1)),
+        delete(clsact()),
+        add(flower()),
+        delete(root()),
+    ],
+}
+
+
 @pytest.fixture
 def real() -> Iterator[Callable[[], NetlinkKernel]]:
     """Makes kernels with one device `dev0`, each in a network namespace of its own."""
@@ -323,10 +445,24 @@ def either(rng: random.Random, minor: int) -> Qdisc:
     return codel(minor, rng.randrange(2000, 90000), quantum=rng.choice((0, 300, 1514)), ecn=rng.randrange(2), **times)
 
 
-def wander(seed: int, count: int, *, leaves: Callable[[random.Random, int], Qdisc] | None = None) -> list[Step]:
+def any_flower(rng: random.Random, minor: int) -> FlowerFilter:
+    """Few keys and places, so that they often meet."""
+    dport = rng.choice((80, 81, (80, 0xFFF0), (80, 0xFFF8)))
+    ends = {"sport_min": rng.choice((1, 2)), "sport_max": rng.choice((2, 3))} if rng.random() < 0.3 else {}
+    place = rng.choice((10, 100, 101)), rng.choice((1, 2, 3))
+    return flower(*place, v6=rng.random() < 0.2, classid=TOP | minor, dport=dport, **ends)
+
+
+def wander(
+    seed: int,
+    count: int,
+    *,
+    leaves: Callable[[random.Random, int], Qdisc] | None = None,
+    filters: Callable[[random.Random, int], FlowerFilter] | None = None,
+) -> list[Step]:
     """A sequence of steps, legal and illegal, over few enough places that they often meet.
 
-    `leaves` makes one for a minor; FIFOs where nothing is said.
+    `leaves` makes one for a minor; FIFOs where nothing is said. `filters` makes others beside those of BPF.
     """
     rng = random.Random(seed)
     minors = (1, 2, 0x10, 0x20)
@@ -343,7 +479,11 @@ def wander(seed: int, count: int, *, leaves: Callable[[random.Random, int], Qdis
             lambda: tap(rng.choice(("tap0", "", "tap1")), rng.choice((1, 2))),
             lambda: ifb(rng.choice(("tap0", "tap1"))),
         ]
-        return rng.choices(kinds, weights=(2, 6, 4, 6, 2, 4, 4, 2))[0]()
+        weights = [2, 6, 4, 6, 2, 4, 4, 2]
+        if filters is not None:
+            kinds.append(lambda: filters(rng, minor))
+            weights.append(12)
+        return rng.choices(kinds, weights=weights)[0]()
 
     def step() -> Step:
         verb = rng.choices((add, change, delete), weights=(6, 3, 2))[0]
@@ -375,6 +515,27 @@ def test_the_fake_answers_as_the_kernel_does(name: str, real: Callable[[], Netli
 @pytest.mark.parametrize("name", FQ_CODEL)
 def test_the_fake_answers_as_the_kernel_does_with_fq_codel(name: str, real: Callable[[], NetlinkKernel]) -> None:
     compare(FQ_CODEL[name], fake(), real())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", FLOWER)
+def test_the_fake_answers_as_the_kernel_does_with_flower(name: str, real: Callable[[], NetlinkKernel]) -> None:
+    compare(FLOWER[name], fake(), real())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(12))
+def test_the_fake_goes_where_the_kernel_goes_with_flower(seed: int, real: Callable[[], NetlinkKernel]) -> None:
+    compare(wander(seed, 250, filters=any_flower), fake(), real())
+
+
+@pytest.mark.parametrize("name", FLOWER)
+def test_flower_on_the_fake_alone_leaves_it_consistent(name: str) -> None:
+    model = fake()
+    for step in FLOWER[name]:
+        before = model.read(DEVICE)
+        if answer(model, step) != (0, 0):
+            assert model.read(DEVICE) == before, step
 
 
 @pytest.mark.kernel

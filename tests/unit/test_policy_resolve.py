@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shaper.errors import PolicyError, Where
-from shaper.model.policy import Tier, TrafficClass
+from shaper.model.policy import Classifier, Tier, TrafficClass
 from shaper.policy import parse_policy
 from shaper.policy.kinds import Kind
 from shaper.policy.resolve import network_control
@@ -42,6 +42,16 @@ def test_the_branch_office() -> None:
         "network-control", "voice", "video", "office/web", "office/rest", "backup",
     ]  # fmt: skip
     assert interface.default().path == "office/rest"
+
+
+def test_the_classifier_is_auto_unless_it_is_said_and_its_place_is_known() -> None:
+    text = text_of("      a: {default: true}\n")
+    (interface,) = parse_policy(text, source="p.yaml").interfaces
+    assert interface.classifier is Classifier.AUTO
+    asked = text.replace("policy: p}}", "policy: p, classifier: flower}}")
+    (interface,) = parse_policy(asked, source="p.yaml").interfaces
+    assert interface.classifier is Classifier.FLOWER
+    assert interface.classifier_where == Where("p.yaml", 2, asked.splitlines()[1].index("flower") + 1)
 
 
 def test_percentages_are_of_the_parent() -> None:

@@ -42,6 +42,9 @@ policies:
 WIDER = TEXT.replace("voice:", "video: {guarantee: 3mbit, match: [{dscp: af41}]}\n      voice:").replace(
     "limit: 2mbit", "limit: 3mbit"
 )
+FLOWER, FLOWER_WIDER = (
+    text.replace("policy: office}", "policy: office, classifier: flower}") for text in (TEXT, WIDER)
+)
 EMPTY = tree("eth1", ())
 
 
@@ -112,16 +115,27 @@ def steps_of(kernel: FakeKernel, state: DeviceState, text: str) -> int:
 @pytest.mark.parametrize("first", ["", TEXT], ids=["fresh", "over another policy"])
 @pytest.mark.parametrize("how", ["error", "signal", "killed"])
 def test_at_every_step_it_is_before_or_after(tmp_path: Path, first: str, how: str) -> None:
+    before_or_after(tmp_path, first, WIDER, how)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [FLOWER, TEXT], ids=["flower", "bpf"])
+@pytest.mark.parametrize("how", ["error", "killed"])
+def test_at_every_step_of_flower_it_is_before_or_after(tmp_path: Path, first: str, how: str) -> None:
+    before_or_after(tmp_path, first, FLOWER_WIDER, how)
+
+
+def before_or_after(tmp_path: Path, first: str, then: str, how: str) -> None:
     probe, scratch = FakeKernel("eth1"), DeviceState(tmp_path / "probe", "eth1")
     if first:
         applied(probe, scratch, first)
-    count = steps_of(probe, scratch, WIDER)
+    count = steps_of(probe, scratch, then)
     assert count >= 3
     for at in range(count):
         kernel, state = FakeKernel("eth1"), DeviceState(tmp_path / f"{at}", "eth1")
         before = applied(kernel, state, first) if first else EMPTY
         record = state.record()
-        change = prepared(kernel, state, WIDER)
+        change = prepared(kernel, state, then)
         if how == "error":
             kernel.fail_at(at, errno.EINVAL)
             with pytest.raises(StepError):
@@ -141,8 +155,8 @@ def test_at_every_step_it_is_before_or_after(tmp_path: Path, first: str, how: st
         assert kernel.read("eth1") == before
         assert state.pending() is None
         assert state.record() == record
-        applied(kernel, state, WIDER)
-        assert not steps_of(kernel, state, WIDER)
+        applied(kernel, state, then)
+        assert not steps_of(kernel, state, then)
 
 
 @pytest.mark.slow
@@ -226,6 +240,18 @@ def test_an_apply_keeps_the_live_allocation_where_it_fits(kernel: FakeKernel, st
     grants = kept.program.allocation_in(kernel.read("eth1"))
     assert grants["rest"].rate == 9_000_000
     assert isinstance(grants["voice"], Grant)
+
+
+def test_by_flower_and_back_leaves_the_same_and_clear_leaves_nothing(kernel: FakeKernel, state: DeviceState) -> None:
+    first, flower = applied(kernel, state), applied(kernel, state, FLOWER)
+    assert {type(one).__name__ for one in flower.filters} == {"BpfFilter", "FlowerFilter"}  # the tap stays
+    assert not steps_of(kernel, state, FLOWER)
+    assert applied(kernel, state, FLOWER_WIDER) != flower
+    assert applied(kernel, state, FLOWER) == flower
+    assert applied(kernel, state) == first
+    applied(kernel, state, FLOWER)
+    apply.clear(kernel, state)
+    assert kernel.read("eth1") == EMPTY
 
 
 def test_a_policy_and_back_leaves_the_same(kernel: FakeKernel, state: DeviceState) -> None:
