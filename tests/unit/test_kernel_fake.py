@@ -18,6 +18,7 @@ from shaper.tree import (
     BpfFilter,
     Capabilities,
     FifoOptions,
+    FlowerFilter,
     FqCodelOptions,
     HtbClass,
     HtbOptions,
@@ -122,6 +123,15 @@ def test_what_the_kernel_lacks_is_named(lack: dict[str, frozenset[str]], hint: s
         kernel.send("eth1", STEPS)
     assert hint in caught.value.hint
     assert caught.value.exit == Exit.UNAVAILABLE
+
+
+def test_a_kernel_without_flower_names_its_module() -> None:
+    able = Capabilities("6.1", FULL.qdiscs, frozenset({"bpf"}), FULL.actions, FULL.links)
+    kernel = FakeKernel("eth1", capabilities=able)
+    kernel.send("eth1", STEPS[1:4])
+    with pytest.raises(StepError, match="filter 0x1 pref 100") as caught:
+        kernel.send("eth1", [Step(Verb.ADD, None, FlowerFilter(TOP, 100, 1, 3, (), TOP | 0x10))])
+    assert "cls_flower" in caught.value.hint and caught.value.exit is Exit.UNAVAILABLE
 
 
 def test_somebody_elses_nodes_stay_and_are_in_the_way() -> None:
