@@ -10,5 +10,6 @@ lab_qemu() {
   prepare_packages iproute2 kmod qemu-system-x86
   prepare_packages virtiofsd # which came with QEMU in Debian 12
   cloud_ready
-  lab_start "$root/scripts/qemu/init" PATH="$PATH" bash "$root/scripts/qemu/machine" "$cloud" "$memory"
+  # In a session of its own: QEMU heeds a terminal's signals even where the script was started to ignore them.
+  lab_start "$root/scripts/qemu/init" PATH="$PATH" setsid --wait bash "$root/scripts/qemu/machine" "$cloud" "$memory"
 }

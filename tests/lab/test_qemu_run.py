@@ -64,6 +64,20 @@ def test_a_signal_ends_it_with_nothing_left(tmp_path: Path, number: signal.Signa
     end_in_the_middle("qemu", "qemu-system-x86_64", tmp_path, number)
 
 
+def test_where_the_script_ignores_a_signal_the_machine_does_too() -> None:
+    running = subprocess.Popen(
+        ["bash", "-c", f"trap '' INT; exec '{LAB}' qemu -- sh -c 'echo ready; sleep 2; echo done; exit 7'"],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert running.stdout is not None
+    with running.stdout as said:
+        assert said.readline() == b"ready\n"
+        os.killpg(running.pid, signal.SIGINT)
+        assert said.read() == b"done\n"
+    assert running.wait(timeout=60) == 7
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
