@@ -16,10 +16,11 @@ import click
 from shaper.errors import Exit, ShaperError, UnavailableError
 from shaper.lab import namespaces
 from shaper.lab.criteria import failed
+from shaper.lab.fingerprint import fingerprint
 from shaper.lab.processes import is_alive
 from shaper.lab.result import MODES, as_json
 from shaper.lab.scenario import lay_out, read_scenario
-from shaper.lab.show import Progress, closing_lines, final_table, progress
+from shaper.lab.show import Progress, closing_lines, final_table, opening_lines, progress
 from shaper.lab.signals import Interrupted, interruptible
 from shaper.lab.trial import SHAPER, Trial, run_trial
 from shaper.model.policy import Interface
@@ -53,6 +54,7 @@ def the_interface(policy: Path) -> Interface:
 def run_demo(
     *,
     seconds: int = 60,
+    seed: int | None = None,
     policy: Path = POLICY,
     scenario: Path = SCENARIO,
     discard_decisions: bool = False,
@@ -60,13 +62,13 @@ def run_demo(
     modes: Sequence[str] = MODES,
     command: Sequence[str] = SHAPER,
 ) -> dict[str, Any]:
-    """Runs the scenario once in each mode and returns the object of `--json`.
+    """Runs the scenario once in each mode and returns the object of `--json`; `seed` in place of the scenario's own.
 
     With `discard_decisions` the controlled run makes its decisions and carries none out: the proof that it is the
     controller that holds the SLAs. Raises ShaperError; whatever happens, nothing is left behind.
     """
     interface = the_interface(policy)
-    traffic = lay_out(read_scenario(scenario), seconds=seconds)
+    traffic = lay_out(read_scenario(scenario), seconds=seconds, seed=seed)
     unknown = {*traffic.classes.values(), *(run.name for run in traffic.tcp)} - {one.path for one in interface.leaves()}
     if unknown:
         raise ShaperError(f"{scenario} has traffic for {', '.join(sorted(unknown))}, which {policy} does not know")
@@ -88,7 +90,7 @@ def run_demo(
                     **({"watch": show.watch} if show else {}),
                 )
             )
-    return as_json(interface, trials, seconds=seconds)
+    return as_json(interface, trials, seconds=seconds, wan=traffic.wan, fingerprint=fingerprint())
 
 
 def _prefix(pid: int | str) -> str:
@@ -108,20 +110,28 @@ def _sweep(*, own: bool = False) -> None:
 @click.option(
     "--seconds", type=click.IntRange(min=SHORTEST), default=60, show_default=True, help="Length of each of the runs."
 )
+@click.option(
+    "--seed", type=click.IntRange(min=0), help="Another sample of the same traffic.  [default: the scenario's own]"
+)
 @click.option("--json", "json_", is_flag=True, help="Print the result as one JSON object.")
 @click.option("--check", is_flag=True, help="Exit with 1 when the result does not show what it must.")
 @click.option("--policy", type=click.Path(path_type=Path), default=POLICY, help="Policy file with one interface.")
 @click.option("--scenario", type=click.Path(path_type=Path), default=SCENARIO, help="Scenario file: the traffic.")
-def demo(seconds: int, json_: bool, check: bool, policy: Path, scenario: Path) -> int:
-    """The same traffic three times on real kernel queues: static tc, tiers only, and the shaper in full."""
+def demo(seconds: int, seed: int | None, json_: bool, check: bool, policy: Path, scenario: Path) -> int:
+    """The same traffic three times on real kernel queues: static tc, tiers only, and the shaper in full.
+
+    `scripts/demo --virtual-time` runs it in the lab's kernel, with the same figures each time.
+    """
     require_tools()
     out, err = console(sys.stdout), console(sys.stderr)
     paths = [leaf.path for leaf in the_interface(policy).leaves()]
     with progress(err, seconds=seconds, paths=paths) as show:
-        result = run_demo(seconds=seconds, policy=policy.absolute(), scenario=scenario, show=show)
+        result = run_demo(seconds=seconds, seed=seed, policy=policy.absolute(), scenario=scenario, show=show)
     if json_:
         click.echo(json.dumps(result, indent=2, allow_nan=False))
     else:
+        for line in opening_lines(result):
+            out.print(line, soft_wrap=True)
         out.print(final_table(result))
         for line in closing_lines(result):
             out.print(line, soft_wrap=True)

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 
 from shaper.errors import ShaperError, UnavailableError
@@ -14,12 +15,28 @@ from shaper.lab.processes import is_alive
 from shaper.lab.signals import deferred
 
 PREFIX = "shaper-lab"
-_NAME = re.compile(rf"^{PREFIX}-(\d+)-\d+-(?:client|router|server)$")
+_NAME = re.compile(rf"^{PREFIX}-(\d+)-\d+-(?:client|router|internet|server)$")
 _serial = itertools.count()
 
 CLIENT_V4, SERVER_V4 = "10.77.0.2", "10.77.1.2"
 CLIENT_V6, SERVER_V6 = "fd77:0:0:a::2", "fd77:0:0:b::2"
 _ROUTER = {"lan": ("10.77.0.1", "fd77:0:0:a::1"), "wan": ("10.77.1.1", "fd77:0:0:b::1")}
+
+_WIRE = "10gbit"
+"""netem keeps the order of packets only where it has a rate; at this one a packet takes about a microsecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wan:
+    """The way between the router and the server, the same in both directions.
+
+    Every packet takes `delay` seconds and up to `jitter` more, evenly spread, and none overtakes another; a share of
+    `loss` (0..1) is lost. The kernel draws both, so they are repeatable in virtual time only.
+    """
+
+    delay: float
+    jitter: float = 0.0
+    loss: float = 0.0
 
 
 def _run(argv: Sequence[str], *, text: str | None = None) -> str:
@@ -56,14 +73,17 @@ def sweep(*, own: bool = False) -> tuple[str, ...]:
 class Topology:
     """`with Topology() as net:` and afterwards there is nothing left of it, whatever happened inside.
 
-    Packets from `client` to `server` leave the `router` by the device `wan`. Offloads are off and a packet is never
-    larger than one segment on every veth, so that queues and taps see what is on the wire.
+    Packets from `client` to `server` leave the `router` by the device `wan`; with a `path` they then cross `internet`,
+    a fourth namespace that passes them on as that says. Offloads are off and a packet is never larger than one segment
+    on every veth, so that queues and taps see what is on the wire.
     """
 
-    def __init__(self, *, wan: str = "wan0") -> None:
+    def __init__(self, *, wan: str = "wan0", path: Wan | None = None) -> None:
         self.wan = wan
+        self.path = path
         base = f"{PREFIX}-{os.getpid()}-{next(_serial)}"
-        self.client, self.router, self.server = (f"{base}-{role}" for role in ("client", "router", "server"))
+        roles = ("client", "router", "internet", "server")
+        self.client, self.router, self.internet, self.server = (f"{base}-{role}" for role in roles)
         self._made: list[str] = []
 
     def __enter__(self) -> Topology:
@@ -96,11 +116,16 @@ class Topology:
         return (*(line for line in qdiscs if not line.startswith("qdisc noqueue 0:")), *strange)
 
     def _make(self) -> None:
-        for name in (self.client, self.router, self.server):
+        for name in (self.client, self.router, *([self.internet] if self.path else []), self.server):
             _run(["ip", "netns", "add", name])
             self._made.append(name)
         self._pair(self.client, "eth0", self.router, "lan0")
-        self._pair(self.router, self.wan, self.server, "eth0")
+        if self.path is None:
+            self._pair(self.router, self.wan, self.server, "eth0")
+        else:
+            self._pair(self.router, self.wan, self.internet, "near")
+            self._pair(self.internet, "far", self.server, "eth0")
+            self._cross(self.path)
         self._host(self.client, CLIENT_V4, CLIENT_V6, _ROUTER["lan"])
         self._host(self.server, SERVER_V4, SERVER_V6, _ROUTER["wan"])
         self._batch(
@@ -129,6 +154,25 @@ class Topology:
             _run([*inside, "ethtool", "-K", device, "tso", "off", "gso", "off", "gro", "off"])
             _run(["ip", "-netns", namespace, "link", "set", "dev", device, "gso_max_segs", "1"])
 
+    def _cross(self, path: Wan) -> None:
+        """A bridge from the router to the server that sends either way as the path does."""
+        late = f"delay {round((path.delay + path.jitter / 2) * 1e6)}us {round(path.jitter / 2 * 1e6)}us"
+        netem = f"netem limit 100000 {late} loss {path.loss:.6%} rate {_WIRE}".split()
+        try:
+            self._batch(
+                self.internet,
+                "link add middle type bridge forward_delay 0 mcast_snooping 0",
+                *(f"link set {device} addrgenmode none up" for device in ("middle", "near", "far")),
+                *(f"link set {device} master middle" for device in ("near", "far")),
+            )
+            for device in ("near", "far"):
+                _run(["tc", "-netns", self.internet, "qdisc", "add", "dev", device, "root", *netem])
+        except ShaperError as error:
+            raise UnavailableError(
+                f"this kernel cannot play a WAN: {error.message}",
+                hint="it needs netem and bridges, as the lab's kernel has them: scripts/demo --virtual-time",
+            ) from error
+
     def _host(self, namespace: str, v4: str, v6: str, router: tuple[str, str]) -> None:
         self._batch(
             namespace,
@@ -139,7 +183,8 @@ class Topology:
             f"route add default via {router[0]}",
             f"route add default via {router[1]}",
         )
-        self._sysctl(namespace, "ipv4/tcp_no_metrics_save=1")  # one invocation must not warm up the next
+        # One invocation must not warm up the next; and stamps in segments are the clock's, without a random offset.
+        self._sysctl(namespace, "ipv4/tcp_no_metrics_save=1", "ipv4/tcp_timestamps=2")
 
     @staticmethod
     def _batch(namespace: str, *lines: str) -> None:

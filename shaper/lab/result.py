@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+from shaper.lab.fingerprint import Fingerprint
+from shaper.lab.namespaces import Wan
 from shaper.lab.trial import Trial
 from shaper.model.policy import Interface, TrafficClass
 from shaper.model.sla import Sla
@@ -16,7 +19,8 @@ MODES = ("static", "structured", "controlled")
 def violation_seconds(trial: Trial, path: str, sla: Sla) -> int | None:
     """Seconds in which the class missed a target; None where it has targets and no second could be judged.
 
-    Delay and loss are the receiver's, by send time; throughput is what the shaper's counters say that the class sent.
+    Delay and loss are the receiver's, by send time, of the generator's packets; throughput is what the shaper's
+    counters say that the class sent. What the path takes by itself is no delay, but its jitter and its losses count.
     """
     if not sla:
         return 0
@@ -60,14 +64,23 @@ def _one(trial: Trial, leaf: TrafficClass) -> dict[str, Any]:
     }
 
 
-def as_json(interface: Interface, trials: Sequence[Trial], *, seconds: int) -> dict[str, Any]:
-    """The object of `--json`: seconds, ratios and bit/s; null where there is no account."""
+def as_json(
+    interface: Interface,
+    trials: Sequence[Trial],
+    *,
+    seconds: int,
+    wan: Wan | None = None,
+    fingerprint: Fingerprint | None = None,
+) -> dict[str, Any]:
+    """The object of `--json`: seconds, ratios and bit/s; null where there is no account, no WAN or time is real."""
     leaves = [leaf for leaf in interface.leaves() if not leaf.implied]
     summaries = {trial.mode: trial.lines.summary or {} for trial in trials}
     every = [one for summary in summaries.values() for one in summary["classes"].values()]
     measured = [one["measured_drops"] for one in every]
     return {
+        "fingerprint": asdict(fingerprint) if fingerprint else None,
         "seconds": seconds,
+        "wan": {"delay_s": wan.delay, "jitter_s": wan.jitter, "loss_ratio": wan.loss} if wan else None,
         "classes": {leaf.path: {trial.mode: _one(trial, leaf) for trial in trials} for leaf in leaves},
         "utilisation": {mode: summary["utilisation"] for mode, summary in summaries.items()},
         "drops": {

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from shaper.errors import Exit, ShaperError
-from shaper.lab.namespaces import SERVER_V4, SERVER_V6
+from shaper.lab.namespaces import SERVER_V4, SERVER_V6, Wan
 from shaper.lab.traffic import Step, UdpFlow
 from shaper.policy.names import DSCP_NAMES
 from shaper.units import UnitError, parse_duration, parse_percent, parse_rate, parse_size
@@ -126,11 +126,20 @@ class TcpSpec(_Strict):
     steps: Annotated[tuple[TcpStep, ...], Field(min_length=1)]
 
 
+class WanSpec(_Strict):
+    """The way between the router and the server: each way every packet takes `delay`, and up to `jitter` more."""
+
+    delay: Annotated[float, _reads(parse_duration)]
+    jitter: Annotated[float, _reads(parse_duration)] = 0.0
+    loss: Annotated[float, _reads(parse_percent)] = 0.0
+
+
 class Scenario(_Strict):
-    """A whole file. `seed` decides every packet's jitter and phase."""
+    """A whole file. `seed` decides every packet's jitter and phase; without `wan` the server is next to the router."""
 
     version: Literal[1]
     seed: int
+    wan: WanSpec | None = None
     flows: dict[str, Annotated[UdpSpec | TcpSpec, Field(discriminator="protocol")]]
 
     @model_validator(mode="after")
@@ -181,6 +190,7 @@ class Traffic:
     udp: tuple[UdpFlow, ...]
     tcp: tuple[TcpRun, ...]
     classes: dict[int, str]
+    wan: Wan | None = None
 
 
 def read_scenario(path: Path) -> Scenario:
@@ -197,8 +207,12 @@ def read_scenario(path: Path) -> Scenario:
         raise ScenarioError(f"{path}: {wrong}", hint="see policies/scenarios/demo.yaml") from error
 
 
-def lay_out(scenario: Scenario, *, seconds: float) -> Traffic:
-    """Every flow with its times in seconds. Raises ScenarioError where steps are not in order within the run."""
+def lay_out(scenario: Scenario, *, seconds: float, seed: int | None = None) -> Traffic:
+    """Every flow with its times in seconds; `seed` in place of the file's own.
+
+    Raises ScenarioError where steps are not in order within the run.
+    """
+    seed = scenario.seed if seed is None else seed
     udp: list[UdpFlow] = []
     tcp: list[TcpRun] = []
     classes: dict[int, str] = {}
@@ -213,9 +227,7 @@ def lay_out(scenario: Scenario, *, seconds: float) -> Traffic:
         if isinstance(spec, UdpSpec):
             classes[number] = spec.name
             steps = tuple(Step(at, step.rate, step.size) for at, step in zip(starts, spec.steps, strict=True))
-            udp.append(
-                UdpFlow(number, address, UDP_PORT, spec.dscp, steps, seconds, spec.jitter, scenario.seed + number)
-            )
+            udp.append(UdpFlow(number, address, UDP_PORT, spec.dscp, steps, seconds, spec.jitter, seed + number))
         else:
             ends = (*starts[1:], seconds)
             tcp.extend(
@@ -232,4 +244,5 @@ def lay_out(scenario: Scenario, *, seconds: float) -> Traffic:
                 )
                 for index, step in enumerate(spec.steps)
             )
-    return Traffic(seconds, tuple(udp), tuple(sorted(tcp, key=lambda run: run.start)), classes)
+    wan = Wan(scenario.wan.delay, scenario.wan.jitter, scenario.wan.loss) if scenario.wan else None
+    return Traffic(seconds, tuple(udp), tuple(sorted(tcp, key=lambda run: run.start)), classes, wan)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shaper.lab.counters import RunLines
+from shaper.lab.fingerprint import Fingerprint
 from shaper.units import format_duration, format_percent, format_rate
 
 _BLANK = "-"
@@ -76,12 +77,18 @@ class Shown:
 
 @contextmanager
 def progress(console: Console, *, seconds: int, paths: Sequence[str]) -> Iterator[Progress]:
-    """Live on a terminal, a line a run elsewhere."""
-    if not console.is_terminal:
+    """Live on a terminal, a line a run elsewhere and on one that cannot draw."""
+    if not console.is_terminal or console.is_dumb_terminal:
         yield Quiet(console, seconds)
         return
     with Live(console=console, transient=True, refresh_per_second=4) as live:
         yield Shown(live, seconds, paths)
+
+
+def opening_lines(result: Mapping[str, Any]) -> list[str]:
+    """In virtual time, what the figures depend on; nothing in real time, where it is the moment."""
+    found = result["fingerprint"]
+    return [str(Fingerprint(**found))] if found else []
 
 
 def final_table(result: Mapping[str, Any]) -> Table:
@@ -131,6 +138,19 @@ def closing_lines(result: Mapping[str, Any]) -> list[str]:
         "violation-seconds in all: " + ", ".join(f"{mode} {total}" for mode, total in totals.items()),
         "link utilisation: " + ", ".join(f"{mode} {_ratio(used)}" for mode, used in result["utilisation"].items()),
         f"drops: {drops['kernel']} by the kernel's counters, {_number(drops['measured'], digits=0)} by the packets",
+        *_beyond(result["wan"]),
+    ]
+
+
+def _beyond(wan: Mapping[str, float] | None) -> list[str]:
+    """What lies between the shaped link and the receiver."""
+    if wan is None:
+        return []
+    more = f" and up to {format_duration(wan['jitter_s'])} more" if wan["jitter_s"] else ""
+    lost = f", and loses {format_percent(wan['loss_ratio'])}" if wan["loss_ratio"] else ""
+    delay = format_duration(wan["delay_s"])
+    return [
+        f"the WAN behind the link takes {delay}{more} each way{lost}; the receiver's delays are without these {delay}"
     ]
 
 

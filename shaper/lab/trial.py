@@ -85,7 +85,7 @@ def run_trial(
 
     `folder` is an empty folder of this run's own. The router's device towards the server is called `device`.
     """
-    with Topology(wan=device) as net, _closing(Processes()) as processes:
+    with Topology(wan=device, path=traffic.wan) as net, _closing(Processes()) as processes:
         stage = _Stage(net, processes, folder, traffic, command, policy)
         receiver = _start_receiver(stage)
         for run in traffic.tcp:
@@ -102,7 +102,7 @@ def run_trial(
         try:
             _await_ready(stage, shaper, reader)
             start = _send(stage, shaper, reader, watch)
-            reader.until(time.time() + _DRAIN)
+            reader.until(time.time() + _DRAIN + (traffic.wan.delay + traffic.wan.jitter if traffic.wan else 0.0))
             processes.stop(shaper, grace=10.0)
             reader.drain()
         finally:
@@ -117,6 +117,8 @@ def run_trial(
             start=round(start * 1e9),
             seconds=int(traffic.seconds),
             classes=traffic.classes,
+            ports={run.port: run.name for run in traffic.tcp},
+            path=traffic.wan.delay if traffic.wan else 0.0,
         )
     return Trial(mode, start, int(traffic.seconds), lines, account)
 
@@ -165,7 +167,7 @@ class _Reader:
 
 
 def _start_receiver(stage: _Stage) -> subprocess.Popen[bytes]:
-    argv = [sys.executable, "-m", "shaper.lab.receiver", str(UDP_PORT), str(stage.log("received"))]
+    argv = [sys.executable, "-m", "shaper.lab.receiver", str(UDP_PORT), str(stage.log("received")), "eth0"]
     receiver = stage.start("receiver", argv, stage.net.server, stdout=subprocess.PIPE)
     assert receiver.stdout is not None
     with receiver.stdout as pipe:

@@ -63,7 +63,9 @@ def one(violations: int, p99: float = 0.04, receiver: float | None = 0.041) -> d
 
 
 SHOWN: dict[str, Any] = {
+    "fingerprint": None,
     "seconds": 60,
+    "wan": None,
     "classes": {
         "video": {"static": one(40), "structured": one(20), "controlled": one(3)},
         "bulk": {"static": one(0, 0.1, None), "structured": one(0, 0.1, None), "controlled": one(0, 0.1, None)},
