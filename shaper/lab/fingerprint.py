@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import re
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-_PROJECT = "sla-shaper"
 _COMMANDS = ("ip -V", "iperf3 --version", "ethtool --version")
-_REQUIRED = re.compile(r"^[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +59,13 @@ def cpu_flags(cpuinfo: str) -> list[str]:
 
 
 def _versions() -> Iterator[str]:
-    """Of what runs in the demo: the packages that this one needs, the commands and the C library."""
-    yield from sorted(_needed(_PROJECT, set()))
+    """Of what runs in the demo, and where it looks for its parts: the packages, the commands and the C library."""
+    yield sys.base_prefix
+    yield from sorted({f"{one.name}=={one.version}" for one in metadata.distributions()})
     yield "==".join(platform.libc_ver())
     for command in _COMMANDS:
         done = subprocess.run(command.split(), capture_output=True, text=True, timeout=30, check=True)
         yield done.stdout.splitlines()[0]
-
-
-def _needed(name: str, seen: set[str]) -> Iterator[str]:
-    """name==version of the package and of those that it needs, each once; extras are not needed."""
-    if name in seen:
-        return
-    seen.add(name)
-    try:
-        found = metadata.distribution(name)
-    except metadata.PackageNotFoundError:
-        return  # wanted on other systems only
-    yield f"{name}=={found.version}"
-    for line in found.requires or ():
-        if "extra ==" not in line and (match := _REQUIRED.match(line)):
-            yield from _needed(match[0].lower().replace("_", "-"), seen)
 
 
 def _short(parts: Iterable[str]) -> str:

@@ -47,6 +47,13 @@ def violation_seconds(trial: Trial, path: str, sla: Sla) -> int | None:
     return sum(verdicts) if verdicts else None
 
 
+def _throughput(trial: Trial, path: str) -> float | None:
+    """What the class sent in the seconds of the traffic, in bit/s, without what the queues held when it ended."""
+    counted = trial.lines.by_second(path, start=trial.start)
+    rates = [interval.rate for number, interval in counted.items() if number < trial.seconds]
+    return sum(rates) / len(rates) if rates else None
+
+
 def _one(trial: Trial, leaf: TrafficClass) -> dict[str, Any]:
     assert trial.lines.summary is not None
     summary = trial.lines.summary["classes"][leaf.path]
@@ -56,7 +63,7 @@ def _one(trial: Trial, leaf: TrafficClass) -> dict[str, Any]:
         "delay_p50_s": summary["delay_p50_s"],
         "delay_p99_s": summary["delay_p99_s"],
         "loss_ratio": summary["loss_ratio"],
-        "throughput_bit_s": summary["sent_bytes"] * 8 / trial.seconds,
+        "throughput_bit_s": _throughput(trial, leaf.path),
         "receiver": {
             "delay_p99_s": trial.account.delay(leaf.path, 0.99),
             "loss_ratio": trial.account.loss(leaf.path),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shaper.lab.namespaces import Wan
 from shaper.lab.scenario import GREEDY, ScenarioError, lay_out, parse_moment, read_scenario
 from shaper.lab.traffic import Step, UdpFlow, read_plan, schedule, write_plan
 from shaper.policy import read_policy
@@ -48,6 +49,37 @@ def test_the_demo_scenario_names_classes_of_the_demo_policy() -> None:
     traffic = lay_out(read_scenario(DEMO), seconds=60)
     leaves = {leaf.path for leaf in interface.leaves()}
     assert {*traffic.classes.values(), *(run.name for run in traffic.tcp)} <= leaves
+
+
+def test_the_demo_over_a_wan_is_the_demo_with_a_wan() -> None:
+    plain, wan = read_scenario(DEMO), read_scenario(DEMO.with_name("demo-wan.yaml"))
+    assert (plain.flows, plain.seed) == (wan.flows, wan.seed)
+    assert lay_out(plain, seconds=60).wan is None
+    assert lay_out(wan, seconds=60).wan == Wan(delay=0.02, jitter=0.0005)
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [
+        ("{jitter: 1ms}", "wan.delay"),
+        ("{delay: 20}", "its unit"),
+        ("{delay: 20ms, loss: 0.1}", "its unit"),
+        ("{delay: 20ms, loss: 101%}", "more than the whole"),
+        ("{delay: 20ms, duplicate: 1%}", "wan.duplicate"),
+    ],
+)
+def test_a_wan_that_is_not_understood_is_refused(tmp_path: Path, block: str, said: str) -> None:
+    with pytest.raises(ScenarioError, match=said):
+        read_scenario(written(tmp_path, f"{FLOW}wan: {block}\n"))
+
+
+def test_another_seed_is_another_sample_of_the_same_traffic() -> None:
+    scenario = read_scenario(DEMO)
+    own, same, other = (lay_out(scenario, seconds=9, seed=seed) for seed in (None, scenario.seed, 7))
+    assert own == same != other
+    assert [len(list(schedule(flow))) for flow in other.udp] == pytest.approx(
+        [len(list(schedule(flow))) for flow in own.udp], abs=2
+    )
 
 
 def test_iperf3_is_told_the_mark_the_limit_and_the_congestion_control() -> None:
