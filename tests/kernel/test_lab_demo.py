@@ -19,14 +19,13 @@ import pytest
 from shaper.errors import ShaperError
 from shaper.lab import namespaces
 from shaper.lab.criteria import failed
-from shaper.lab.demo import SCENARIO, require_tools, run_demo
+from shaper.lab.demo import require_tools, run_demo
 from shaper.lab.namespaces import Topology
 
 pytestmark = pytest.mark.kernel
 
 VIRTUAL = os.environ.get("LAB_KERNEL") == "virtual"
 SECONDS = 18 if VIRTUAL else 60
-WAN = SCENARIO.with_name("demo-wan.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +59,6 @@ def test_with_the_decisions_thrown_away_it_does_not(result: dict[str, Any]) -> N
         modes["controlled"] = discarded["classes"][path]["controlled"]
     failures = failed(other)
     assert any(failure.startswith("controlled:") for failure in failures), failures
-
-
-@pytest.mark.virtual
-def test_over_a_wan_it_shows_the_same(lab: None) -> None:
-    result = run_demo(seconds=SECONDS, scenario=WAN)
-    assert failed(result) == [], result
-    assert all(modes["controlled"]["violation_seconds"] == 0 for modes in result["classes"].values())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

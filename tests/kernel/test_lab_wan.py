@@ -16,6 +16,8 @@ from collectors.netlink import inside
 from shaper.errors import ShaperError, UnavailableError
 from shaper.lab import namespaces
 from shaper.lab.account import Account, read_log, settle
+from shaper.lab.criteria import failed
+from shaper.lab.demo import SCENARIO, run_demo
 from shaper.lab.namespaces import SERVER_V4, SERVER_V6, Topology, Wan
 from shaper.lab.processes import Processes
 from shaper.lab.receiver import OVERFLOW
@@ -113,6 +115,13 @@ def test_the_way_back_takes_as_long() -> None:
                 ask.recv(10)
                 trip = time.monotonic() - began
             assert abs(trip - 0.04) < 0.00002  # the last of them: the neighbours know each other
+
+
+@pytest.mark.virtual
+def test_the_demo_over_a_wan_shows_what_it_must() -> None:
+    result = run_demo(seconds=18, scenario=SCENARIO.with_name("demo-wan.yaml"))
+    assert failed(result) == [], result
+    assert all(modes["controlled"]["violation_seconds"] == 0 for modes in result["classes"].values())
 
 
 @pytest.mark.kernel
