@@ -12,6 +12,7 @@ from shaper.tree import (
     ROOT,
     BpfFilter,
     FifoOptions,
+    FlowerFilter,
     FqCodelOptions,
     HtbClass,
     HtbOptions,
@@ -21,6 +22,7 @@ from shaper.tree import (
     OtherFilter,
     Qdisc,
     RawOptions,
+    flower_key,
     handle,
     ticks,
 )
@@ -35,6 +37,8 @@ def _class(number: int, rate: int) -> HtbClass:
     return HtbClass(number, parent, rate, 5 * M, ticks(1600, rate), ticks(1600, 5 * M), 0, 1514)
 
 
+_ASKED = (("dst6", 0x20010DB8 << 96, -1 << 96), ("eth_type", 0x86DD), ("ip_tos", 0xB8, 0xFC))
+_FLOWER = FlowerFilter(handle(0x5A00, 0), 101, 2, 0x86DD, tuple(flower_key(*key) for key in _ASKED), VOICE)
 _OLD = BpfFilter(handle(0x5A00, 0), 1, 1, (Insn(6, 0, 0, 0),))
 
 
@@ -56,6 +60,8 @@ PLAN = Plan(
         Step(Verb.DELETE, Qdisc(handle(0x5B02, 0), handle(0x5A00, 0x12), "pfifo", FifoOptions(100)), None),
         Step(Verb.CHANGE, _OLD, replace(_OLD, program=(Insn(6, 0, 0, 1),))),
         Step(Verb.CHANGE, _OLD, replace(_OLD, program=_OLD.program * 3)),
+        _add(_FLOWER),
+        Step(Verb.CHANGE, _FLOWER, replace(_FLOWER, classid=VIDEO)),
         _add(Qdisc(CLSACT_HANDLE, CLSACT, "clsact")),
         _add(BpfFilter(CLSACT_EGRESS, 100, 1, (Insn(6, 0, 0, 0xFFFFFFFF),), mirror="shp-eth1")),
         Step(Verb.DELETE, OtherFilter(handle(0x5A00, 0), 5, 0x800, 0x0800, "u32"), None),
