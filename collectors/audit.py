@@ -67,7 +67,7 @@ class _Scapy:
                 protocol=layer.proto,
                 src=int.from_bytes(socket.inet_pton(socket.AF_INET, layer.src), "big"),
                 dst=int.from_bytes(socket.inet_pton(socket.AF_INET, layer.dst), "big"),
-                dscp=layer.tos >> 2,
+                tos=layer.tos,
             )
         if isinstance(layer, self._inet6.IPv6):
             return self._ipv6(layer)
@@ -84,10 +84,10 @@ class _Scapy:
             protocol=protocol,
             src=int.from_bytes(socket.inet_pton(socket.AF_INET6, header.src), "big"),
             dst=int.from_bytes(socket.inet_pton(socket.AF_INET6, header.dst), "big"),
-            dscp=header.tc >> 2,
+            tos=header.tc,
         )
 
-    def _with_ports(self, upper: Any, *, ethertype: int, protocol: int, src: int, dst: int, dscp: int) -> FlowKey:
+    def _with_ports(self, upper: Any, *, ethertype: int, protocol: int, src: int, dst: int, tos: int) -> FlowKey:
         """`upper` is the layer above IP, None in fragments."""
         sport = dport = icmp_type = None
         if upper is not None:
@@ -98,4 +98,4 @@ class _Scapy:
                 sport, dport = int.from_bytes(raw[:2], "big"), int.from_bytes(raw[2:4], "big")
             elif protocol in {1, 58}:
                 icmp_type = upper.original[0]
-        return FlowKey(ethertype, protocol, src, dst, sport, dport, dscp, icmp_type)
+        return FlowKey(ethertype, protocol, src, dst, sport, dport, tos >> 2, icmp_type, tos & 3)

@@ -141,6 +141,7 @@ def flow_key(flow: bytes) -> FlowKey:
         dport=dport,
         dscp=flow[1] >> 2,
         icmp_type=selector[0] if len(selector) == 1 else None,
+        ecn=flow[1] & 3,
     )
 
 

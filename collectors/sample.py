@@ -21,6 +21,7 @@ class FlowKey(NamedTuple):
     dport: int | None = None
     dscp: int | None = None
     icmp_type: int | None = None
+    ecn: int | None = None
 
 
 Classifier = Callable[[FlowKey], int]

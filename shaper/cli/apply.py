@@ -40,7 +40,9 @@ def apply(policy_file: Path, names: tuple[str, ...], folder: Path | None, as_jso
     answers: list[dict[str, Any]] = []
     quiet: list[Interface] = []
     for interface in chosen(policy, names):
-        answer = ask(state_of(folder, interface), "apply", source=policy.source, text=policy.text)
+        answer = ask(
+            state_of(folder, interface), "apply", source=policy.source, text=policy.text, files=dict(policy.files)
+        )
         if answer is None:
             quiet.append(interface)
         else:

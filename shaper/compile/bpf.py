@@ -21,6 +21,13 @@ PROTOCOL = _ANCILLARY + 0
 PACKET_TYPE = _ANCILLARY + 4
 """SKF_AD_PKTTYPE: whether the packet comes or goes."""
 
+HARDWARE_TYPE = _ANCILLARY + 28
+"""SKF_AD_HATYPE: what kind of device it leaves by; 1 has Ethernet headers."""
+MARK = _ANCILLARY + 20
+"""SKF_AD_MARK: the kernel's mark."""
+VLAN_TAG, VLAN_TAG_PRESENT = _ANCILLARY + 44, _ANCILLARY + 48
+"""The tag that the kernel holds beside the packet, for the device to add."""
+
 _LD, _LDX, _ST, _STX, _ALU, _JMP, _RET, _MISC = range(8)
 _WORD, _HALF, _BYTE = 0x00, 0x08, 0x10
 _IMM, _ABS, _IND, _MEM = 0x00, 0x20, 0x40, 0x60
@@ -28,7 +35,7 @@ _WIDTHS = {4: _WORD, 2: _HALF, 1: _BYTE}
 _ALU_OPS = {"add": 0x00, "sub": 0x10, "mul": 0x20, "or": 0x40, "and": 0x50, "lsh": 0x60, "rsh": 0x70, "xor": 0xA0}
 _JUMPS = {"eq": 0x10, "gt": 0x20, "ge": 0x30, "set": 0x40}
 _SOURCE_X = 0x08
-_TAX = _MISC
+_TAX, _TXA = _MISC, _MISC | 0x80
 _REACH = 255
 
 
@@ -92,6 +99,16 @@ class Assembler:
     def to_x(self) -> None:
         """X = A."""
         self._emit(_TAX)
+
+    def from_x(self) -> None:
+        """A = X."""
+        self._emit(_TXA)
+
+    def move_x(self, count: int) -> None:
+        """X = A = X + count."""
+        self.set(count)
+        self.alu_x("add")
+        self.to_x()
 
     def alu(self, operation: str, value: int) -> None:
         """A = A operation value."""

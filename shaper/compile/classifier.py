@@ -1,48 +1,70 @@
 """The classifier in the kernel: an interface's rules as one classic-BPF program that returns the leaf's classid.
 
-It gives the answer of `model.match.classify` for every packet whose headers are whole. The kernel ends a program
-with 0, no match, at a load outside the packet: HTB then takes its default class, so truncated packets go there too,
-as do packets whose headers the kernel does not hold in one piece (drivers and the stack put them there).
+It gives the answer of `model.match.classify` for every packet whose headers are whole, those inside a tunnel too where
+a rule asks for them. The kernel ends a program with 0, no match, at a load outside the packet: HTB then takes its
+default class, so truncated packets go there too, as do packets whose headers the kernel does not hold in one piece
+(drivers and the stack put them there).
 
-The ethertype is the one the kernel holds beside the packet: a VLAN tag that the device adds itself is not seen
-and what it carries is classified; a tag inside the frame is an ethertype like any other.
+A VLAN tag is the same whether the kernel holds it beside the packet, for the device to add, or inside the frame.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
-from shaper.compile.bpf import NET, PROTOCOL, Assembler, Label
-from shaper.compile.spans import Span, merged
-from shaper.model.match import ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_LLC, Match, PortRange, Prefix, Rules
+from shaper.compile.bpf import HARDWARE_TYPE, MARK, Assembler, Label
+from shaper.compile.parse import (
+    ABSENT,
+    ETHERNET,
+    ICMPV6_DETAIL,
+    TCP_DETAIL,
+    TooManyFieldsError,
+    Words,
+    parse,
+)
+from shaper.errors import UnavailableError
+from shaper.model.match import ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMPV6, Masked, Match, Prefix, Rules
+from shaper.model.spans import Span, merged
 from shaper.tree import Handle, Insn
 
-MAX_EXTENSIONS = 16
-"""So many IPv6 extension headers are passed over, as many as by the kernel's own dissector; the protocol of a packet
-with more is the next one's number. An authentication header is a protocol, as it is in IPv4, and ends them."""
+_ADDRESS_OFFSETS = {"src": (12, 8), "dst": (16, 24)}
+"""In IPv4's and in IPv6's header."""
+_MAC_OFFSETS = {"src_mac": 6, "dst_mac": 0}
 
-_PORT_PROTOCOLS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite
-_ICMPV6 = 58
-_HOP_BY_HOP, _ROUTING, _FRAGMENT, _OPTIONS = 0, 43, 44, 60
-_FIRST_ETHERTYPE = 0x600
-
-# Scratch words; ABSENT is the value of a field that the packet does not have, and no condition holds it.
-_ETHERTYPE, _PROTOCOL, _DSCP, _SPORT, _DPORT, _ICMP = range(6)
-_ABSENT = 0xFFFFFFFF
-
-_Ranges = Iterable[Span]
+_UNSEEN = {
+    "iif": (
+        "classic BPF cannot see by which device a packet came in: it knows the one it leaves by",
+        "give what comes in there a mark (`nft add rule ... iifname eth2 meta mark set 7`) and match `mark: 7`; "
+        "an eBPF program could see it",
+    ),
+    "cgroup": (
+        "classic BPF cannot see the cgroup of a packet's socket",
+        'give its packets a mark (`nft add rule ... socket cgroupv2 level 2 "..." meta mark set 7`) and match '
+        "`mark: 7`; an eBPF program could see it",
+    ),
+}
 
 
 def classifier(rules: Rules, classids: Mapping[str, Handle]) -> tuple[Insn, ...]:
-    """The program for the rules, given every leaf's classid by path. Raises bpf.TooLongError."""
+    """The program for the rules, given every leaf's classid by path.
+
+    Raises bpf.TooLongError, and UnavailableError at a rule that classic BPF cannot carry.
+    """
+    matches = [match for rule in rules.ordered for match in rule.all_of]
+    for name, where in rules.asked().items():
+        if name in _UNSEEN:
+            reason, mend = _UNSEEN[name]
+            raise UnavailableError(f"`{name}` cannot be matched: {reason}", hint=mend, where=where)
     asm = Assembler()
     parsed, malformed = Label(), Label()
-    _parse(asm, parsed, malformed)
+    words = _words(matches)
+    parse(asm, words, parsed, malformed)
     asm.place(parsed)
     for rule in rules.ordered:
         other = Label()
         for match in rule.all_of:
-            _match(asm, match, other)
+            _match(asm, match, words, other)
         asm.ret(classids[rule.path])
         asm.place(other)
     asm.place(malformed)
@@ -50,126 +72,143 @@ def classifier(rules: Rules, classids: Mapping[str, Handle]) -> tuple[Insn, ...]
     return asm.assemble()
 
 
-def _parse(asm: Assembler, parsed: Label, malformed: Label) -> None:
-    """Fills the scratch words and goes to `parsed`."""
-    asm.set(_ABSENT)
-    for slot in (_PROTOCOL, _DSCP, _SPORT, _DPORT, _ICMP):
-        asm.store(slot)
-    typed, ipv4, ipv6, transport = Label(), Label(), Label(), Label()
-    asm.load(PROTOCOL, 2)
-    asm.jump("ge", _FIRST_ETHERTYPE, yes=typed)
-    asm.set(ETHERTYPE_LLC)
-    asm.place(typed)
-    asm.store(_ETHERTYPE)
-    asm.jump("eq", ETHERTYPE_IPV4, yes=ipv4)
-    asm.jump("eq", ETHERTYPE_IPV6, yes=ipv6, no=parsed)
-    asm.place(ipv4)
-    _parse_ipv4(asm, parsed, malformed)
-    asm.goto(transport)
-    asm.place(ipv6)
-    _parse_ipv6(asm, parsed, transport)
-    asm.place(transport)
-    _parse_transport(asm, parsed)
+def _words(matches: list[Match]) -> Words:
+    try:
+        return Words(matches)
+    except TooManyFieldsError:
+        where = next((match.where for match in reversed(matches) if match.inner is not None), None)
+        raise UnavailableError(
+            "the rules ask for more different fields, outside and inside of tunnels, than classic BPF has words for",
+            hint="ask for fewer kinds of fields inside tunnels; an eBPF program would have room",
+            where=where,
+        ) from None
 
 
-def _parse_ipv4(asm: Assembler, parsed: Label, malformed: Label) -> None:
-    """Leaves the offset of the transport header in X; fragments have none."""
-    asm.load(NET + 1, 1)
-    asm.alu("rsh", 2)
-    asm.store(_DSCP)
-    asm.load(NET + 9, 1)
-    asm.store(_PROTOCOL)
-    asm.load(NET + 6, 2)
-    asm.jump("set", 0x3FFF, yes=parsed)  # more to come, or an offset
-    asm.load(NET, 1)
-    asm.alu("and", 0x0F)
-    asm.jump("ge", 5, no=malformed)
-    asm.alu("lsh", 2)
-    asm.to_x()
-
-
-def _parse_ipv6(asm: Assembler, parsed: Label, transport: Label) -> None:
-    """Passes over the extension headers and leaves the offset of the transport header in X."""
-    asm.load(NET, 2)
-    asm.alu("rsh", 6)
-    asm.alu("and", 0x3F)
-    asm.store(_DSCP)
-    asm.set(40)
-    asm.to_x()
-    asm.load(NET + 6, 1)
-    asm.store(_PROTOCOL)
-    fragment = Label()
-    for _ in range(MAX_EXTENSIONS):
-        options = Label()
-        for number in (_HOP_BY_HOP, _ROUTING, _OPTIONS):
-            asm.jump("eq", number, yes=options)
-        asm.jump("eq", _FRAGMENT, yes=fragment, no=transport)
-        asm.place(options)  # (length + 1) x 8 bytes
-        _next_header(asm)
-        asm.load(NET + 1, 1, indexed=True)
-        asm.alu("add", 1)
-        asm.alu("lsh", 3)
-        asm.alu_x("add")
-        asm.to_x()
-        asm.recall(_PROTOCOL)
-    asm.goto(transport)
-    asm.place(fragment)
-    _next_header(asm)
-    asm.goto(parsed)
-
-
-def _next_header(asm: Assembler) -> None:
-    asm.load(NET, 1, indexed=True)
-    asm.store(_PROTOCOL)
-
-
-def _parse_transport(asm: Assembler, parsed: Label) -> None:
-    """Ports or the ICMPv6 type, by the protocol, from the header at X."""
-    ports, icmp = Label(), Label()
-    asm.recall(_PROTOCOL)
-    for number in _PORT_PROTOCOLS:
-        asm.jump("eq", number, yes=ports)
-    asm.jump("eq", _ICMPV6, yes=icmp, no=parsed)
-    asm.place(ports)
-    asm.load(NET, 2, indexed=True)
-    asm.store(_SPORT)
-    asm.load(NET + 2, 2, indexed=True)
-    asm.store(_DPORT)
-    asm.goto(parsed)
-    asm.place(icmp)
-    asm.load(NET, 1, indexed=True)
-    asm.store(_ICMP)
-
-
-def _match(asm: Assembler, match: Match, other: Label) -> None:
+def _match(asm: Assembler, match: Match, words: Words, other: Label) -> None:
     """Goes to `other` unless every condition of the match holds."""
-    _field(asm, _ETHERTYPE, _points(match.ethertypes), other)
-    _field(asm, _DSCP, _points(match.dscp), other)
-    _field(asm, _PROTOCOL, _points(match.protocols), other)
-    if match.icmpv6_types:
-        _field(asm, _ETHERTYPE, _points((ETHERTYPE_IPV6,)), other)
-        _field(asm, _ICMP, _points(match.icmpv6_types), other)
-    _address(asm, match.src, (12, 8), other)
-    _address(asm, match.dst, (16, 24), other)
-    _field(asm, _SPORT, _spans(match.sport), other)
-    _field(asm, _DPORT, _spans(match.dport), other)
+    for name in match.asks:
+        _condition(asm, match, name, words, other)
 
 
-def _points(values: Iterable[int]) -> _Ranges:
+def _condition(asm: Assembler, match: Match, name: str, words: Words, other: Label) -> None:
+    """Goes to `other` unless the condition in one field holds."""
+    match name:
+        case "inner" | "any_of" | "all_of" | "none_of":
+            _parts(asm, match, name, words, other)
+        case "src" | "dst":
+            _address(asm, getattr(match, name), words, _ADDRESS_OFFSETS[name], other)
+        case "net":
+            _either(asm, (partial(_address, asm, match.net, words, at) for at in _ADDRESS_OFFSETS.values()), other)
+        case "port":
+            _either(asm, (partial(_field, asm, words[at], match.port) for at in ("sport", "dport")), other)
+        case "src_mac" | "dst_mac":
+            _mac(asm, getattr(match, name), _MAC_OFFSETS[name], other)
+        case "mac":
+            _either(asm, (partial(_mac, asm, match.mac, at) for at in _MAC_OFFSETS.values()), other)
+        case "tos" | "tcp_flags" | "mark":
+            _bits(asm, match, name, words, other)
+        case "vlan" | "pcp" | "ecn":
+            _part_of_word(asm, match, name, words, other)
+        case _:
+            word, spans = _whole_word(match, name)
+            _field(asm, words[word], spans, other)
+
+
+def _parts(asm: Assembler, match: Match, name: str, words: Words, other: Label) -> None:
+    match name:
+        case "inner":
+            assert words.inner is not None and match.inner is not None
+            _present(asm, words.inner["ethertype"], other)
+            _match(asm, match.inner, words.inner, other)
+        case "any_of":
+            _either(asm, (partial(_match, asm, part, words) for part in match.any_of), other)
+        case "all_of":
+            for part in match.all_of:
+                _match(asm, part, words, other)
+        case _:
+            for part in match.none_of:
+                unmet = Label()
+                _match(asm, part, words, unmet)
+                asm.goto(other)
+                asm.place(unmet)
+
+
+def _whole_word(match: Match, name: str) -> tuple[str, Iterable[Span]]:
+    """The scratch word that a condition asks for, and the ranges that it may be in."""
+    asked = getattr(match, name)
+    match name:
+        case "ethertypes" | "protocols":
+            return name[:-1], _points(asked)
+        case "dscp":
+            return "tos", ((value << 2, value << 2 | 3) for value in asked)
+        case "icmp":
+            return "detail", _points(
+                number + (ICMPV6_DETAIL if protocol == ICMPV6 else 0) for protocol, number in asked
+            )
+        case "sport" | "dport" | "length":
+            return name, asked
+        case _:
+            raise AssertionError(f"no code for {name}")
+
+
+def _part_of_word(asm: Assembler, match: Match, name: str, words: Words, other: Label) -> None:
+    _present(asm, words["tos" if name == "ecn" else "tag"], other)
+    match name:
+        case "vlan":
+            asm.alu("and", 0xFFF)
+            _ranges(asm, match.vlan, other)
+        case "pcp":
+            asm.alu("rsh", 13)
+            _ranges(asm, _points(match.pcp), other)
+        case _:
+            asm.alu("and", 3)
+            _ranges(asm, _points(match.ecn), other)
+
+
+def _bits(asm: Assembler, match: Match, name: str, words: Words, other: Label) -> None:
+    match name:
+        case "mark":
+            _masked(asm, partial(asm.load, MARK), match.mark, other)
+        case "tos":
+            _present(asm, words["tos"], other)
+            _masked(asm, partial(asm.recall, words["tos"]), match.tos, other)
+        case _:
+            _field(asm, words["detail"], [(TCP_DETAIL, TCP_DETAIL | 0xFF)], other)
+            _masked(asm, partial(asm.recall, words["detail"]), match.tcp_flags, other)
+
+
+def _either(asm: Assembler, ways: Iterable[Callable[[Label], None]], other: Label) -> None:
+    """Goes to `other` unless one of the ways holds; each goes to the label that it is given where it does not."""
+    held, miss = Label(), Label()
+    for way in ways:
+        way(miss)
+        asm.goto(held)
+        asm.place(miss)
+        miss = Label()
+    asm.goto(other)
+    asm.place(held)
+
+
+def _points(values: Iterable[int]) -> Iterable[Span]:
     return ((value, value) for value in values)
 
 
-def _spans(ranges: Iterable[PortRange]) -> _Ranges:
-    return ((ports.first, ports.last) for ports in ranges)
-
-
-def _field(asm: Assembler, slot: int, ranges: _Ranges, other: Label) -> None:
-    """Goes to `other` unless the scratch word is in one of the ranges; without any, asks nothing."""
-    wanted = merged(ranges)
-    if not wanted:
-        return
-    held = Label()
+def _present(asm: Assembler, slot: int, other: Label) -> None:
+    """Leaves the word in A; goes to `other` where the packet does not have the field."""
     asm.recall(slot)
+    asm.jump("eq", ABSENT, yes=other)
+
+
+def _field(asm: Assembler, slot: int, spans: Iterable[Span], other: Label) -> None:
+    """Goes to `other` unless the scratch word is in one of the ranges."""
+    asm.recall(slot)
+    _ranges(asm, spans, other)
+
+
+def _ranges(asm: Assembler, spans: Iterable[Span], other: Label) -> None:
+    """Goes to `other` unless A is in one of the ranges."""
+    wanted = merged(spans)
+    held = Label()
     for first, last in wanted[:-1]:
         if first == last:
             asm.jump("eq", first, yes=held)
@@ -187,33 +226,74 @@ def _field(asm: Assembler, slot: int, ranges: _Ranges, other: Label) -> None:
     asm.place(held)
 
 
-def _address(asm: Assembler, prefixes: tuple[Prefix, ...], offsets: tuple[int, int], other: Label) -> None:
-    """Goes to `other` unless the address, at these offsets in IPv4 and IPv6, is in one of the networks."""
-    if not prefixes:
-        return
+def _masked(asm: Assembler, load: Callable[[], None], wanted: Iterable[Masked], other: Label) -> None:
+    """Goes to `other` unless what `load` puts into A is one of those."""
     held = Label()
-    for version, ethertype, offset in ((4, ETHERTYPE_IPV4, offsets[0]), (6, ETHERTYPE_IPV6, offsets[1])):
-        networks = sorted({prefix for prefix in prefixes if prefix.version == version})
-        if not networks:
-            continue
-        family = Label()
-        asm.recall(_ETHERTYPE)
-        asm.jump("eq", ethertype, no=family)
-        for prefix in networks:
-            _network(asm, prefix, offset, held)
-        asm.goto(other)
-        asm.place(family)
+    for value, mask in wanted:
+        load()
+        asm.alu("and", mask)
+        asm.jump("eq", value, yes=held)
     asm.goto(other)
     asm.place(held)
 
 
-def _network(asm: Assembler, prefix: Prefix, offset: int, held: Label) -> None:
+def _mac(asm: Assembler, wanted: tuple[int, ...], offset: int, other: Label) -> None:
+    """Goes to `other` unless the address at the offset of the frame is one of those; only Ethernet has any."""
+    held = Label()
+    asm.load(HARDWARE_TYPE)
+    asm.jump("eq", ETHERNET, no=other)
+    for address in wanted:
+        differs = Label()
+        asm.load(offset)
+        asm.jump("eq", address >> 16, no=differs)
+        asm.load(offset + 4, 2)
+        asm.jump("eq", address & 0xFFFF, yes=held)
+        asm.place(differs)
+    asm.goto(other)
+    asm.place(held)
+
+
+def _address(asm: Assembler, prefixes: Iterable[Prefix], words: Words, offsets: tuple[int, int], other: Label) -> None:
+    """Goes to `other` unless the address, at these offsets in IPv4 and IPv6, is in one of the networks."""
+    held = Label()
+    ipv4 = [
+        (_network(prefix), _network(prefix) | (1 << 32 - prefix.length) - 1)
+        for prefix in prefixes
+        if prefix.version == 4
+    ]
+    ipv6 = sorted({prefix for prefix in prefixes if prefix.version == 6})
+    asm.recall_x(words["base"])
+    if ipv4:
+        otherwise = Label() if ipv6 else other
+        asm.recall(words["ethertype"])
+        asm.jump("eq", ETHERTYPE_IPV4, no=otherwise)
+        asm.load(offsets[0], indexed=True)
+        _ranges(asm, ipv4, other)
+        if ipv6:
+            asm.goto(held)
+            asm.place(otherwise)
+    if ipv6:
+        asm.recall(words["ethertype"])
+        asm.jump("eq", ETHERTYPE_IPV6, no=other)
+        for prefix in ipv6:
+            _ipv6_network(asm, prefix, offsets[1], held)
+        asm.goto(other)
+    asm.place(held)
+
+
+def _network(prefix: Prefix) -> int:
+    """Without bits beyond its length."""
+    shift = prefix.bits - prefix.length
+    return prefix.value >> shift << shift
+
+
+def _ipv6_network(asm: Assembler, prefix: Prefix, offset: int, held: Label) -> None:
     """Goes to `held` when the address at the offset is in the network, word by word."""
     outside = Label()
     for index in range(-(-prefix.length // 32)):
         bits = min(32, prefix.length - 32 * index)
         mask = 0xFFFFFFFF << (32 - bits) & 0xFFFFFFFF
-        asm.load(NET + offset + 4 * index)
+        asm.load(offset + 4 * index, indexed=True)
         if bits < 32:
             asm.alu("and", mask)
         word = prefix.value >> (prefix.bits - 32 * (index + 1)) & 0xFFFFFFFF

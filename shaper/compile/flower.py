@@ -16,14 +16,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, product
 
-from shaper.compile.spans import Span, blocks, common, merged
 from shaper.errors import UnavailableError, Where
 from shaper.model.match import ETHERTYPE_IPV4, ETHERTYPE_IPV6, Match, Prefix, Rule, Rules
+from shaper.model.spans import Span, blocks, common, merged
+from shaper.model.words import KEYS
 from shaper.tree import ETH_P_ALL, IS_FRAGMENT, FlowerFilter, FlowerKey, Handle, flower_key
 
 MOST_FILTERS = 4000
 FIRST_PREFERENCE = 100
 
+_CARRIED = frozenset(("ethertypes", "dscp", "protocols", "icmp", "src", "dst", "sport", "dport"))
 _ICMPV6, _MPLS = 58, 137
 _WITH_PORTS = frozenset((6, 17, 33, 132, 136))  # TCP, UDP, DCCP, SCTP, UDP-Lite
 _FLOWER_PORTS = frozenset((6, 17, 132))
@@ -41,6 +43,7 @@ def flower_filters(rules: Rules, classids: Mapping[str, Handle], parent: Handle)
     filters: list[FlowerFilter] = []
     preference = FIRST_PREFERENCE
     for rule in rules.ordered:
+        _refuse_fields(rule)
         asked = _Asked.of(rule.all_of)
         if asked is None:
             continue
@@ -64,6 +67,21 @@ def flower_filters(rules: Rules, classids: Mapping[str, Handle], parent: Handle)
 
 def _where(rule: Rule) -> Where | None:
     return next((match.where for match in reversed(rule.all_of) if match.where), None)
+
+
+def _refuse_fields(rule: Rule) -> None:
+    """Raises UnavailableError where a match asks for what no filter is made for here."""
+    for match in rule.all_of:
+        unknown = [name for name in match.asks if name not in _CARRIED]
+        if any(protocol != _ICMPV6 for protocol, _ in match.icmp):
+            unknown.append("icmp")
+        if unknown:
+            raise UnavailableError(
+                f"a rule of {rule.path} asks for {', '.join(KEYS[name] for name in unknown)}, which flower filters "
+                "don't carry here",
+                hint="write `classifier: bpf` where the kernel has it, or take the condition out",
+                where=match.where,
+            )
 
 
 def _refuse(asked: _Asked, rule: Rule) -> None:
@@ -102,7 +120,7 @@ class _Asked:
         ethertypes = _shared([match.ethertypes for match in conjunction])
         dscp = _shared([match.dscp for match in conjunction])
         protocols = _shared([match.protocols for match in conjunction])
-        icmpv6_types = _shared([match.icmpv6_types for match in conjunction])
+        icmpv6_types = _shared([tuple(number for _, number in match.icmp) for match in conjunction])
         src, dst = (_networks([getattr(match, side) for match in conjunction]) for side in ("src", "dst"))
         sport, dport = (_spans([getattr(match, side) for match in conjunction]) for side in ("sport", "dport"))
         if icmpv6_types is not None:

@@ -14,7 +14,7 @@ from shaper.compile import tap as measurement
 from shaper.compile.filters import classify
 from shaper.compile.handles import LINK_HANDLE, ROOT_HANDLE, assign, leaf_handle
 from shaper.compile.leaf import LeafQueue, leaf_queue
-from shaper.compile.notes import notes
+from shaper.compile.notes import notes, unmeasured
 from shaper.compile.program import Program
 from shaper.compile.share import quanta
 from shaper.errors import UnavailableError
@@ -105,7 +105,8 @@ def compile_interface(
     ]
     sampling = measurement.sampling_of(common.bandwidth)
     lacking = measurement.missing(capabilities)
-    measured = tap and not lacking
+    unseen = measurement.unseen(rules)
+    measured = tap and not lacking and not unseen
     if measured:
         nodes.extend(measurement.nodes(interface.device, sampling))
     return Program(
@@ -120,7 +121,8 @@ def compile_interface(
         sampling=sampling,
         notes=(
             *classification.notes,
-            *notes(interface, link, queues, fq_codel=fq_codel, structure=structure, lacking=lacking if tap else ()),
+            *notes(interface, link, queues, fq_codel=fq_codel, structure=structure),
+            *(unmeasured(lacking, unseen) if tap else ()),
         ),
     )
 

@@ -17,16 +17,24 @@ def notes(
     *,
     fq_codel: bool,
     structure: bool,
-    lacking: Sequence[str],
 ) -> tuple[str, ...]:
-    """`lacking` is what the kernel misses for measuring delay."""
+    """Of the queues and the classes; `unmeasured` has those of the delay."""
     yielding = _yielding(interface) if structure else ()
-    return (*_notes(interface, link, queues, fq_codel, lacking), *yielding)
+    return (*_notes(interface, link, queues, fq_codel), *yielding)
 
 
-def _notes(
-    interface: Interface, link: LinkFacts, queues: Mapping[str, LeafQueue], fq_codel: bool, lacking: Sequence[str]
-) -> Iterator[str]:
+def unmeasured(lacking: Sequence[str], unseen: Sequence[str]) -> Iterator[str]:
+    """Why there are no delays: what the kernel lacks for measuring, or conditions that no captured packet shows."""
+    if lacking:
+        yield f"delay: no data, because the kernel lacks {', '.join(lacking)}"
+    elif unseen:
+        yield (
+            "delay: no data, because a captured packet does not show to which class it belongs: the policy asks for "
+            f"{', '.join(unseen)}"
+        )
+
+
+def _notes(interface: Interface, link: LinkFacts, queues: Mapping[str, LeafQueue], fq_codel: bool) -> Iterator[str]:
     if not fq_codel:
         sizes = ", ".join(_delay(path, queue) for path, queue in queues.items())
         yield f"the kernel lacks fq_codel: each leaf is a FIFO sized in time. A full one: {sizes}"
@@ -42,8 +50,6 @@ def _notes(
             f"{text}. `ip link set dev {interface.device} gso_max_segs 1` mends it for this machine's own traffic, "
             "`ethtool -K DEV gro off` on the devices that feed it for forwarded traffic"
         )
-    if lacking:
-        yield f"delay: no data, because the kernel lacks {', '.join(lacking)}"
 
 
 def _yielding(interface: Interface) -> Iterator[str]:

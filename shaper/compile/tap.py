@@ -10,7 +10,8 @@ from __future__ import annotations
 import zlib
 
 from shaper.compile.bpf import NET, PACKET_TYPE, PROTOCOL, Assembler, Label
-from shaper.model.match import ETHERTYPE_IPV4, ETHERTYPE_IPV6
+from shaper.model.match import ETHERTYPE_IPV4, ETHERTYPE_IPV6, Rules
+from shaper.model.words import KEYS
 from shaper.tree import CLSACT, CLSACT_EGRESS, CLSACT_HANDLE, BpfFilter, Capabilities, Ifb, Insn, Node, Qdisc, handle
 
 SNAP_LENGTH = 192
@@ -24,6 +25,14 @@ _LARGEST_RATE = 20_000
 """Packets a second that the capture is asked to take, of full frames at the link's rate."""
 _FULL_FRAME = 1500
 _NAME_LENGTH = 15
+
+_SEEN = frozenset(
+    (
+        *("ethertypes", "protocols", "src", "dst", "net", "sport", "dport", "port", "dscp", "tos", "ecn", "icmp"),
+        *("any_of", "all_of", "none_of"),
+    )
+)
+"""The fields of a match that `collectors.sample.FlowKey` has."""
 
 _GOLDEN = 0x9E3779B1
 _HASH, _PROTOCOL, _TRANSPORT, _ROOM = range(4)
@@ -39,6 +48,15 @@ def missing(capabilities: Capabilities) -> tuple[str, ...]:
         ("ifb devices", "ifb" in capabilities.links),
     )
     return tuple(name for name, there in wanted if not there)
+
+
+def unseen(rules: Rules) -> tuple[str, ...]:
+    """The conditions that a captured packet does not show: then nobody can say to which class its delay belongs."""
+    return tuple(
+        f"`{KEYS[name]}`" + (f" (line {where.line})" if where else "")
+        for name, where in rules.asked().items()
+        if name not in _SEEN
+    )
 
 
 def sampling_of(bandwidth: int) -> int:

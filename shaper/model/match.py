@@ -6,23 +6,33 @@ every packet; tests hold the two together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 from shaper.errors import Where
 
 ETHERTYPE_IPV4 = 0x0800
 ETHERTYPE_IPV6 = 0x86DD
+ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
 
 
 class Packet(NamedTuple):
     """What of a packet decides its class. Fields that the packet does not have are None.
 
-    `src` and `dst` are the addresses as integers. Ports are None in protocols other than TCP, UDP, UDP-Lite, DCCP and
-    SCTP. A fragment has neither ports nor an ICMP type, the first as little as the others: so all fragments of a
-    datagram go to one class and stay in order. A fragment is what IPv4 marks as one (an offset, or more to come), and
-    what has IPv6's fragment header, with more fragments or without; its protocol is what that header names.
+    `ethertype` is the one behind up to two VLAN tags in the frame and the one that the device adds; `vlan` and `pcp`
+    are of the outermost. `src` and `dst` are the addresses as integers. Ports are None in protocols other than TCP,
+    UDP, UDP-Lite, DCCP and SCTP. `tcp_flags` is the byte with FIN as 1 and CWR as 128. `length` is in IP bytes, as the
+    IP header says (MAX_LENGTH where it is too large to say). `mark` is the kernel's, `iif` the device it came in by,
+    `cgroup` the path of its socket's group. `inner` is the packet that a tunnel carries: IP in IP; GRE of version 0
+    with a checksum, key and sequence number or without; VXLAN to its own port; one level deep.
+
+    A fragment has neither ports, ICMP type, TCP flags nor an inner packet, the first as little as the others: so all
+    fragments of a datagram go to one class and stay in order. A fragment is what IPv4 marks as one (an offset, or more
+    to come), and what has IPv6's fragment header, with more fragments or without; its protocol is what that header
+    names.
     """
 
     ethertype: int
@@ -33,6 +43,25 @@ class Packet(NamedTuple):
     dport: int | None = None
     dscp: int | None = None
     icmp_type: int | None = None
+    ecn: int | None = None
+    tcp_flags: int | None = None
+    length: int | None = None
+    vlan: int | None = None
+    pcp: int | None = None
+    src_mac: int | None = None
+    dst_mac: int | None = None
+    mark: int = 0
+    iif: str | None = None
+    cgroup: str | None = None
+    inner: Packet | None = None
+
+    @property
+    def tos(self) -> int | None:
+        """The whole byte: IPv4's type of service, IPv6's traffic class."""
+        return None if self.dscp is None else self.dscp << 2 | (self.ecn or 0)
+
+
+MAX_LENGTH = 65535
 
 
 class Prefix(NamedTuple):
@@ -58,17 +87,30 @@ class Prefix(NamedTuple):
 
 
 class PortRange(NamedTuple):
-    """Ports `first` to `last`, both included."""
+    """Ports `first` to `last`, both included; lengths and VLAN tags come as such, too."""
 
     first: int
     last: int
+
+
+class Masked(NamedTuple):
+    """A number of which only the bits of `mask` are asked."""
+
+    value: int
+    mask: int
+
+    def holds(self, number: int | None) -> bool:
+        return number is not None and number & self.mask == self.value
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
     """Conditions that must all hold; inside one field any value will do; an empty field asks nothing.
 
-    `ethertypes` and `icmpv6_types` serve the implied network-control class; `where` is the line that said it.
+    `net`, `port` and `mac` are met by the source or the destination. A cgroup holds for the groups below it, too.
+    `inner` asks the packet in a tunnel, and holds for none where there is no tunnel. Of `any_of` one must hold, of
+    `all_of` every one, of `none_of` none: so a negation holds where the packet does not have the field.
+    `where` is the line that said it.
     """
 
     dscp: tuple[int, ...] = ()
@@ -78,35 +120,108 @@ class Match:
     sport: tuple[PortRange, ...] = ()
     dport: tuple[PortRange, ...] = ()
     ethertypes: tuple[int, ...] = ()
-    icmpv6_types: tuple[int, ...] = ()
+    net: tuple[Prefix, ...] = ()
+    port: tuple[PortRange, ...] = ()
+    tos: tuple[Masked, ...] = ()
+    ecn: tuple[int, ...] = ()
+    icmp: tuple[tuple[int, int], ...] = ()
+    """Protocol (ICMP or ICMPv6, each in its own IP version) and type."""
+    tcp_flags: tuple[Masked, ...] = ()
+    length: tuple[PortRange, ...] = ()
+    vlan: tuple[PortRange, ...] = ()
+    pcp: tuple[int, ...] = ()
+    src_mac: tuple[int, ...] = ()
+    dst_mac: tuple[int, ...] = ()
+    mac: tuple[int, ...] = ()
+    mark: tuple[Masked, ...] = ()
+    iif: tuple[str, ...] = ()
+    cgroup: tuple[str, ...] = ()
+    inner: Match | None = None
+    any_of: tuple[Match, ...] = ()
+    all_of: tuple[Match, ...] = ()
+    none_of: tuple[Match, ...] = ()
     where: Where | None = None
+    asks: tuple[str, ...] = field(init=False, compare=False, repr=False)
+    """The names of the fields that ask something: what carries a match must know every one of them, or refuse it."""
+
+    def __post_init__(self) -> None:
+        asking = tuple(name for name in _conditions() if getattr(self, name))
+        object.__setattr__(self, "asks", asking)
 
     def holds(self, packet: Packet) -> bool:
         """Whether the packet meets every condition."""
-        if self.ethertypes and packet.ethertype not in self.ethertypes:
-            return False
-        if self.dscp and packet.dscp not in self.dscp:
-            return False
-        if self.protocols and packet.protocol not in self.protocols:
-            return False
-        if self.icmpv6_types and not (
-            packet.ethertype == ETHERTYPE_IPV6 and packet.protocol == 58 and packet.icmp_type in self.icmpv6_types
-        ):
-            return False
-        return (
-            _prefix_holds(self.src, packet, packet.src)
-            and _prefix_holds(self.dst, packet, packet.dst)
-            and _port_holds(self.sport, packet.sport)
-            and _port_holds(self.dport, packet.dport)
-        )
+        return all(self.meets(name, packet) for name in self.asks)
+
+    def parts(self) -> Iterable[Match]:
+        """The matches of which this one is made, those in `inner` apart."""
+        return (*self.any_of, *self.all_of, *self.none_of)
+
+    def fields(self) -> Iterator[str]:
+        """The fields that it or a part of it asks for; of a tunnel only `inner`."""
+        yield from self.asks
+        for part in self.parts():
+            yield from part.fields()
+
+    def meets(self, name: str, packet: Packet) -> bool:
+        """Whether the packet meets the condition in one field."""
+        match name:
+            case "ethertypes":
+                return packet.ethertype in self.ethertypes
+            case "protocols":
+                return packet.protocol in self.protocols
+            case "src":
+                return _in_network(self.src, packet, packet.src)
+            case "dst":
+                return _in_network(self.dst, packet, packet.dst)
+            case "net":
+                return _in_network(self.net, packet, packet.src) or _in_network(self.net, packet, packet.dst)
+            case "port":
+                return _in_range(self.port, packet.sport) or _in_range(self.port, packet.dport)
+            case "sport" | "dport" | "length" | "vlan":
+                return _in_range(getattr(self, name), getattr(packet, name))
+            case "icmp":
+                return _icmp(packet) in self.icmp
+            case "tos" | "tcp_flags" | "mark":
+                return any(wanted.holds(getattr(packet, name)) for wanted in getattr(self, name))
+            case "mac":
+                return packet.src_mac in self.mac or packet.dst_mac in self.mac
+            case "cgroup":
+                return packet.cgroup is not None and any(_below(packet.cgroup, group) for group in self.cgroup)
+            case "inner":
+                return packet.inner is not None and self.inner is not None and self.inner.holds(packet.inner)
+            case "any_of":
+                return any(part.holds(packet) for part in self.any_of)
+            case "all_of":
+                return all(part.holds(packet) for part in self.all_of)
+            case "none_of":
+                return not any(part.holds(packet) for part in self.none_of)
+            case _:  # one number of a few
+                return getattr(packet, name) in getattr(self, name)
 
 
-def _prefix_holds(prefixes: tuple[Prefix, ...], packet: Packet, address: int | None) -> bool:
-    return not prefixes or any(prefix.holds(packet, address) for prefix in prefixes)
+@cache
+def _conditions() -> tuple[str, ...]:
+    return tuple(each.name for each in dataclasses.fields(Match) if each.name not in ("where", "asks"))
 
 
-def _port_holds(ranges: tuple[PortRange, ...], port: int | None) -> bool:
-    return not ranges or (port is not None and any(first <= port <= last for first, last in ranges))
+def _icmp(packet: Packet) -> tuple[int, int] | None:
+    """Protocol and type of an ICMP message in its own IP version."""
+    own = {ICMP: ETHERTYPE_IPV4, ICMPV6: ETHERTYPE_IPV6}
+    if packet.protocol is None or packet.icmp_type is None or own.get(packet.protocol) != packet.ethertype:
+        return None
+    return packet.protocol, packet.icmp_type
+
+
+def _in_network(prefixes: tuple[Prefix, ...], packet: Packet, address: int | None) -> bool:
+    return any(prefix.holds(packet, address) for prefix in prefixes)
+
+
+def _in_range(ranges: tuple[PortRange, ...], number: int | None) -> bool:
+    return number is not None and any(first <= number <= last for first, last in ranges)
+
+
+def _below(path: str, group: str) -> bool:
+    return path == group or path.startswith(f"{group.rstrip('/')}/")
 
 
 class Rule(NamedTuple):
@@ -115,6 +230,9 @@ class Rule(NamedTuple):
     all_of: tuple[Match, ...]
     path: str
 
+    def holds(self, packet: Packet) -> bool:
+        return all(match.holds(packet) for match in self.all_of)
+
 
 class Rules(NamedTuple):
     """The rules of an interface in the order they are asked, and the leaf for the rest."""
@@ -122,13 +240,19 @@ class Rules(NamedTuple):
     ordered: tuple[Rule, ...]
     default: str
 
+    def asked(self) -> dict[str, Where | None]:
+        """Every field that some match asks for, and where the first does."""
+        found: dict[str, Where | None] = {}
+        for rule in self.ordered:
+            for match in rule.all_of:
+                for name in match.fields():
+                    found.setdefault(name, match.where)
+        return found
+
 
 def classify(rules: Rules, packet: Packet) -> str:
     """The path of the leaf class that the packet belongs to: the first rule that holds, else the default."""
-    for rule in rules.ordered:
-        if all(match.holds(packet) for match in rule.all_of):
-            return rule.path
-    return rules.default
+    return next((rule.path for rule in rules.ordered if rule.holds(packet)), rules.default)
 
 
 NETWORK_CONTROL = "network-control"
@@ -138,7 +262,6 @@ ETHERTYPE_LLC = 0x0004
 
 # ARP, RARP, LLDP, slow protocols (LACP), EAPOL, and IEEE 802.3 frames by length (STP, IS-IS).
 _CONTROL_ETHERTYPES = (0x0806, 0x8035, 0x88CC, 0x8809, 0x888E, ETHERTYPE_LLC)
-_TCP, _UDP = 6, 17
 _OSPF_ROUTERS = tuple(Prefix(6, 0xFF02 << 112 | number, 128) for number in (5, 6))
 
 
@@ -150,11 +273,11 @@ def network_control_matches() -> Sequence[Match]:
     """What the implied network-control class takes: ARP, neighbour discovery, DHCP, routing protocols, BFD, VRRP."""
     return (
         Match(ethertypes=_CONTROL_ETHERTYPES),
-        Match(icmpv6_types=(130, 131, 132, 133, 134, 135, 136, 137, 143)),  # MLD and neighbour discovery
+        Match(icmp=tuple((ICMPV6, number) for number in (*range(130, 138), 143))),  # MLD and neighbour discovery
         Match(protocols=(2, 88, 89, 103, 112)),  # IGMP, EIGRP, OSPF, PIM, VRRP
         Match(dst=_OSPF_ROUTERS),  # OSPFv3 inside IPsec (RFC 4552), which hides the protocol
-        Match(protocols=(_UDP,), dport=_ports(67, 68, 546, 547)),  # DHCP
-        Match(protocols=(_UDP,), dport=_ports(520, 521, 1985, 3784, 3785, 4784)),  # RIP, HSRP, BFD
-        Match(protocols=(_TCP,), dport=_ports(179)),  # BGP
-        Match(protocols=(_TCP,), sport=_ports(179)),
+        Match(protocols=(UDP,), dport=_ports(67, 68, 546, 547)),  # DHCP
+        Match(protocols=(UDP,), dport=_ports(520, 521, 1985, 3784, 3785, 4784)),  # RIP, HSRP, BFD
+        Match(protocols=(TCP,), dport=_ports(179)),  # BGP
+        Match(protocols=(TCP,), sport=_ports(179)),
     )

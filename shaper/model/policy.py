@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -139,9 +139,13 @@ def _open_leaves(cls: Branch) -> Iterator[Branch]:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A whole policy file: its interfaces, where it was read from, the text and its hash."""
+    """A whole policy file: its interfaces, where it was read from, the text and its hash.
+
+    `files` are the texts of the address lists that it names; the hash is over them, too.
+    """
 
     source: str
     sha256: str
     interfaces: tuple[Interface, ...]
     text: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)

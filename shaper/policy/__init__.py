@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from shaper.errors import PolicyError, Problem, Where
 from shaper.files import read_regular
 from shaper.model.policy import Policy
+from shaper.policy.addresses import Read, with_lists
 from shaper.policy.checks import file_problems, policy_problems
 from shaper.policy.draft import Drafter
 from shaper.policy.kinds import Kind
@@ -39,11 +40,15 @@ def read_policy(path: Path) -> Policy:
     return parse_policy(text, source=source)
 
 
-def parse_policy(text: str, *, source: str) -> Policy:
-    """The policy in a text that came from `source`. Raises PolicyError with every problem in it, sorted by place."""
+def parse_policy(text: str, *, source: str, files: Mapping[str, str] | None = None) -> Policy:
+    """The policy in a text that came from `source`. Raises PolicyError with every problem in it, sorted by place.
+
+    `files` are the texts of the address lists that it names; without, they are read from the folder of `source`.
+    """
     document, problems = read(text, source=source)
     if document is None:
         raise PolicyError(_sorted(problems))
+    document, lists = with_lists(document, _reader(source) if files is None else _kept(files))
     spec, lost, misshapen = validate(document)
     drafter = Drafter(document, lost)
     drafts = {
@@ -62,14 +67,37 @@ def parse_policy(text: str, *, source: str) -> Policy:
         problems += unplaced_problems(name, drafts[name], document, lost)
     if problems:
         raise PolicyError(_sorted(problems))
-    return Policy(
-        source=source, sha256=hashlib.sha256(text.encode()).hexdigest(), interfaces=tuple(interfaces), text=text
-    )
+    return Policy(source=source, sha256=_hash(text, lists), interfaces=tuple(interfaces), text=text, files=lists)
+
+
+def _hash(text: str, lists: Mapping[str, str]) -> str:
+    """Of the text, and of every list that it names."""
+    digest = hashlib.sha256(text.encode())
+    for name, content in sorted(lists.items()):
+        digest.update(f"\0{name}\0{content}".encode())
+    return digest.hexdigest()
+
+
+def _reader(source: str) -> Read:
+    folder = Path(source).parent
+
+    def read_list(name: str) -> str:
+        return read_regular(folder / name, most=MAX_CHARACTERS).decode()
+
+    return read_list
+
+
+def _kept(files: Mapping[str, str]) -> Read:
+    def read_list(name: str) -> str:
+        if name not in files:
+            raise ValueError("the list was not kept with the policy")
+        return files[name]
+
+    return read_list
 
 
 def _sorted(problems: Iterable[Problem]) -> list[Problem]:
-    """By place; what two interfaces find wrong with one policy in the same words is said once."""
+    """By place; what two interfaces find wrong with one policy, or two mentions with one list, is said once."""
     nowhere = Where("", 0, 0)
-    return sorted(
-        dict.fromkeys(problems), key=lambda problem: (problem.where or nowhere, problem.kind, problem.message)
-    )
+    once = {(problem.kind, problem.where, problem.message): problem for problem in reversed(list(problems))}
+    return sorted(once.values(), key=lambda problem: (problem.where or nowhere, problem.kind, problem.message))

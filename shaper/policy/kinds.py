@@ -40,9 +40,17 @@ class Kind(enum.StrEnum):
     HOST_BITS = "host-bits"
     BAD_PORT = "bad-port"
     REVERSED_RANGE = "reversed-range"
+    UNKNOWN_NAME = "unknown-name"
+    BAD_MASK = "bad-mask"
+    BAD_MAC = "bad-mac"
+    OUT_OF_RANGE = "out-of-range"
+    BAD_CGROUP = "bad-cgroup"
+    # a list of addresses
+    ADDRESS_FILE = "address-file"
     # one match
     PORTS_WITHOUT_TRANSPORT = "ports-without-transport"
     MIXED_FAMILIES = "mixed-families"
+    NOT_INSIDE = "not-inside"
     NEVER_MATCHES = "never-matches"
     # a policy
     NO_DEFAULT = "no-default"

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainValidator, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from shaper.errors import Problem
-from shaper.model.match import PortRange, Prefix
+from shaper.model.match import Masked, PortRange, Prefix
 from shaper.model.policy import Classifier, Tier
-from shaper.policy import values
+from shaper.policy import fields, values
 from shaper.policy.kinds import Kind
 from shaper.policy.reader import Document, Node
 from shaper.policy.text import Loc, did_you_mean, quoted
@@ -34,20 +34,69 @@ def _listed(value: object) -> object:
     return value if isinstance(value, list) else [value]
 
 
+def _there(value: object) -> object:
+    """What may be left out, but not written as nothing."""
+    if value is None:
+        raise values.refuse(Kind.WRONG_TYPE, "expected a mapping, found nothing", "such as `inner: {dscp: ef}`")
+    return value
+
+
 _Amount = Annotated[values.Amount | None, PlainValidator(values.amount)]
-_Ports = Annotated[list[Annotated[PortRange, PlainValidator(values.ports)]], BeforeValidator(_listed)]
 _Prefixes = Annotated[list[Annotated[Prefix, PlainValidator(values.prefix)]], BeforeValidator(_listed)]
+_Ports = Annotated[list[Annotated[PortRange, PlainValidator(values.ports)]], BeforeValidator(_listed)]
+_Protocols = Annotated[list[Annotated[int, PlainValidator(fields.protocol)]], BeforeValidator(_listed)]
+_Family = Annotated[list[Annotated[int, PlainValidator(fields.family)]], BeforeValidator(_listed)]
+_Ethertypes = Annotated[list[Annotated[int, PlainValidator(fields.ethertype)]], BeforeValidator(_listed)]
+_Dscps = Annotated[list[Annotated[int, PlainValidator(fields.dscp)]], BeforeValidator(_listed)]
+_ToS = Annotated[list[Annotated[Masked, PlainValidator(fields.tos)]], BeforeValidator(_listed)]
+_Ecns = Annotated[list[Annotated[int, PlainValidator(fields.ecn)]], BeforeValidator(_listed)]
+_Flags = Annotated[list[Annotated[Masked, PlainValidator(fields.tcp_flags)]], BeforeValidator(_listed)]
+_IcmpType = Annotated[tuple[tuple[int, int], ...], PlainValidator(fields.icmp_type)]
+_IcmpTypes = Annotated[list[_IcmpType], BeforeValidator(_listed)]
+_Lengths = Annotated[list[Annotated[PortRange, PlainValidator(fields.length)]], BeforeValidator(_listed)]
+_Vlans = Annotated[list[Annotated[PortRange, PlainValidator(fields.vlan)]], BeforeValidator(_listed)]
+_Pcps = Annotated[list[Annotated[int, PlainValidator(fields.pcp)]], BeforeValidator(_listed)]
+_Macs = Annotated[list[Annotated[int, PlainValidator(fields.mac)]], BeforeValidator(_listed)]
+_Marks = Annotated[list[Annotated[Masked, PlainValidator(fields.mark)]], BeforeValidator(_listed)]
+_Devices = Annotated[list[Annotated[str, PlainValidator(fields.device)]], BeforeValidator(_listed)]
+_Cgroups = Annotated[list[Annotated[str, PlainValidator(fields.cgroup)]], BeforeValidator(_listed)]
+_Parts = Annotated[list["MatchSpec"], BeforeValidator(_listed)]
+_Inner = Annotated["MatchSpec | None", BeforeValidator(_there)]
 
 
 class MatchSpec(_Spec):
-    """Conditions that must all hold; a list inside one means any of its values."""
+    """Conditions that must all hold; a list inside one means any of its values.
 
-    dscp: Annotated[list[Annotated[int, PlainValidator(values.dscp)]], BeforeValidator(_listed)] = []
-    proto: Annotated[list[Annotated[int, PlainValidator(values.protocol)]], BeforeValidator(_listed)] = []
+    `inner` asks the packet that a tunnel carries; of `any` one must hold, of `all` every one, of `not` none.
+    """
+
+    family: _Family = []
+    proto: _Protocols = []
     src: _Prefixes = []
     dst: _Prefixes = []
+    net: _Prefixes = []
     sport: _Ports = []
     dport: _Ports = []
+    port: _Ports = []
+    dscp: _Dscps = []
+    tos: _ToS = []
+    ecn: _Ecns = []
+    tcp_flags: _Flags = Field([], alias="tcp-flags")
+    icmp_type: _IcmpTypes = Field([], alias="icmp-type")
+    length: _Lengths = []
+    vlan: _Vlans = []
+    pcp: _Pcps = []
+    mac: _Macs = []
+    src_mac: _Macs = Field([], alias="src-mac")
+    dst_mac: _Macs = Field([], alias="dst-mac")
+    ethertype: _Ethertypes = []
+    mark: _Marks = []
+    iif: _Devices = []
+    cgroup: _Cgroups = []
+    inner: _Inner = None
+    any_of: _Parts = Field([], alias="any")
+    all_of: _Parts = Field([], alias="all")
+    none_of: _Parts = Field([], alias="not")
 
     @model_validator(mode="after")
     def _asks_something(self) -> MatchSpec:
@@ -113,9 +162,13 @@ _BELOW: dict[tuple[type[BaseModel], str], type[BaseModel]] = {
     (PolicySpec, "classes"): ClassSpec,
     (ClassSpec, "classes"): ClassSpec,
     (ClassSpec, "match"): MatchSpec,
+    (MatchSpec, "inner"): MatchSpec,
+    (MatchSpec, "any"): MatchSpec,
+    (MatchSpec, "all"): MatchSpec,
+    (MatchSpec, "not"): MatchSpec,
     (ClassSpec, "adapt"): AdaptSpec,
 }
-_COLLECTIONS = frozenset({"interfaces", "policies", "classes", "match"})
+_COLLECTIONS = frozenset({"interfaces", "policies", "classes", "match", "any", "all", "not"})
 _WHOLE: dict[str, Any] = {"version": 1, "interfaces": {}, "policies": {}}
 _EXAMPLES = {
     "interfaces": "{wan: {device: eth1, bandwidth: {egress: 20mbit}, policy: branch-office}}",
@@ -127,6 +180,10 @@ _EXAMPLES = {
     "adapt": "{min: 500kbit}",
     "default": "true",
     "match": "[{dscp: ef}, {proto: udp, dport: 5060}]",
+    "any": "[{dport: 5060}, {sport: 5060}]",
+    "all": "[{dport: 5060}, {sport: 5060}]",
+    "not": "{dport: 5060}",
+    "inner": "{dscp: ef}",
     "version": "1",
     "egress": "20mbit",
     "min": "500kbit",
@@ -243,4 +300,4 @@ def _known_keys(loc: Loc) -> list[str]:
         spec = _BELOW[spec, str(step)]
         if step in _COLLECTIONS:
             next(steps)
-    return list(spec.model_fields)
+    return [each.alias or name for name, each in spec.model_fields.items()]

@@ -7,7 +7,7 @@ context holds `message` and `hint`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,7 +19,7 @@ from shaper.model.match import PortRange, Prefix
 from shaper.model.policy import Classifier, Tier
 from shaper.model.sla import DelayTarget
 from shaper.policy.kinds import Kind
-from shaper.policy.names import DSCP_NAMES, PROTOCOL_NAMES
+from shaper.policy.names import SERVICE_PORTS
 from shaper.policy.text import did_you_mean, quoted
 from shaper.units import UnitError, parse_duration, parse_percent, parse_rate
 
@@ -48,6 +48,18 @@ class SlaSpec(NamedTuple):
     delays: tuple[DelayTarget, ...] = ()
     loss: float | None = None
     throughput: Amount | None = None
+
+
+class Unread(str):
+    """What stands in the place of a list of addresses that could not be read: the refusal of its values."""
+
+    kind: Kind
+    hint: str
+
+    def __new__(cls, kind: Kind, message: str, hint: str) -> Unread:
+        made = super().__new__(cls, message)
+        made.kind, made.hint = kind, hint
+        return made
 
 
 def refuse(kind: Kind, message: str, hint: str) -> PydanticCustomError:
@@ -138,17 +150,8 @@ def version(value: object) -> int:
     return value
 
 
-def dscp(value: object) -> int:
-    """A name such as `ef`, in either case, or 0 to 63."""
-    return _named_number(value, DSCP_NAMES, Kind.UNKNOWN_DSCP, "a DSCP", 63)
-
-
-def protocol(value: object) -> int:
-    """A name such as `udp`, in either case, or 0 to 255."""
-    return _named_number(value, PROTOCOL_NAMES, Kind.UNKNOWN_PROTOCOL, "a protocol", 255)
-
-
-def _named_number(value: object, names: dict[str, int], kind: Kind, what: str, last: int) -> int:
+def named_number(value: object, names: Mapping[str, int], kind: Kind, what: str, last: int) -> int:
+    """One of the names, in either case, or 0 to `last`."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= last:
         return value
     if isinstance(value, str) and value.lower() in names:
@@ -159,6 +162,8 @@ def _named_number(value: object, names: dict[str, int], kind: Kind, what: str, l
 
 def prefix(value: object) -> Prefix:
     """`203.0.113.0/24`, `2001:db8::1`: an address written in full, with or without a prefix length."""
+    if isinstance(value, Unread):
+        raise refuse(value.kind, str(value), value.hint)
     text, slash, length_text = str(value).partition("/")
     try:
         address = IPAddress(text, flags=INET_PTON)
@@ -182,15 +187,17 @@ def prefix(value: object) -> Prefix:
 
 
 def ports(value: object) -> PortRange:
-    """`443` or `16384-32767`."""
+    """`443`, `16384-32767` or a service's name, such as `domain`."""
     if isinstance(value, int) and not isinstance(value, bool):
         first = last = value
     elif isinstance(value, str) and (match := _PORTS.match(value)):
         first, last = int(match[1]), int(match[2])
+    elif isinstance(value, str) and value.lower() in SERVICE_PORTS:
+        first = last = SERVICE_PORTS[value.lower()]
     else:
-        raise refuse(
-            Kind.BAD_PORT, f"{said(value)} is not a port", "write a number or a range, such as 443 or 5060-5061"
-        )
+        guess = did_you_mean(str(value).lower(), SERVICE_PORTS)
+        hint = f"{guess}write a number or a range, such as 443 or 5060-5061, or a service such as domain"
+        raise refuse(Kind.BAD_PORT, f"{said(value)} is not a port", hint)
     if not (0 <= first <= 65535 and 0 <= last <= 65535):
         raise refuse(Kind.BAD_PORT, f"{said(value)} is beyond the ports there are", "ports are 0 to 65535")
     if first > last:

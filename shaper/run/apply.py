@@ -96,6 +96,7 @@ def prepare(
         source=policy.source,
         sha256=policy.sha256,
         text=policy.text,
+        files=dict(policy.files),
         boot=boot_id(),
         root=_root_handle(program.tree),
         handles={**(record.handles if record else {}), **program.handles},

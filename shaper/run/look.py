@@ -29,7 +29,7 @@ def look(kernel: Kernel, state: DeviceState) -> InterfaceStatus:
             + (", but an apply was killed in the middle" if pending else ""),
             hint="the next `shaper apply` or `clear` takes it back" if pending else "apply a policy first",
         )
-    policy = parse_policy(record.text, source=record.source)
+    policy = parse_policy(record.text, source=record.source, files=record.files)
     interface = next(one for one in policy.interfaces if one.device == state.device)
     program = compile_interface(
         interface,

@@ -169,7 +169,10 @@ class Service:
         missing = [name for name in ("text", "source") if name not in request.arguments]
         if missing:
             raise ShaperError(f"the request lacks {' and '.join(missing)}", hint="is it of another version?")
-        policy = parse_policy(str(request.arguments["text"]), source=str(request.arguments["source"]))
+        files = request.arguments.get("files", {})
+        if not isinstance(files, dict) or not all(isinstance(content, str) for content in files.values()):
+            raise ShaperError("the request's `files` are no texts by name", hint="is it of another version?")
+        policy = parse_policy(str(request.arguments["text"]), source=str(request.arguments["source"]), files=files)
         return self._go_over(policy, only=self._held(request))
 
     def _on_clear(self, request: Request) -> Plan:

@@ -37,9 +37,9 @@ class Record:
     """What is ours on one device: proof of ownership and the handle of every class path, for life.
 
     `boot` is the kernel's boot id: a record of an earlier boot owns nothing, but its handles are kept.
-    `text` is the policy that was applied last, `source` where it was read from, `structure` whether tiers were
-    compiled, `static` its static allocation (rate, ceil, queue by leaf path): what a leaf still holds of it is the
-    policy's.
+    `text` is the policy that was applied last, `files` the lists that it names, `source` where it was read from,
+    `structure` whether tiers were compiled, `static` its static allocation (rate, ceil, queue by leaf path): what a leaf
+    still holds of it is the policy's.
     """
 
     device: str
@@ -53,6 +53,7 @@ class Record:
     structure: bool = True
     text: str = ""
     static: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
     schema: int = _SCHEMA
 
 
@@ -248,6 +249,8 @@ def _record(data: Any) -> Record:
         and type(record.structure) is bool
         and isinstance(record.handles, dict)
         and all(type(handle) is int for handle in record.handles.values())
+        and isinstance(record.files, dict)
+        and all(isinstance(text, str) for text in record.files.values())
         and isinstance(record.static, dict)
         and all(
             isinstance(grant, list) and [type(each) for each in grant] == [int] * 3 for grant in record.static.values()

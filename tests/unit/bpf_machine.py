@@ -20,6 +20,10 @@ class Skb:
     network: int
     protocol: int
     packet_type: int = 4
+    mark: int = 0
+    tag: int | None = None
+    """The VLAN tag that the kernel holds beside the packet."""
+    hardware_type: int = 1
 
 
 def check(program: Sequence[Insn]) -> None:
@@ -64,7 +68,10 @@ def run(program: Sequence[Insn], skb: Skb) -> int:
             elif mode == 0x60:
                 a = memory[insn.k]
             else:
-                loaded = _load(skb, insn.k + (x if mode == 0x40 else 0), insn.code & 0x18)
+                indexed = mode == 0x40
+                loaded = None if indexed else _beside(skb, insn.k)
+                if loaded is None:
+                    loaded = _load(skb, insn.k + (x if indexed else 0), insn.code & 0x18)
                 if loaded is None:
                     return 0
                 a = loaded
@@ -80,17 +87,29 @@ def run(program: Sequence[Insn], skb: Skb) -> int:
         elif kind == 6:
             return insn.k
         elif kind == 7:
-            assert insn.code == 7
-            x = a
+            assert insn.code in (0x07, 0x87)
+            a, x = (a, a) if insn.code == 0x07 else (x, x)
         else:
             raise AssertionError(f"unknown instruction {insn}")
+
+
+def _beside(skb: Skb, offset: int) -> int | None:
+    """What the kernel holds beside the packet; None at an offset that stands for nothing of it."""
+    if offset < 2**32 - AD_OFF:
+        return None
+    return {
+        0: skb.protocol,
+        4: skb.packet_type,
+        20: skb.mark,
+        28: skb.hardware_type,
+        44: skb.tag or 0,
+        48: int(skb.tag is not None),
+    }[offset - (2**32 - AD_OFF)]
 
 
 def _load(skb: Skb, offset: int, size: int) -> int | None:
     width = {0x00: 4, 0x08: 2, 0x10: 1}[size]
     offset &= MASK
-    if offset >= 2**32 - AD_OFF:
-        return {0: skb.protocol, 4: skb.packet_type}[offset - (2**32 - AD_OFF)]
     if offset >= 2**32 - NET_OFF:
         offset = offset - (2**32 - NET_OFF) + skb.network
     if offset + width > len(skb.data):

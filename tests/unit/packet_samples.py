@@ -119,7 +119,7 @@ def _whole(link: int, packet: Packet, headers: int, fixed: int) -> int:
 
 
 def _other(random: Random) -> Sample:
-    ethertype = random.choice((0x0806, 0x8035, 0x88CC, 0x8100, 0x8847, 0x0600, 0x05FF, 0x0026, 0x0004))
+    ethertype = random.choice((0x0806, 0x8035, 0x88CC, 0x8847, 0x0600, 0x05FF, 0x0026, 0x0004))
     data = bytes(14) + random.randbytes(random.randrange(40))
     return Sample(Skb(data, 14, ethertype), Packet(ethertype if ethertype >= 0x600 else 4), len(data))
 
@@ -177,7 +177,7 @@ def _about(random: Random, packet: Packet) -> Match:
         sport=some("sport", port(packet.sport), lambda: _range(random)),
         dport=some("dport", port(packet.dport), lambda: _range(random)),
         ethertypes=some("types", packet.ethertype, lambda: random.choice((4, 0x0806, V4, V6, 0x8847))),
-        icmpv6_types=some("icmp", packet.icmp_type or 0, lambda: random.choice(_ICMPV6))
+        icmp=some("icmp", (58, packet.icmp_type or 0), lambda: (58, random.choice(_ICMPV6)))
         if packet.protocol == 58 or random.random() < 0.1
         else (),
     )
@@ -197,7 +197,7 @@ def _match(random: Random) -> Match:
         sport=some(lambda: _range(random)),
         dport=some(lambda: _range(random)),
         ethertypes=some(lambda: random.choice((4, 0x0806, V4, V6, 0x8847))),
-        icmpv6_types=some(lambda: random.choice(_ICMPV6)),
+        icmp=some(lambda: (58, random.choice(_ICMPV6))),
     )
 
 

@@ -69,7 +69,7 @@ def packets(draw: st.DrawFn) -> tuple[Packet, FlowKey]:
         header = IP(src=dotted(src), dst=dotted(dst), tos=tos, id=draw(port), proto=fields["protocol"])
         header.flags = draw(st.sampled_from((0, "DF", "MF")))
         seen = {"protocol": fields["protocol"]} if header.flags.MF else fields
-        key = FlowKey(ethertype=0x0800, src=src, dst=dst, dscp=tos >> 2, **seen)
+        key = FlowKey(ethertype=0x0800, src=src, dst=dst, dscp=tos >> 2, ecn=tos & 3, **seen)
         if draw(st.booleans()):
             header.options = [IPOption_NOP()] * 4
         return header / layer, key
@@ -84,7 +84,7 @@ def packets(draw: st.DrawFn) -> tuple[Packet, FlowKey]:
         header /= IPv6ExtHdrFragment(m=draw(st.integers(0, 1)), id=draw(four))
     header.lastlayer().nh = fields["protocol"]
     seen = {"protocol": fields["protocol"]} if fragment else fields
-    return header / layer, FlowKey(ethertype=0x86DD, src=src, dst=dst, dscp=tos >> 2, **seen)
+    return header / layer, FlowKey(ethertype=0x86DD, src=src, dst=dst, dscp=tos >> 2, ecn=tos & 3, **seen)
 
 
 def on_the_wire(packet: Packet, tags: int = 0) -> bytes:

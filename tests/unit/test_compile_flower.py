@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from packet_samples import LEAVES, V4, V6
 
 from shaper.compile.flower import MOST_FILTERS, flower_filters
-from shaper.compile.spans import blocks, common, merged
 from shaper.errors import UnavailableError, Where
 from shaper.kernel.codec.flower import fault
 from shaper.model.match import ETHERTYPE_LLC, Match, PortRange, Prefix, Rule, Rules, classify, network_control_matches
+from shaper.model.spans import blocks, common, merged
 from shaper.tree import ETH_P_ALL, FlowerFilter, FlowerKey, flower_key
 
 PARENT = 0x5A000000
@@ -120,7 +120,7 @@ def test_conjunctions_are_intersected_field_by_field() -> None:
         (Match(sport=(PortRange(1, 2),)), Match(sport=(PortRange(3, 4),))),
         (Match(protocols=(1,)), Match(dport=(PortRange(3, 4),))),
         (Match(ethertypes=(0x0806,)), Match(dscp=(46,))),
-        (Match(icmpv6_types=(135,)), Match(protocols=(6,))),
+        (Match(icmp=((58, 135),)), Match(protocols=(6,))),
     ],
 )
 def test_what_no_packet_can_meet_is_no_filter(one: Match, two: Match) -> None:

@@ -67,7 +67,7 @@ def packet(*, protocol: int = 6, dport: int | None = 1, dscp: int = 0, src: int 
         ),
         # the order of the file is the order of asking
         ("a: {match: [{dport: 80}]}\n      b: {match: [{dport: 80-90}]}", {"dport": 80}, "a"),
-        ("b: {match: [{dport: 80-90}, {src: 10.0.0.0/8}]}\n      a: {match: [{dport: 80}]}", {"dport": 80}, "b"),
+        ("b: {match: [{dport: 80-90}, {src: 10.0.0.0/8}]}\n      a: {match: [{dport: 80-99}]}", {"dport": 80}, "b"),
         # network control is asked before anything
         ("a: {match: [{src: 10.0.0.0/8}]}", {"protocol": 89, "dport": None}, "network-control"),
     ],

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
 from shaper.model.match import PortRange, Prefix
-from shaper.policy import values
+from shaper.policy import fields, values
 from shaper.policy.names import DSCP_NAMES, PROTOCOL_NAMES, dscp_text
 from shaper.policy.reader import Scalar, read
 from shaper.policy.text import did_you_mean, named, path_text, quoted
@@ -59,7 +59,7 @@ def test_protocols_are_those_of_the_system(name: str, constant: str) -> None:
 
 
 def test_names_are_read_in_either_case() -> None:
-    assert (values.dscp("EF"), values.dscp(10), values.protocol("ICMPv6"), values.protocol(6)) == (46, 10, 58, 6)
+    assert (fields.dscp("EF"), fields.dscp(10), fields.protocol("ICMPv6"), fields.protocol(6)) == (46, 10, 58, 6)
 
 
 def test_addresses_and_ports() -> None:
@@ -85,7 +85,9 @@ def test_a_mend_of_host_bits_is_accepted(value: int, length: int) -> None:
 def test_every_scalar_is_read_or_refused_with_a_mend(value: object) -> None:
     readers = (
         values.rate, values.amount, values.limit, values.ratio, values.share, values.tier, values.version,
-        values.dscp, values.protocol, values.prefix, values.ports, values.sla,
+        values.prefix, values.ports, values.sla, fields.dscp, fields.protocol, fields.ecn, fields.family,
+        fields.ethertype, fields.icmp_type, fields.tcp_flags, fields.tos, fields.mark, fields.mac, fields.length,
+        fields.vlan, fields.pcp, fields.device, fields.cgroup,
     )  # fmt: skip
     for reader in readers:
         try:
