@@ -38,8 +38,8 @@ class Record:
 
     `boot` is the kernel's boot id: a record of an earlier boot owns nothing, but its handles are kept.
     `text` is the policy that was applied last, `files` the lists that it names, `source` where it was read from,
-    `structure` whether tiers were compiled, `static` its static allocation (rate, ceil, queue by leaf path): what a leaf
-    still holds of it is the policy's.
+    `structure` whether tiers were compiled, `static` its static allocation (rate, ceil, queue by leaf path): what a
+    leaf still holds of it is the policy's.
     """
 
     device: str

@@ -143,11 +143,12 @@ class Sorter:
             with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
                 sender.sendto(frame, (by or self.device, protocol))
 
-        before = self._counts()
+        before = self.counts()
         self._lab.inside(transmit)
-        (moved,) = (path for path, count in self._counts().items() if count != before[path])
+        (moved,) = (path for path, count in self.counts().items() if count != before[path])
         return moved
 
-    def _counts(self) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
+        """Packets of each class so far."""
         classes = self._kernel.counters(self.device).classes
         return {path: classes[classid].sent_packets for path, classid in self._classids.items()}

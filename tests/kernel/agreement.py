@@ -1,0 +1,137 @@
+"""Random policies and random packets on a real kernel: the class whose counter moves, and the class that is named.
+
+Frames go out by a packet socket with their tags inside, or come in by another cable, where the kernel takes the outermost
+tag off and keeps it beside the packet, and are handed on to the device.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import frame_samples
+import policy_samples
+from frame_samples import Frame
+from sorting import Means, Sorter, quiet_link
+
+from shaper.errors import PolicyError, UnavailableError
+from shaper.model.match import NETWORK_CONTROL, Rules, classify
+from shaper.policy import parse_policy
+
+if TYPE_CHECKING:
+    from conftest import Lab
+
+PATHS = (
+    NETWORK_CONTROL,
+    *(f"c{number}{below}" for number in range(6) for below in ("", "/d0", "/d1", "/other")),
+    "rest",
+)
+_SO_MARK = 36
+_TAG = struct.Struct("!HH")
+
+
+@dataclass
+class Totals:
+    """What was sent, and where it went."""
+
+    policies: int = 0
+    refused: int = 0
+    rules: int = 0
+    packets: int = 0
+    versions: Counter[str] = field(default_factory=Counter)
+    by_rule: int = 0
+    tagged_beside: int = 0
+    tunnelled: int = 0
+    fields: Counter[str] = field(default_factory=Counter)
+    differences: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{count} {name}" for name, count in sorted(self.versions.items()))
+        return (
+            f"{self.policies} policies ({self.refused} more refused), {self.rules} rules; {self.packets} packets "
+            f"({kinds}), {self.by_rule} taken by a rule, {self.tagged_beside} with a tag beside them, "
+            f"{self.tunnelled} with a packet inside; fields asked: "
+            f"{', '.join(f'{name} {count}' for name, count in sorted(self.fields.items()))}; "
+            f"{len(self.differences)} differences"
+        )
+
+
+class Trial:
+    """One device, and a cable by which tagged frames come to it."""
+
+    def __init__(self, netns: Lab, means: Means) -> None:
+        self._lab = netns
+        self._means = means
+        self._sorter = Sorter(netns, PATHS, means)
+        self._feed = quiet_link(netns, "feed")
+        netns.run("tc qdisc add dev feed-peer clsact")
+        netns.run(
+            "tc filter add dev feed-peer ingress protocol all pref 1 u32 match u32 0 0 "
+            f"action mirred egress redirect dev {self._sorter.device}"
+        )
+
+    def run(self, seed: int, packets: int, totals: Totals, fields: Sequence[str] = policy_samples.FIELDS) -> None:
+        """One policy and its packets, all from the seed."""
+        random = Random(seed)
+        frames = [frame_samples.frame(random) for _ in range(packets)]
+        rules = accepted(policy_samples.classes(random, [frame.packet for frame in frames], fields=fields))
+        try:
+            self._sorter.obey(rules)
+        except UnavailableError:
+            totals.refused += 1
+            return
+        totals.policies += 1
+        totals.rules += len(rules.ordered)
+        totals.fields.update(rules.asked().keys())
+        for number, frame in enumerate(frames):
+            moved = self._moved(frame)
+            named = classify(rules, frame.packet)
+            totals.packets += 1
+            totals.versions[{0x0800: "IPv4", 0x86DD: "IPv6"}.get(frame.packet.ethertype, "other")] += 1
+            totals.by_rule += named not in ("rest", NETWORK_CONTROL)
+            totals.tagged_beside += frame.beside is not None
+            totals.tunnelled += frame.packet.inner is not None
+            if moved != [named]:
+                where = f"seed {seed}, packet {number}: counted in {moved}, named {named}"
+                totals.differences.append(f"{where}: {frame.packet}")
+
+    def _moved(self, frame: Frame) -> list[str]:
+        device, data = self._sorter.device, frame.data
+        if frame.beside is not None:
+            device, data = self._feed, data[:12] + _TAG.pack(0x8100, frame.beside) + data[12:]
+
+        def transmit() -> None:
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
+                sender.setsockopt(socket.SOL_SOCKET, _SO_MARK, struct.pack("=I", frame.mark))
+                sender.sendto(data, (device, 0))
+
+        before = self._sorter.counts()
+        self._lab.inside(transmit)
+        return [path for path, count in self._sorter.counts().items() if count != before[path]]
+
+
+def accepted(written: dict[str, Any]) -> Rules:
+    """The rules of a policy, without the matches at which it has problems."""
+    while True:
+        try:
+            policy = parse_policy(policy_samples.text_of(written), source="random.yaml")
+        except PolicyError as error:
+            assert [policy_samples.without(written, problem.path) for problem in error.problems()].count(True)
+            written = policy_samples.swept(written)
+        else:
+            return policy.interfaces[0].rules()
+
+
+def agreed(
+    netns: Lab, means: Means, seeds: range, packets: int, fields: Sequence[str] = policy_samples.FIELDS
+) -> Iterator[Totals]:
+    """The totals, after each policy."""
+    totals, trial = Totals(), Trial(netns, means)
+    for seed in seeds:
+        trial.run(seed, packets, totals, fields)
+        yield totals
