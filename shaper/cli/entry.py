@@ -9,7 +9,7 @@ from types import FrameType
 import click
 
 from shaper import __version__
-from shaper.cli import apply, check, clear, doctor, plan, run, status
+from shaper.cli import apply, check, clear, doctor, explain, plan, run, status
 from shaper.cli.common import fail
 from shaper.errors import Exit, ShaperError, internal
 
@@ -25,7 +25,16 @@ def cli() -> None:
     """
 
 
-for command in (check.check, plan.plan, apply.apply, status.status, run.run, clear.clear, doctor.doctor):
+for command in (
+    check.check,
+    plan.plan,
+    apply.apply,
+    status.status,
+    run.run,
+    clear.clear,
+    doctor.doctor,
+    explain.explain,
+):
     cli.add_command(command)
 
 

@@ -19,8 +19,9 @@ from shaper.compile.parse import (
     ETHERNET,
     ICMPV6_DETAIL,
     TCP_DETAIL,
-    TooManyFieldsError,
     Words,
+    ipv4_length,
+    ipv6_length,
     parse,
 )
 from shaper.errors import UnavailableError
@@ -58,7 +59,7 @@ def classifier(rules: Rules, classids: Mapping[str, Handle]) -> tuple[Insn, ...]
             raise UnavailableError(f"`{name}` cannot be matched: {reason}", hint=mend, where=where)
     asm = Assembler()
     parsed, malformed = Label(), Label()
-    words = _words(matches)
+    words = Words(matches)
     parse(asm, words, parsed, malformed)
     asm.place(parsed)
     for rule in rules.ordered:
@@ -70,18 +71,6 @@ def classifier(rules: Rules, classids: Mapping[str, Handle]) -> tuple[Insn, ...]
     asm.place(malformed)
     asm.ret(classids[rules.default])
     return asm.assemble()
-
-
-def _words(matches: list[Match]) -> Words:
-    try:
-        return Words(matches)
-    except TooManyFieldsError:
-        where = next((match.where for match in reversed(matches) if match.inner is not None), None)
-        raise UnavailableError(
-            "the rules ask for more different fields, outside and inside of tunnels, than classic BPF has words for",
-            hint="ask for fewer kinds of fields inside tunnels; an eBPF program would have room",
-            where=where,
-        ) from None
 
 
 def _match(asm: Assembler, match: Match, words: Words, other: Label) -> None:
@@ -107,6 +96,8 @@ def _condition(asm: Assembler, match: Match, name: str, words: Words, other: Lab
             _either(asm, (partial(_mac, asm, match.mac, at) for at in _MAC_OFFSETS.values()), other)
         case "tos" | "tcp_flags" | "mark":
             _bits(asm, match, name, words, other)
+        case "length":
+            _length(asm, match.length, words, other)
         case "vlan" | "pcp" | "ecn":
             _part_of_word(asm, match, name, words, other)
         case _:
@@ -145,7 +136,7 @@ def _whole_word(match: Match, name: str) -> tuple[str, Iterable[Span]]:
             return "detail", _points(
                 number + (ICMPV6_DETAIL if protocol == ICMPV6 else 0) for protocol, number in asked
             )
-        case "sport" | "dport" | "length":
+        case "sport" | "dport":
             return name, asked
         case _:
             raise AssertionError(f"no code for {name}")
@@ -163,6 +154,21 @@ def _part_of_word(asm: Assembler, match: Match, name: str, words: Words, other: 
         case _:
             asm.alu("and", 3)
             _ranges(asm, _points(match.ecn), other)
+
+
+def _length(asm: Assembler, spans: Iterable[Span], words: Words, other: Label) -> None:
+    """Read where it is asked: there are not words enough for everything."""
+    ipv4, said = Label(), Label()
+    asm.recall_x(words["base"])
+    asm.recall(words["ethertype"])
+    asm.jump("eq", ETHERTYPE_IPV4, yes=ipv4)
+    asm.jump("eq", ETHERTYPE_IPV6, no=other)
+    ipv6_length(asm)
+    asm.goto(said)
+    asm.place(ipv4)
+    ipv4_length(asm)
+    asm.place(said)
+    _ranges(asm, spans, other)
 
 
 def _bits(asm: Assembler, match: Match, name: str, words: Words, other: Label) -> None:

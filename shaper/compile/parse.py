@@ -48,7 +48,6 @@ _NEEDS = {
     "ecn": "tos",
     "icmp": "detail",
     "tcp_flags": "detail",
-    "length": "length",
     "vlan": "tag",
     "pcp": "tag",
     "sport": "sport",
@@ -57,24 +56,18 @@ _NEEDS = {
 }
 
 
-class TooManyFieldsError(ValueError):
-    """The rules ask for more different fields at once than the program has scratch words."""
-
-
 class Words:
     """Where the fields of one packet are, and those of the packet inside it (`inner`, None where nobody asks)."""
 
     def __init__(self, matches: Iterable[Match], scratch: Iterator[int] | None = None) -> None:
-        """The words for what the matches ask for. Raises TooManyFieldsError."""
+        """The words for what the matches ask for: 8 at most, and 7 for a packet inside."""
         scratch = iter(range(_SCRATCH)) if scratch is None else scratch
         every = [part for match in matches for part in _all_parts(match)]
         asked = {need for match in every for name in match.asks for need in _NEEDS.get(name, "").split()}
         names = ["base", "ethertype", "protocol", *sorted(asked)]
-        self._slots = dict(zip(names, scratch, strict=False))
+        self._slots = {name: next(scratch) for name in names}
         inside = [match.inner for match in every if match.inner is not None]
         self.inner = Words(inside, scratch) if inside else None
-        if len(self._slots) < len(names):
-            raise TooManyFieldsError
 
     def __getitem__(self, name: str) -> int:
         return self._slots[name]
@@ -174,13 +167,6 @@ def _ipv4(asm: Assembler, words: Words, parsed: Label, malformed: Label) -> None
     if "tos" in words:
         asm.load(1, 1, indexed=True)
         asm.store(words["tos"])
-    if "length" in words:
-        said = Label()
-        asm.load(2, 2, indexed=True)
-        asm.jump("eq", 0, no=said)
-        asm.set(MAX_LENGTH)
-        asm.place(said)
-        asm.store(words["length"])
     asm.load(9, 1, indexed=True)
     asm.store(words["protocol"])
     asm.load(6, 2, indexed=True)
@@ -200,8 +186,6 @@ def _ipv6(asm: Assembler, words: Words, parsed: Label, transport: Label) -> None
         asm.alu("rsh", 4)
         asm.alu("and", 0xFF)
         asm.store(words["tos"])
-    if "length" in words:
-        _ipv6_length(asm, words)
     asm.load(6, 1, indexed=True)
     asm.store(words["protocol"])
     asm.move_x(40)
@@ -228,9 +212,20 @@ def _ipv6(asm: Assembler, words: Words, parsed: Label, transport: Label) -> None
     asm.goto(parsed)
 
 
-def _ipv6_length(asm: Assembler, words: Words) -> None:
-    """The header's 40 bytes and what it says follow. A packet larger than it can say says 0; one of nothing but its
-    header says so in the next header."""
+def ipv4_length(asm: Assembler) -> None:
+    """A = the length of the packet whose header is at X; one too large to say it says 0."""
+    said = Label()
+    asm.load(2, 2, indexed=True)
+    asm.jump("eq", 0, no=said)
+    asm.set(MAX_LENGTH)
+    asm.place(said)
+
+
+def ipv6_length(asm: Assembler) -> None:
+    """A = the length of the packet whose header is at X, its 40 bytes and what it says follow.
+
+    A packet too large to say it says 0; one of nothing but its header says so in the next header.
+    """
     silent, large, said = Label(), Label(), Label()
     asm.load(4, 2, indexed=True)
     asm.jump("eq", 0, yes=silent)
@@ -244,7 +239,6 @@ def _ipv6_length(asm: Assembler, words: Words) -> None:
     asm.place(large)
     asm.set(MAX_LENGTH)
     asm.place(said)
-    asm.store(words["length"])
 
 
 def _transport(asm: Assembler, words: Words, parsed: Label) -> None:

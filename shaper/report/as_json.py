@@ -121,7 +121,7 @@ def node_json(node: Node) -> dict[str, Any]:
         return {"name": node.name, "alias": node.alias}
     place = {"handle": handle_text(node.handle), "parent": handle_text(node.parent)}
     if isinstance(node, Qdisc):
-        return {**place, "kind": node.kind, **_options(node.kind, node.options)}
+        return {**place, "kind": node.kind, **options_json(node.kind, node.options)}
     if isinstance(node, HtbClass):
         return {
             **place,
@@ -156,7 +156,8 @@ def _flower(node: FlowerFilter) -> dict[str, Any]:
     return {"classid": handle_text(node.classid), "keys": keys}
 
 
-def _options(kind: str, options: Options) -> dict[str, Any]:
+def options_json(kind: str, options: Options) -> dict[str, Any]:
+    """A queue's options with their units in the names."""
     if isinstance(options, HtbOptions):
         return {"default": f"{options.default:x}", "direct_queue_packets": options.direct_queue}
     if isinstance(options, FifoOptions):

@@ -76,10 +76,11 @@ def _details(node: Node, names: Mapping[Handle, str]) -> dict[str, str]:
     if isinstance(node, FlowerFilter):
         path = names.get(node.classid, "")
         return {"match": asked_text(node), "class": f"{handle_text(node.classid)} {path}".rstrip()}
-    return _options(node) if isinstance(node, Qdisc) else {}
+    return options_text(node) if isinstance(node, Qdisc) else {}
 
 
-def _options(qdisc: Qdisc) -> dict[str, str]:
+def options_text(qdisc: Qdisc) -> dict[str, str]:
+    """A queue's options by name, in words."""
     options = qdisc.options
     if isinstance(options, HtbOptions):
         return {"default": f"{options.default:x}"}

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "kernel")]
+sys.path[:0] = [str(TESTS / "kernel"), str(TESTS)]
 
 from agreement import Totals, agreed  # noqa: E402
 from conftest import Lab  # noqa: E402

@@ -1,7 +1,7 @@
 """Random policies and random packets on a real kernel: the class whose counter moves, and the class that is named.
 
-Frames go out by a packet socket with their tags inside, or come in by another cable, where the kernel takes the outermost
-tag off and keeps it beside the packet, and are handed on to the device.
+Frames go out by a packet socket with their tags inside, or come in by another cable, where the kernel takes the
+outermost tag off and keeps it beside the packet, and are handed on to the device.
 """
 
 from __future__ import annotations

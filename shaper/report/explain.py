@@ -1,0 +1,126 @@
+"""Why a packet belongs to its class, for people and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from shaper.compile.program import Program
+from shaper.model.explain import Explanation
+from shaper.model.match import NETWORK_CONTROL, Match, Rule
+from shaper.model.policy import Interface, TrafficClass
+from shaper.model.words import key_of
+from shaper.report.as_json import options_json
+from shaper.report.match_words import asked, found, match_text
+from shaper.report.steps import options_text
+from shaper.report.words import clean
+from shaper.tree import Qdisc
+from shaper.units import format_rate
+
+
+def explanation_json(
+    explained: Explanation, interface: Interface, program: Program | None, *, assumed: Mapping[str, str], by: str
+) -> dict[str, Any]:
+    """The whole of it. `program` is None where the policy cannot be programmed, `by` says for which kernel it is."""
+    cls = _leaf(interface, explained.path)
+    queue = _queue(program, cls)
+    rule = explained.rule
+    return {
+        "interface": interface.name,
+        "device": interface.device,
+        "class": cls.path,
+        "default": rule is None,
+        "rule": None if rule is None else _rule_json(rule),
+        "conditions": [
+            {
+                "key": key_of(match, name),
+                "asked": asked(match, name),
+                "packet": found(explained.packet, name) or None,
+                "where": str(match.where) if match.where else None,
+            }
+            for match in (rule.all_of if rule else ())
+            for name in match.asks
+        ],
+        "later": [_rule_json(one) for one in explained.later],
+        "tier": cls.tier.name.lower(),
+        "guarantee_bit_s": cls.guarantee,
+        "floor_bit_s": cls.floor,
+        "limit_bit_s": cls.limit,
+        "queue": None if queue is None else {"kind": queue.kind, **options_json(queue.kind, queue.options)},
+        "assumed": dict(assumed),
+        "compiled_for": by,
+    }
+
+
+def explanation_view(
+    explained: Explanation,
+    interface: Interface,
+    program: Program | None,
+    *,
+    assumed: Mapping[str, str],
+    by: str,
+    out: Console,
+) -> None:
+    """The same for people."""
+    for line in _lines(explained, interface, program, assumed=assumed, by=by):
+        out.print(clean(line), soft_wrap=True)
+
+
+def _lines(
+    explained: Explanation, interface: Interface, program: Program | None, *, assumed: Mapping[str, str], by: str
+) -> Sequence[str]:
+    cls = _leaf(interface, explained.path)
+    lines = [f"{interface.name} on {interface.device}: {cls.path}"]
+    if explained.rule is None:
+        lines.append("  no rule holds: it is the class for the rest")
+    else:
+        lines.append(f"  rule      {_place(explained.rule)}")
+        for match in explained.rule.all_of:
+            lines.extend(f"    {_held(match, name, explained)}" for name in match.asks)
+    yields = f", {format_rate(cls.floor)} where higher tiers need it" if cls.floor < cls.guarantee else ""
+    lines.append(
+        f"  class     {cls.tier.name.lower()}, guarantee {format_rate(cls.guarantee)}{yields}, limit "
+        f"{format_rate(cls.limit)}"
+    )
+    queue = _queue(program, cls)
+    if queue is not None:
+        options = ", ".join(f"{key} {value}" for key, value in options_text(queue).items())
+        lines.append(f"  queue     {queue.kind}, {options}")
+    for number, rule in enumerate(explained.later):
+        label = "" if number else "later"
+        lines.append(f"  {label:<9} {_place(rule)}: {rule.path} ({' and '.join(map(match_text, rule.all_of))})")
+    if assumed:
+        lines.append(f"  assumed   {', '.join(f'{key} {value}' for key, value in assumed.items())}")
+    return [*lines, f"  compiled  {by}"]
+
+
+def _held(match: Match, name: str, explained: Explanation) -> str:
+    has = found(explained.packet, name)
+    where = f"line {match.where.line}: " if match.where else ""
+    return f"{where}{key_of(match, name)} {asked(match, name)}" + (f"; the packet has {has}" if has else " holds")
+
+
+def _place(rule: Rule) -> str:
+    where = rule.all_of[-1].where
+    return str(where) if where else f"implied: every interface has {NETWORK_CONTROL}"
+
+
+def _rule_json(rule: Rule) -> dict[str, Any]:
+    where = rule.all_of[-1].where
+    return {
+        "class": rule.path,
+        "file": where.file if where else None,
+        "line": where.line if where else None,
+        "column": where.column if where else None,
+        "match": " and ".join(map(match_text, rule.all_of)),
+    }
+
+
+def _leaf(interface: Interface, path: str) -> TrafficClass:
+    return next(cls for cls in interface.leaves() if cls.path == path)
+
+
+def _queue(program: Program | None, cls: TrafficClass) -> Qdisc | None:
+    return None if program is None else program.tree.leaf_of(program.handles[cls.path])
