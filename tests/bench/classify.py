@@ -8,14 +8,14 @@ import time
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS / "kernel"), str(TESTS)]
+sys.path[:0] = [str(TESTS / "kernel"), str(TESTS / "unit")]
 
 from agreement import Totals, agreed  # noqa: E402
 from conftest import Lab  # noqa: E402
+from policy_samples import FIELDS, PLAIN  # noqa: E402
 from sorting import by_bpf, by_flower  # noqa: E402
 
 MEANS = {"bpf": by_bpf, "flower": by_flower}
-FLOWER_FIELDS = ("family", "proto", "src", "dst", "sport", "dport", "dscp", "ethertype")
 PROGRESS = 50
 
 
@@ -28,11 +28,11 @@ def main() -> int:
     parser.add_argument("--classifier", choices=MEANS, default="bpf")
     wanted = parser.parse_args()
     seeds = range(wanted.first_seed, wanted.first_seed + wanted.policies)
-    fields = {"fields": FLOWER_FIELDS} if wanted.classifier == "flower" else {}
+    fields = PLAIN if wanted.classifier == "flower" else FIELDS
     lab, totals, began = Lab(), Totals(), time.monotonic()
     lab.open()
     try:
-        for done, totals in enumerate(agreed(lab, MEANS[wanted.classifier], seeds, wanted.packets, **fields), 1):
+        for done, totals in enumerate(agreed(lab, MEANS[wanted.classifier], seeds, wanted.packets, fields), 1):
             if done % PROGRESS == 0 and sys.stderr.isatty():
                 print(f"{done} of {wanted.policies} policies, {len(totals.differences)} differences", file=sys.stderr)
     finally:

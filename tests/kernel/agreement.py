@@ -78,7 +78,7 @@ class Trial:
     def run(self, seed: int, packets: int, totals: Totals, fields: Sequence[str] = policy_samples.FIELDS) -> None:
         """One policy and its packets, all from the seed."""
         random = Random(seed)
-        frames = [frame_samples.frame(random) for _ in range(packets)]
+        frames = [frame_samples.frame(random, tagged=fields != policy_samples.PLAIN) for _ in range(packets)]
         rules = accepted(policy_samples.classes(random, [frame.packet for frame in frames], fields=fields))
         try:
             self._sorter.obey(rules)

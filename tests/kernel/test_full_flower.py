@@ -147,7 +147,7 @@ def test_tc_shows_what_was_meant(netns: Lab) -> None:
         dport=(PortRange(5000, 5100),),
     )
     zero = Match(protocols=(6,), src=(Prefix(6, 0x20010DB8 << 96, 32),), dport=(PortRange(0, 0),))
-    rules = (Rule((match,), "voice"), Rule((zero,), "web"), Rule((Match(icmpv6_types=(135,)),), "control"))
+    rules = (Rule((match,), "voice"), Rule((zero,), "web"), Rule((Match(icmp=((58, 135),)),), "control"))
     sorter.obey(Rules((*rules, Rule((Match(ethertypes=(0x0806,)),), "control")), "rest"))
     rows = {one["pref"]: one for one in shown(netns, sorter.device)}
     assert {pref: (one["protocol"], one["options"]["classid"]) for pref, one in rows.items()} == {

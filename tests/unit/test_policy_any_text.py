@@ -20,6 +20,8 @@ POLICIES = [path.read_text() for path in sorted((Path(__file__).parents[2] / "po
 WORDS = [
     "version", "interfaces", "policies", "device", "bandwidth", "egress", "policy", "classes", "tier", "guarantee",
     "limit", "share", "adapt", "min", "default", "match", "sla", "dscp", "proto", "src", "dst", "sport", "dport",
+    "net", "port", "vlan", "pcp", "mac", "mark", "tos", "ecn", "length", "family", "ethertype", "tcp-flags",
+    "icmp-type", "inner", "any", "all", "not", "file", "set", "unset", "iif", "cgroup", "syn", "0x10/0xf0",
     "delay-p99", "loss", "throughput", "special", "ef", "tcp", "20mbit", "10%", "10ms", "1.5", "-1", "0x1f", "true",
     "null", "~", ".nan", "5Mbps", "10.0.0.0/8", "2001:db8::/32", "80-90", "<<", "&a", "*a", "!!str", "{", "}", "[",
     "]", ":", ": ", "-", "- ", ",", "#", "'", '"', "|", ">", "?", "---", "...", "%YAML 1.2", "\n", "\n  ", "\n    ",
@@ -69,9 +71,9 @@ def test_mutated_policies(data: st.DataObject) -> None:
 
 
 VALUES = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from(WORDS[:49]), st.text(max_size=4)),
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from(WORDS[:73]), st.text(max_size=4)),
     lambda inner: st.one_of(
-        st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(WORDS[:26]), inner, max_size=4)
+        st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(WORDS[:50]), inner, max_size=4)
     ),
     max_leaves=8,
 )

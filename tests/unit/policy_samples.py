@@ -13,12 +13,13 @@ from frame_samples import ADDRESSES, DSCPS, FLAGS, ICMP_TYPES, MACS, MARKS, PORT
 from shaper.model.match import Packet
 from shaper.policy.names import DSCP_NAMES, ICMP_TYPE_NAMES, PROTOCOL_NAMES, SERVICE_PORTS, TCP_FLAG_NAMES
 
-NOT_BY_BPF = ("iif", "cgroup")
 _OUTSIDE = ("vlan", "pcp", "mac", "src-mac", "dst-mac", "mark")
 FIELDS = (
     "family", "proto", "src", "dst", "net", "sport", "dport", "port", "dscp", "tos", "ecn", "tcp-flags", "icmp-type",
     "length", "ethertype", *_OUTSIDE,
 )  # fmt: skip
+PLAIN = ("family", "proto", "src", "dst", "sport", "dport", "dscp", "ethertype")
+"""What every classifier carries, in matches of one level."""
 Spec = dict[str, Any]
 
 
@@ -78,11 +79,11 @@ def swept(written: dict[str, Any]) -> dict[str, Any]:
 
 
 def match(random: Random, packet: Packet, fields: Sequence[str] = FIELDS, depth: int = 0) -> Spec:
-    """One to four conditions; now and then one of several, or a negation, or what a tunnel carries."""
+    """One to three conditions; now and then one of several, a negation, or what a tunnel carries, but in plain ones."""
     spec: Spec = {}
     for name in random.sample(fields, min(len(fields), random.choice((1, 1, 2, 2, 3)))):
         spec[name] = _values(random, packet, name)
-    if depth < 2 and random.random() < 0.25:
+    if depth < 2 and fields != PLAIN and random.random() < 0.25:
         key = random.choice(("any", "all", "not"))
         parts = [match(random, packet, fields, depth + 1) for _ in range(random.choice((1, 2)))]
         spec[key] = parts if key != "not" or random.random() < 0.5 else parts[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 
 from shaper.model.match import MAX_LENGTH, Packet
@@ -50,27 +50,27 @@ class _Layer:
     packet: Packet
 
 
-def frame(random: Random, *, beside: bool = True, mark: bool = True) -> Frame:
-    """A frame; `beside` and `mark` say whether the kernel may hold something beside it."""
+def frame(random: Random, *, tagged: bool = True) -> Frame:
+    """A frame, with `tagged` with VLAN tags in it and beside it now and then."""
     layer = _layer(random)
     target, source = random.choice(MACS), random.choice(MACS)
-    tags = [_tag(random) for _ in range(random.choice((0, 0, 0, 0, 1, 1, 2, 3)))]
-    outer = _tag(random)[1] if beside and random.random() < 0.2 else None
+    tags = [_tag(random) for _ in range(random.choice((0, 0, 0, 0, 1, 1, 2, 3)) if tagged else 0)]
+    outer = _tag(random)[1] if tagged and random.random() < 0.2 else None
     header = target.to_bytes(6, "big") + source.to_bytes(6, "big")
     header += b"".join(struct.pack("!HH", *tag) for tag in tags) + struct.pack("!H", layer.ethertype)
     first = outer if outer is not None else tags[0][1] if tags else None
-    kernel_mark = random.choice(MARKS) if mark else 0
+    mark = random.choice(MARKS)
     packet = layer.packet
     if len(tags) > 2:  # no further does anybody look
         packet = Packet(tags[2][0])
     packet = packet._replace(
         src_mac=source,
         dst_mac=target,
-        mark=kernel_mark,
+        mark=mark,
         vlan=None if first is None else first & 0xFFF,
         pcp=None if first is None else first >> 13,
     )
-    return Frame(header + layer.data, packet, kernel_mark, outer, len(tags))
+    return Frame(header + layer.data, packet, mark, outer, len(tags))
 
 
 def _tag(random: Random) -> tuple[int, int]:
@@ -167,8 +167,3 @@ def _gre(random: Random, layer: _Layer) -> tuple[bytes, Packet]:
 
 def _ethernet(random: Random, layer: _Layer) -> bytes:
     return random.randbytes(12) + struct.pack("!H", layer.ethertype) + layer.data
-
-
-def without_mark(held: Frame) -> Frame:
-    """The same frame where nothing has marked it."""
-    return replace(held, mark=0, packet=held.packet._replace(mark=0))
