@@ -62,28 +62,35 @@ def points(values: Iterable[int]) -> Ranges:
 
 def common(one: Ranges, two: Ranges) -> Ranges:
     """What is in both."""
-    return ranges(
-        (max(left[0], right[0]), min(left[1], right[1]))
-        for left in one
-        for right in two
-        if left[0] <= right[1] and right[0] <= left[1]
-    )
+    shared: list[tuple[int, int]] = []
+    left = right = 0
+    while left < len(one) and right < len(two):
+        first, last = max(one[left][0], two[right][0]), min(one[left][1], two[right][1])
+        if first <= last:
+            shared.append((first, last))
+        if one[left][1] < two[right][1]:
+            left += 1
+        else:
+            right += 1
+    return tuple(shared)
 
 
 def without(one: Ranges, two: Ranges) -> Ranges:
     """What is in `one` and not in `two`."""
-    kept = list(one)
-    for first, last in two:
-        parts: list[tuple[int, int]] = []
-        for low, high in kept:
-            if high < first or last < low:
-                parts.append((low, high))
-                continue
-            if low < first:
-                parts.append((low, first - 1))
-            if last < high:
-                parts.append((last + 1, high))
-        kept = parts
+    kept: list[tuple[int, int]] = []
+    at = 0
+    for first, last in one:
+        low = first
+        while at < len(two) and two[at][1] < low:
+            at += 1
+        for taken in range(at, len(two)):
+            if two[taken][0] > last or low > last:
+                break
+            if low < two[taken][0]:
+                kept.append((low, two[taken][0] - 1))
+            low = max(low, two[taken][1] + 1)
+        if low <= last:
+            kept.append((low, last))
     return tuple(kept)
 
 
