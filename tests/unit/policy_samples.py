@@ -90,7 +90,7 @@ def match(random: Random, packet: Packet, fields: Sequence[str] = FIELDS, depth:
         if random.random() < 0.5:
             spec = {key: spec[key]}
     if "mark" in fields and depth == 0 and random.random() < (0.5 if packet.inner else 0.05):
-        inside = [name for name in fields if name not in _OUTSIDE]
+        inside = [name for name in fields if name not in _OUTSIDE] or ["dscp"]
         spec = {"inner": match(random, packet.inner or packet, inside, 2)}
     if "proto" in spec and {"sport", "dport", "port"} & set(spec):
         del spec["proto"]
