@@ -28,7 +28,8 @@ class _Tally:
 class Account:
     """Collects frames until a window is closed.
 
-    `mtu` in bytes, `horizon` and `taus` in seconds, `audit_rate` in frames a second.
+    `mtu` in bytes, `horizon` and `taus` in seconds, `audit_rate` in frames a second. `detailed` gives `classify` the
+    length and TCP's flags too, at the price of asking it far more often.
     """
 
     def __init__(
@@ -40,13 +41,15 @@ class Account:
         horizon: float,
         audit_rate: int,
         taus: Sequence[float],
+        detailed: bool = False,
     ) -> None:
         self._longest = mtu + _TAGGED_HEADER
         self._sampling = sampling
         self._classify = classify
         self._taus = taus if sampling == 1 else ()
         self._matcher = Matcher(horizon=horizon)
-        self._audit = Audit(rate=audit_rate, classify=classify)
+        self._detailed = detailed
+        self._audit = Audit(rate=audit_rate, classify=classify, detailed=detailed)
         self._flows: dict[bytes, tuple[int, bool]] = {}
         self._envelopes: dict[int, Envelope] = {}
         self._tallies: dict[int, _Tally] = {}
@@ -74,10 +77,10 @@ class Account:
         return self._close(now, drops, matches, flying)
 
     def _arrivals(self, frames: Iterable[Frame]) -> list[Arrival]:
-        flows, tallies, audit = self._flows, self._tallies, self._audit
+        flows, tallies, audit, detailed = self._flows, self._tallies, self._audit, self._detailed
         arrivals: list[Arrival] = []
         for stamp, length, frame in frames:
-            parts = dissect(frame)
+            parts = dissect(frame, detailed=detailed)
             if parts is None:
                 self._undecoded += 1
                 continue
@@ -105,7 +108,7 @@ class Account:
     def _learn(self, flow: bytes) -> tuple[int, bool]:
         if len(self._flows) >= _FLOWS:  # a scan of ports must not eat the memory
             self._flows.clear()
-        known = self._flows[flow] = (self._classify(flow_key(flow)), is_tcp(flow))
+        known = self._flows[flow] = (self._classify(flow_key(flow, detailed=self._detailed)), is_tcp(flow))
         return known
 
     def _open(self, classid: int) -> _Tally:

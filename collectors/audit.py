@@ -9,6 +9,7 @@ from typing import Any
 from collectors.frames import flow_key
 from collectors.sample import Classifier, FlowKey
 
+_LONGEST, _NO_NEXT = 65535, 59
 _BARE_PORTS = frozenset((33, 132, 136))  # DCCP, SCTP, UDP-Lite: scapy's core leaves them undecoded
 
 
@@ -18,9 +19,10 @@ class Audit:
     `audited` and `misclassified` count since the last `take()`.
     """
 
-    def __init__(self, *, rate: int, classify: Classifier) -> None:
+    def __init__(self, *, rate: int, classify: Classifier, detailed: bool = False) -> None:
         self._gap = -(-1_000_000_000 // rate) if rate else 0
         self._classify = classify
+        self._detailed = detailed
         self._audited = 0
         self._misclassified = 0
         self.due: float = 0 if rate else float("inf")
@@ -35,8 +37,10 @@ class Audit:
         view = self._scapy.flow_key(frame)
         if view is None:
             return
+        if not self._detailed:
+            view = view._replace(tcp_flags=None, length=None)
         self._audited += 1
-        if view != flow_key(flow) or self._classify(view) != classid:
+        if view != flow_key(flow, detailed=self._detailed) or self._classify(view) != classid:
             self._misclassified += 1
 
     def take(self) -> tuple[int, int]:
@@ -68,6 +72,7 @@ class _Scapy:
                 src=int.from_bytes(socket.inet_pton(socket.AF_INET, layer.src), "big"),
                 dst=int.from_bytes(socket.inet_pton(socket.AF_INET, layer.dst), "big"),
                 tos=layer.tos,
+                length=layer.len or _LONGEST,
             )
         if isinstance(layer, self._inet6.IPv6):
             return self._ipv6(layer)
@@ -85,17 +90,28 @@ class _Scapy:
             src=int.from_bytes(socket.inet_pton(socket.AF_INET6, header.src), "big"),
             dst=int.from_bytes(socket.inet_pton(socket.AF_INET6, header.dst), "big"),
             tos=header.tc,
+            length=self._ipv6_length(header),
         )
 
-    def _with_ports(self, upper: Any, *, ethertype: int, protocol: int, src: int, dst: int, tos: int) -> FlowKey:
+    @staticmethod
+    def _ipv6_length(header: Any) -> int:
+        if header.plen:
+            return min(40 + int(header.plen), _LONGEST)
+        return 40 if header.nh == _NO_NEXT else _LONGEST
+
+    def _with_ports(
+        self, upper: Any, *, ethertype: int, protocol: int, src: int, dst: int, tos: int, length: int
+    ) -> FlowKey:
         """`upper` is the layer above IP, None in fragments."""
-        sport = dport = icmp_type = None
+        sport = dport = icmp_type = tcp_flags = None
         if upper is not None:
             if isinstance(upper, (self._inet.TCP, self._inet.UDP)):
                 sport, dport = upper.sport, upper.dport
+                if isinstance(upper, self._inet.TCP):
+                    tcp_flags = int(upper.flags) & 0xFF
             elif protocol in _BARE_PORTS:
                 raw = upper.original
                 sport, dport = int.from_bytes(raw[:2], "big"), int.from_bytes(raw[2:4], "big")
             elif protocol in {1, 58}:
                 icmp_type = upper.original[0]
-        return FlowKey(ethertype, protocol, src, dst, sport, dport, tos >> 2, icmp_type, tos & 3)
+        return FlowKey(ethertype, protocol, src, dst, sport, dport, tos >> 2, icmp_type, tos & 3, tcp_flags, length)

@@ -35,16 +35,24 @@ class Capture:
         horizon: float = 3.0,
         audit_rate: int = 200,
         taus: Sequence[float] = TAUS,
+        detailed: bool = False,
     ) -> None:
         """`tap` is the ifb with the copies; `after_filter` passes outgoing packets, 1 in `sampling`, cut short.
 
         `horizon` (s) must exceed the longest wait in the queue; scapy decodes at most `audit_rate` frames a second;
-        `taus` (s) are the windows of the envelope. Raises CaptureError without the devices or the permission.
+        `taus` (s) are the windows of the envelope; `detailed` as in Account. Raises CaptureError without
+        the devices or the permission.
         """
         mtu = link(device).mtu
         mirror = link(tap)
         self._account = Account(
-            mtu=mtu, sampling=sampling, classify=classify, horizon=horizon, audit_rate=audit_rate, taus=taus
+            mtu=mtu,
+            sampling=sampling,
+            classify=classify,
+            horizon=horizon,
+            audit_rate=audit_rate,
+            taus=taus,
+            detailed=detailed,
         )
         # The same filter on both sides: frames are cut to the same length, and either leaves out what the other does.
         self._after = PacketRing(device, after_filter)

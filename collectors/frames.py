@@ -20,6 +20,9 @@ _FRAGMENT = 44
 _EXTENSIONS = frozenset((0, 43, 60, _FRAGMENT))
 _EXTENSION_DEPTH = 8
 
+_NO_NEXT = 59
+_LONGEST = 65535
+
 _DATAGRAMS = frozenset((_UDP, _UDPLITE, _DCCP))
 _CONTROL = frozenset((_ICMP, _ICMPV6))
 
@@ -30,14 +33,15 @@ _IPV4_HEADER = struct.Struct("!B1s6sx1s2x8s")  # the 6 are length, identificatio
 _PORTS = struct.Struct("!HH")
 
 
-def dissect(frame: bytes) -> tuple[bytes, bytes] | None:
+def dissect(frame: bytes, *, detailed: bool = False) -> tuple[bytes, bytes] | None:
     """`(identity, flow)` of an IPv4 or IPv6 frame, possibly cut short; None when it is neither, or malformed.
 
-    VLAN tags are stepped over; two frames that differ only in them count as alike.
+    VLAN tags are stepped over; two frames that differ only in them count as alike. With `detailed` the length and TCP's
+    flags are part of the flow: then there are many more of them.
     """
     kind = frame[12:14]
     if kind == _IPV4:
-        return _ipv4(frame, 14)
+        return _ipv4(frame, 14, detailed)
     at = 14
     for _ in range(_VLAN_DEPTH):
         if kind not in _VLAN:
@@ -45,13 +49,13 @@ def dissect(frame: bytes) -> tuple[bytes, bytes] | None:
         kind = frame[at + 2 : at + 4]
         at += 4
     if kind == _IPV4:
-        return _ipv4(frame, at)
+        return _ipv4(frame, at, detailed)
     if kind == _IPV6:
-        return _ipv6(frame, at)
+        return _ipv6(frame, at, detailed)
     return None
 
 
-def _ipv4(frame: bytes, at: int) -> tuple[bytes, bytes] | None:
+def _ipv4(frame: bytes, at: int, detailed: bool) -> tuple[bytes, bytes] | None:
     if len(frame) < at + 20:
         return None
     first, tos, fixed, protocol, addresses = _IPV4_HEADER.unpack_from(frame, at)
@@ -65,10 +69,13 @@ def _ipv4(frame: bytes, at: int) -> tuple[bytes, bytes] | None:
     if upper is None:
         return None
     selector, tail = upper
+    if detailed:
+        said = fixed[0:2] if fixed[0:2] != b"\0\0" else b"\xff\xff"
+        selector = said + (b"" if fragment else _flags(frame, at + header, protocol[0])) + selector
     return fixed + protocol + addresses + tail, b"\x04" + tos + protocol + addresses + selector
 
 
-def _ipv6(frame: bytes, at: int) -> tuple[bytes, bytes] | None:
+def _ipv6(frame: bytes, at: int, detailed: bool) -> tuple[bytes, bytes] | None:
     if len(frame) < at + 40 or frame[at] >> 4 != 6:
         return None
     protocol = frame[at + 6]
@@ -95,6 +102,10 @@ def _ipv6(frame: bytes, at: int) -> tuple[bytes, bytes] | None:
     traffic_class = (frame[at] & 0x0F) << 4 | frame[at + 1] >> 4
     # The extension headers are in the identity whole: a fragment's number is in them.
     identity = frame[at + 4 : at + 6] + mark + addresses + frame[at + 40 : upper_at] + tail
+    if detailed:
+        silent = 40 if frame[at + 6] == _NO_NEXT else _LONGEST
+        length = min(payload + 40, _LONGEST) if payload else silent
+        selector = length.to_bytes(2, "big") + (b"" if fragment else _flags(frame, upper_at, protocol)) + selector
     return identity, bytes((6, traffic_class)) + mark + addresses + selector
 
 
@@ -126,11 +137,21 @@ def _upper(frame: bytes, at: int, end: int, protocol: int) -> tuple[bytes, bytes
     return b"", frame[at : at + _OPAQUE]
 
 
-def flow_key(flow: bytes) -> FlowKey:
+def _flags(frame: bytes, at: int, protocol: int) -> bytes:
+    """TCP's flags; `_upper` has seen that they are there."""
+    return frame[at + 13 : at + 14] if protocol == TCP else b""
+
+
+def flow_key(flow: bytes, *, detailed: bool = False) -> FlowKey:
     """The fields of a flow that `dissect` gave."""
     width = 4 if flow[0] == 4 else 16
     split = 3 + width
     selector = flow[split + width :]
+    length = flags = None
+    if detailed:
+        length, selector = int.from_bytes(selector[:2], "big"), selector[2:]
+        if len(selector) == 5:
+            flags, selector = selector[0], selector[1:]
     sport, dport = _PORTS.unpack(selector) if len(selector) == 4 else (None, None)
     return FlowKey(
         ethertype=0x0800 if width == 4 else 0x86DD,
@@ -142,6 +163,8 @@ def flow_key(flow: bytes) -> FlowKey:
         dscp=flow[1] >> 2,
         icmp_type=selector[0] if len(selector) == 1 else None,
         ecn=flow[1] & 3,
+        tcp_flags=flags,
+        length=length,
     )
 
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 class FlowKey(NamedTuple):
     """What of a frame decides its class; same order as the classifier's packet. Missing fields are None.
 
-    `src` and `dst` are addresses as integers; ports and ICMP type are None in fragments.
+    `src` and `dst` are addresses as integers; ports, ICMP type and TCP flags are None in fragments. TCP flags and the
+    length (IP bytes, 65535 where the header cannot say it) are None where nobody asked for details.
     """
 
     ethertype: int
@@ -22,6 +23,8 @@ class FlowKey(NamedTuple):
     dscp: int | None = None
     icmp_type: int | None = None
     ecn: int | None = None
+    tcp_flags: int | None = None
+    length: int | None = None
 
 
 Classifier = Callable[[FlowKey], int]

@@ -26,9 +26,12 @@ _LARGEST_RATE = 20_000
 _FULL_FRAME = 1500
 _NAME_LENGTH = 15
 
+DETAILS = ("tcp_flags", "length")
+"""Fields that a captured packet shows, at a price (`collectors.account.Account`)."""
 _SEEN = frozenset(
     (
         *("ethertypes", "protocols", "src", "dst", "net", "sport", "dport", "port", "dscp", "tos", "ecn", "icmp"),
+        *DETAILS,
         *("any_of", "all_of", "none_of"),
     )
 )

@@ -13,6 +13,7 @@ from collectors.errors import CaptureError
 from collectors.sample import CaptureWindow, FlowKey
 from shaper import control
 from shaper.compile.program import Program
+from shaper.compile.tap import DETAILS
 from shaper.errors import ShaperError
 from shaper.history.buffered import BufferedHistory
 from shaper.kernel.protocol import Kernel
@@ -225,6 +226,7 @@ class InterfaceRun:
                 sampling=program.sampling,
                 classify=classid,
                 horizon=_HORIZON,
+                detailed=not rules.asked().keys().isdisjoint(DETAILS),
             )
         except CaptureError as error:
             self._no_capture = f"{error}"

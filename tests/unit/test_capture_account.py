@@ -120,3 +120,16 @@ def test_the_audit_finds_a_wrong_class_and_a_wrong_flow() -> None:
     audit.check(0, packet(1), wrong[1], VOICE)
     audit.check(0, packet(1), right[1], VOICE)
     assert audit.take() == (3, 2)
+
+
+def test_with_details_packets_of_one_flow_go_to_classes_by_their_length_and_flags() -> None:
+    def by_details(key: FlowKey) -> int:
+        return VOICE if key.tcp_flags == 0x10 and key.length == 72 else BULK
+
+    held = Account(mtu=1500, sampling=1, classify=by_details, horizon=1.0, audit_rate=0, taus=TAUS, detailed=True)
+    plain = packet(1, protocol=6)
+    ack = plain[:47] + b"\x10" + plain[48:]
+    longer = ack[:16] + (73).to_bytes(2, "big") + ack[18:] + b"x"
+    held.add([frame(0, plain), frame(1, ack), frame(2, longer), frame(3, ack[:38] + b"\0\0\0\7" + ack[42:])], [])
+    window = held.window(now=START / 1e9 + 0.25, complete=START + 200 * MS, drops=0)
+    assert {classid: one.arrived_packets for classid, one in window.classes.items()} == {VOICE: 2, BULK: 2}

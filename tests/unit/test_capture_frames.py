@@ -111,6 +111,33 @@ def test_the_flow_is_the_one_that_was_built_and_the_one_that_scapy_sees(
     assert audit.take() == (1, 0)
 
 
+@given(packets(), st.integers(0, 2), st.integers(0, 255))
+def test_details_are_the_length_and_the_flags(made: tuple[Packet, FlowKey], tags: int, flags: int) -> None:
+    packet, key = made
+    if TCP in packet:
+        packet[TCP].flags = flags
+    frame = on_the_wire(packet, tags)
+    parts = dissect(frame, detailed=True)
+    assert parts is not None
+    silent = IPv6 in packet and len(bytes(packet)) == 40  # what says 0 is taken for too large to say it
+    length = 65535 if silent else len(bytes(packet))
+    shown = key._replace(length=length, tcp_flags=flags if key.protocol == 6 and key.sport else None)
+    assert flow_key(parts[1], detailed=True) == shown
+    assert is_tcp(parts[1]) == (key.protocol == 6)
+    audit = Audit(rate=200, classify=hash, detailed=True)
+    audit.check(0, frame, parts[1], hash(shown))
+    assert audit.take() == (1, 0)
+
+
+@pytest.mark.parametrize(("total", "following", "length"), [(0, 6, 65535), (0, 59, 40), (65530, 99, 65535)])
+def test_lengths_that_ipv6_cannot_say(total: int, following: int, length: int) -> None:
+    header = bytes.fromhex("60000000") + total.to_bytes(2, "big") + bytes([following, 64]) + bytes(32)
+    frame = bytes(12) + b"\x86\xdd" + header + bytes(12) + b"\x50" + bytes(27)
+    parts = dissect(frame, detailed=True)
+    assert parts is not None
+    assert flow_key(parts[1], detailed=True).length == length
+
+
 @given(packets(), byte, byte, st.integers(0, 2))
 def test_what_changes_on_the_way_does_not_change_the_identity(
     made: tuple[Packet, FlowKey], tos: int, ttl: int, tags: int

@@ -9,11 +9,15 @@ from random import Random
 import packet_samples
 import pytest
 from bpf_machine import Skb, check, run
+from compile_samples import ETHERNET, MBIT, SMALL_KERNEL, a_class, an_interface
 from hypothesis import given
 from hypothesis import strategies as st
 from packet_samples import V4, V6
 
-from shaper.compile.tap import SNAP_LENGTH, ifb_name, picking, sampling_of, tap_filter
+from shaper.compile import compile_interface
+from shaper.compile.tap import SNAP_LENGTH, ifb_name, picking, sampling_of, tap_filter, unseen
+from shaper.errors import Where
+from shaper.model.match import Masked, Match, PortRange, Rule, Rules
 
 BEFORE = {sampling: picking(sampling, picked=0xFFFFFFFF, outgoing_only=False) for sampling in (1, 2, 8, 64)}
 AFTER = {sampling: tap_filter(sampling) for sampling in BEFORE}
@@ -100,3 +104,24 @@ def test_a_device_with_a_long_name_gets_an_ifb_of_its_own() -> None:
     assert ifb_name("eth1") == "shp-eth1"
     assert ifb_name("enp130s0f0np0") != ifb_name("enp130s0f0np1")
     assert len(ifb_name("enp130s0f0np0")) <= 15
+
+
+@pytest.mark.parametrize(
+    ("match", "said"),
+    [
+        (Match(dscp=(46,), port=(PortRange(53, 53),)), ()),
+        (Match(tcp_flags=(Masked(16, 16),), length=(PortRange(0, 100),)), ()),
+        (Match(mark=(Masked(7, 0xFF),), where=Where("office.yaml", 7, 3)), ("`mark` (line 7)",)),
+        (Match(none_of=(Match(vlan=(PortRange(1, 1),)), Match(inner=Match(dscp=(46,))))), ("`vlan`", "`inner`")),
+    ],
+)
+def test_conditions_that_a_captured_packet_does_not_show(match: Match, said: tuple[str, ...]) -> None:
+    assert unseen(Rules((Rule((match,), "a"),), "rest")) == said
+
+
+def test_a_class_by_what_nobody_sees_is_not_measured_and_the_plan_says_so() -> None:
+    marked = a_class("marked", 0, MBIT, matches=(Match(mark=(Masked(7, 0xFF),), where=Where("office.yaml", 7, 3)),))
+    rest = a_class("rest", 0, MBIT, default=True)
+    program = compile_interface(an_interface([marked, rest]), SMALL_KERNEL, ETHERNET)
+    assert (program.tap, program.tap_filter) == ("", ())
+    assert "to which class it belongs: the policy asks for `mark` (line 7)" in program.notes[-1]
