@@ -43,27 +43,6 @@ def describe(step: Step, names: Mapping[Handle, str] = _NO_NAMES) -> str:
     return f"{subject}: {', '.join(changes) or 'a change below the digits shown'}"
 
 
-def is_disruptive(step: Step, names: Mapping[Handle, str] = _NO_NAMES) -> str:
-    """What the step costs the traffic, "" where it is hitless."""
-    node = step.before
-    if step.verb is not Verb.DELETE or node is None:
-        return ""
-    if isinstance(node, Qdisc):
-        if node.parent == ROOT:
-            return (
-                f"the root {node.kind} {handle_text(node.handle)} goes: what waits in it is lost, uncounted, and until "
-                "another is there the device sends unshaped"
-            )
-        if isinstance(node.options, (FifoOptions, FqCodelOptions)):
-            return f"what waits in the queue of {_name(node.parent, names)} is lost"
-        return ""
-    if isinstance(node, HtbClass):
-        return f"what waits in {_name(node.handle, names)} is lost"
-    if isinstance(node, OtherFilter):
-        return f"a {node.kind} filter that is not the shaper's goes"
-    return ""
-
-
 def _name(number: Handle, names: Mapping[Handle, str]) -> str:
     path = names.get(number)
     return f"class {path} {handle_text(number)}" if path else f"class {handle_text(number)}"

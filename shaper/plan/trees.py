@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from shaper.tree import (
-    CLSACT_EGRESS,
     CLSACT_HANDLE,
+    ROOT,
     BpfFilter,
     FifoOptions,
     Filter,
@@ -30,9 +30,14 @@ def hangs_on(node: Node) -> Handle | None:
     """The handle of what must be there for the node to be; None for devices."""
     if isinstance(node, Ifb):
         return None
-    if isinstance(node, Filter) and node.parent >> 16 == CLSACT_EGRESS >> 16:
+    if isinstance(node, Filter) and is_hook(node.parent):
         return CLSACT_HANDLE
     return node.parent
+
+
+def is_hook(parent: Handle) -> bool:
+    """Whether it is the clsact hook's place, beside the queues: for its qdisc and for the filters on it."""
+    return parent != ROOT and parent >> 16 == CLSACT_HANDLE >> 16
 
 
 def is_changeable(before: Node, after: Node, *, inner: bool) -> bool:

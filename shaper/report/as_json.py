@@ -9,6 +9,7 @@ from shaper.errors import Problem, ShaperError
 from shaper.history.codec import decode, encode
 from shaper.model.decision import Decision
 from shaper.model.status import InterfaceStatus
+from shaper.plan.impact import Impact, impacts
 from shaper.plan.steps import Plan, Step
 from shaper.tree import (
     BpfFilter,
@@ -87,21 +88,24 @@ def _problem(problem: Problem) -> dict[str, Any]:
 
 
 def plan_json(plan: Plan, *, names: Mapping[Handle, str] | None = None) -> dict[str, Any]:
-    """Steps in the order they are sent; `names` gives class handles their paths."""
+    """Steps in the order they are sent, with what each costs the traffic; `names` gives class handles their paths."""
+    known = names or {}
     return {
         "schema": SCHEMA,
         "device": plan.device,
-        "steps": [_step(step, names or {}) for step in plan.steps],
+        "steps": [_step(step, impact, known) for step, impact in zip(plan.steps, impacts(plan, known), strict=True)],
     }
 
 
-def _step(step: Step, names: Mapping[Handle, str]) -> dict[str, Any]:
+def _step(step: Step, impact: Impact, names: Mapping[Handle, str]) -> dict[str, Any]:
     node = step.node
     of = node.parent if isinstance(node, Qdisc) else node.handle if isinstance(node, HtbClass) else None
     return {
         "verb": step.verb.value,
         "node": _kind(node),
         "class": names.get(of) if of is not None else None,
+        "impact": "disruptive" if impact.disruptive else "hitless",
+        "reason": impact.reason,
         "before": node_json(step.before) if step.before is not None else None,
         "after": node_json(step.after) if step.after is not None else None,
     }

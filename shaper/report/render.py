@@ -17,6 +17,7 @@ from rich.text import Text
 
 from shaper.errors import Problem, Where
 from shaper.model.status import InterfaceStatus
+from shaper.plan.impact import impacts
 from shaper.plan.steps import Plan, Verb
 from shaper.report.steps import step_text, totals_text
 from shaper.report.tables import doctor_table, status_sentences, status_table, status_title
@@ -72,9 +73,14 @@ def problems(
 def plan_view(
     plan: Plan, *, names: Mapping[Handle, str], notes: Sequence[str], out: Console, done: bool = False
 ) -> None:
-    """Every step on a line, the notes, the totals; `done` when the steps have been taken."""
-    for step in plan.steps:
+    """Every step on a line, what it costs below it where it is not hitless, the notes, the totals.
+
+    `done` when the steps have been taken.
+    """
+    for step, impact in zip(plan.steps, impacts(plan, names), strict=True):
         _line(out, Text(clean(step_text(step, names)), style=_STYLES[step.verb]))
+        if impact.disruptive:
+            _line(out, Text("  ! ", style="bold red").append(clean(f"{impact}"), style="default"))
     for note in notes:
         _line(out, Text("note: ", style="cyan").append(clean(note), style="default"))
     _line(out, Text(clean(totals_text(plan, done=done)), style="bold"))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from plan_samples import a_tree
 
 from shaper.plan import codec, diff
-from shaper.plan.describe import describe, is_disruptive
+from shaper.plan.describe import describe
+from shaper.plan.impact import impacts
 from shaper.plan.steps import Plan, Step, Verb
 from shaper.tree import (
     CLSACT,
@@ -98,30 +99,66 @@ def test_without_names_the_handle_stands() -> None:
     assert describe(Step(Verb.DELETE, CLASS, None)) == "class 5a00:10: remove"
 
 
-@pytest.mark.parametrize(
-    ("step", "reason"),
-    [
-        (Step(Verb.DELETE, Qdisc(handle(0x8001, 0), ROOT, "fq", RawOptions(b"")), None), "the root fq 8001: goes"),
-        (Step(Verb.DELETE, LEAF, None), "what waits in the queue of class voice 5a00:10 is lost"),
-        (Step(Verb.DELETE, CLASS, None), "what waits in class voice 5a00:10 is lost"),
-        (Step(Verb.DELETE, OtherFilter(CLSACT, 1, 1, 3, "flower"), None), "a flower filter that is not the shaper's"),
-    ],
-)
-def test_what_costs_traffic_is_said(step: Step, reason: str) -> None:
-    assert is_disruptive(step, NAMES).startswith(reason)
+ANOTHER_ROOT = Qdisc(handle(0x8001, 0), ROOT, "fq", RawOptions(b""))
+SMALLER = replace(CODEL, options=FqCodelOptions(10240, 4992, 99968, 1514, 1024, 32_000, True))
 
 
 @pytest.mark.parametrize(
-    "step",
+    ("steps", "reasons"),
     [
-        Step(Verb.CHANGE, CLASS, replace(CLASS, rate=3_000_000)),
-        Step(Verb.ADD, None, ROOT_QDISC),
-        Step(Verb.DELETE, CLASSIFIER, None),
-        Step(Verb.DELETE, Qdisc(CLSACT_HANDLE, CLSACT, "clsact"), None),
+        ([Step(Verb.DELETE, ANOTHER_ROOT, None)], ["the root fq 8001: goes"]),
+        ([Step(Verb.ADD, None, ROOT_QDISC)], ["the root htb 5a00: takes the place of the device's queue"]),
+        ([Step(Verb.DELETE, LEAF, None)], ["what waits in the queue of class voice 5a00:10 is lost"]),
+        (
+            [Step(Verb.DELETE, LEAF, None), Step(Verb.ADD, None, CODEL)],
+            [
+                "what waits in the queue of class voice 5a00:10 is lost; another takes",
+                "it takes the place of the queue",
+            ],
+        ),
+        ([Step(Verb.DELETE, CLASS, None)], ["what waits in class voice 5a00:10 is lost with its queue"]),
+        ([Step(Verb.CHANGE, CODEL, SMALLER)], ["what waits in the queue of class voice 5a00:10 beyond 32000 bytes"]),
+        ([Step(Verb.DELETE, CLASSIFIER, None)], ["packets are classed by nothing but the default"]),
+        (
+            [Step(Verb.DELETE, CLASSIFIER, None), Step(Verb.ADD, None, replace(CLASSIFIER, preference=11))],
+            ["not atomic: 2 filters", "not atomic: 2 filters"],
+        ),
+        ([Step(Verb.DELETE, OtherFilter(CLSACT, 1, 1, 3, "flower"), None)], ["a flower filter that is not the shaper"]),
     ],
 )
-def test_what_costs_nothing_is_not_disruptive(step: Step) -> None:
-    assert is_disruptive(step) == ""
+def test_what_costs_traffic_is_said(steps: list[Step], reasons: list[str]) -> None:
+    for impact, reason in zip(impacts(Plan("eth1", tuple(steps)), NAMES), reasons, strict=True):
+        assert impact.disruptive
+        assert impact.reason.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [Step(Verb.CHANGE, CLASS, replace(CLASS, rate=3_000_000))],
+        [Step(Verb.CHANGE, CLASS, replace(CLASS, prio=1))],
+        [Step(Verb.ADD, None, CLASS), Step(Verb.ADD, None, LEAF)],
+        [Step(Verb.CHANGE, SMALLER, CODEL)],
+        [Step(Verb.CHANGE, LEAF, replace(LEAF, options=FifoOptions(10_000)))],
+        [Step(Verb.CHANGE, CLASSIFIER, replace(CLASSIFIER, program=(Insn(6, 0, 0, 7),)))],
+        [Step(Verb.DELETE, Qdisc(CLSACT_HANDLE, CLSACT, "clsact"), None)],
+        [Step(Verb.ADD, None, Ifb("shp-eth1", "sla-shaper eth1"))],
+    ],
+)
+def test_what_costs_nothing_is_hitless_and_says_why(steps: list[Step]) -> None:
+    for impact in impacts(Plan("eth1", tuple(steps)), NAMES):
+        assert not impact.disruptive
+        assert impact.reason
+
+
+@given(st.integers(0, 2**32).map(Random))
+def test_a_class_is_changed_for_nothing_and_removed_at_a_cost(random: Random) -> None:
+    plan = diff(a_tree(random), a_tree(random), bounds={})
+    for step, impact in zip(plan.steps, impacts(plan), strict=True):
+        if step.verb is Verb.DELETE and isinstance(step.node, HtbClass):
+            assert impact.disruptive
+        if step.verb is Verb.CHANGE and isinstance(step.node, HtbClass):
+            assert not impact.disruptive
 
 
 @given(st.integers(0, 2**32).map(Random))

@@ -59,7 +59,7 @@ def test_plan() -> None:
 
 def test_a_plan_that_was_carried_out_says_so() -> None:
     text = printed(lambda out: plan_view(PLAN, names=NAMES, notes=(), out=out, done=True))
-    assert text.endswith("eth1: 8 added, 4 changed, 3 removed\n")
+    assert text.endswith("eth1: 8 added, 4 changed, 3 removed; 5 disruptive (!), 10 hitless\n")
 
 
 def test_an_empty_plan_says_so() -> None:

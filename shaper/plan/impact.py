@@ -1,0 +1,146 @@
+"""What each step of a plan costs the traffic: hitless, or disruptive and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shaper.plan.steps import Plan, Step, Verb
+from shaper.plan.trees import is_hook
+from shaper.tree import (
+    ROOT,
+    FifoOptions,
+    Filter,
+    FlowerFilter,
+    FqCodelOptions,
+    Handle,
+    HtbClass,
+    OtherFilter,
+    Qdisc,
+    handle_text,
+)
+
+_NO_NAMES: Mapping[Handle, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Impact:
+    """`reason` says in words what a disruptive step costs, and of a hitless one why it costs nothing."""
+
+    disruptive: bool
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{'disruptive' if self.disruptive else 'hitless'}: {self.reason}"
+
+
+def impacts(plan: Plan, names: Mapping[Handle, str] = _NO_NAMES) -> tuple[Impact, ...]:
+    """One for each step, in their order; `names` has the paths of class handles.
+
+    A step is judged by its neighbours too: a queue under a class that the same plan adds holds no packets yet.
+    """
+    surroundings = _Surroundings(plan, names)
+    return tuple(surroundings.impact(step) for step in plan.steps)
+
+
+class _Surroundings:
+    """What the other steps of a plan say of one: which handles are new, which filters move together."""
+
+    def __init__(self, plan: Plan, names: Mapping[Handle, str]) -> None:
+        self._names = names
+        nodes = [(step.verb, step.node) for step in plan.steps]
+        self._added = {node.handle for verb, node in nodes if verb is Verb.ADD and isinstance(node, (Qdisc, HtbClass))}
+        self._readded = {node.key for verb, node in nodes if verb is Verb.ADD}
+        classifiers = [node.parent for _, node in nodes if isinstance(node, Filter)]
+        self._moving = {parent: classifiers.count(parent) for parent in classifiers if not is_hook(parent)}
+
+    def impact(self, step: Step) -> Impact:
+        node = step.node
+        if isinstance(node, Qdisc):
+            return self._qdisc(step, node)
+        if isinstance(node, HtbClass):
+            return self._class(step, node)
+        if isinstance(node, Filter):
+            return self._filter(step, node)
+        return Impact(False, "a device of the measurement's own; no packet of yours passes it")
+
+    def _qdisc(self, step: Step, node: Qdisc) -> Impact:
+        if is_hook(node.parent):
+            return Impact(False, "a hook beside the queue holds no packets")
+        if node.parent == ROOT:
+            return self._root(step, node)
+        queue = f"the queue of {self._name(node.parent)}"
+        if step.verb is Verb.CHANGE:
+            return _requeued(step, queue)
+        if step.verb is Verb.DELETE:
+            instead = "; another takes its place" if node.key in self._readded else ""
+            return Impact(True, f"what waits in {queue} is lost{instead}")
+        if node.parent in self._added:
+            return Impact(False, "its class is new and holds no packets yet")
+        return Impact(True, f"it takes the place of {queue}: what waits there is lost")
+
+    def _root(self, step: Step, node: Qdisc) -> Impact:
+        name = f"the root {node.kind} {handle_text(node.handle)}"
+        if step.verb is Verb.DELETE:
+            return Impact(
+                True,
+                f"{name} goes: what waits in it is lost, uncounted, and until another is there the device sends "
+                "unshaped",
+            )
+        if step.verb is Verb.ADD:
+            return Impact(
+                True,
+                f"{name} takes the place of the device's queue: what waits there is lost, and until its classes are "
+                "there packets pass unshaped",
+            )
+        return Impact(False, "changed in place")
+
+    def _class(self, step: Step, node: HtbClass) -> Impact:
+        if step.verb is Verb.DELETE:
+            return Impact(True, f"what waits in {self._name(node.handle)} is lost with its queue")
+        if step.verb is Verb.ADD:
+            return Impact(False, "no filter names it yet")
+        before = step.before
+        if isinstance(before, HtbClass) and before.prio != node.prio:
+            return Impact(False, "changed in place; the new tier counts from when its queue is next empty")
+        return Impact(False, "changed in place, its queue stays")
+
+    def _filter(self, step: Step, node: Filter) -> Impact:
+        if isinstance(node, OtherFilter) and step.verb is Verb.DELETE:
+            return Impact(True, f"a {node.kind} filter that is not the shaper's goes")
+        if is_hook(node.parent):
+            return Impact(False, "it copies packets for the measurement and turns none away")
+        if node.parent in self._added:
+            return Impact(False, "its root is new")
+        if self._moving[node.parent] > 1:
+            return Impact(
+                True,
+                f"not atomic: {self._moving[node.parent]} filters change one after the other, and between them packets "
+                "are classed as neither the rules before nor those after say",
+            )
+        if step.verb is Verb.CHANGE:
+            return Impact(False, "atomic: the whole classifier is replaced in one message")
+        if step.verb is Verb.ADD:
+            return Impact(False, "atomic: one filter in one message")
+        if isinstance(node, FlowerFilter):
+            return Impact(False, "atomic: one filter in one message, those after it are asked instead")
+        return Impact(True, "packets are classed by nothing but the default from here on")
+
+    def _name(self, number: Handle) -> str:
+        path = self._names.get(number)
+        return f"class {path} {handle_text(number)}" if path else f"class {handle_text(number)}"
+
+
+def _requeued(step: Step, queue: str) -> Impact:
+    """fq_codel throws away at once what is over a lowered limit; a FIFO only takes no more until it has drained."""
+    assert isinstance(step.before, Qdisc)
+    assert isinstance(step.after, Qdisc)
+    old, new = step.before.options, step.after.options
+    if isinstance(old, FqCodelOptions) and isinstance(new, FqCodelOptions):
+        if new.memory < old.memory or new.limit < old.limit:
+            return Impact(
+                True, f"what waits in {queue} beyond {new.memory} bytes or {new.limit} packets is thrown away"
+            )
+    elif isinstance(old, FifoOptions) and isinstance(new, FifoOptions) and new.limit < old.limit:
+        return Impact(False, "changed in place; what waits beyond the new limit is still sent")
+    return Impact(False, "changed in place, what waits in it stays")
