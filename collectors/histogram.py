@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from bisect import bisect_right
 from collections import Counter, deque
@@ -63,6 +64,20 @@ class DelayHistogram:
         self.sum += other.sum
         self.least = min(self.least, other.least)
         self.largest = max(self.largest, other.largest)
+
+    def copy(self) -> DelayHistogram:
+        """As it stands now."""
+        made = copy.copy(self)
+        made._counts = self._counts.copy()
+        return made
+
+    def since(self, earlier: DelayHistogram) -> DelayHistogram:
+        """The samples that came after `earlier`, a copy of this one then; its `least` and `largest` are bounds."""
+        made = self.copy()
+        made._counts = self._counts - earlier._counts
+        made.count = self.count - earlier.count
+        made.sum = self.sum - earlier.sum
+        return made
 
     def quantile(self, q: float) -> float:
         """The upper order statistic: the smallest sample that at least `q` (0..1) of all samples do not exceed.

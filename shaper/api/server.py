@@ -63,7 +63,7 @@ class _Handler(socketserver.StreamRequestHandler):
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             raise ShaperError("the request is of another version", hint=f"this shaper speaks schema {SCHEMA}")
         arguments = {key: value for key, value in data.items() if key not in ("schema", "command")}
-        request = Request(str(data["command"]), {**arguments, "device": server.device})
+        request = Request(str(data["command"]), {**arguments, "device": server.device, "uid": uid})
         server.inbox.put(request)
         try:
             return request.wait(_ANSWER_SECONDS)

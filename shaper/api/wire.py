@@ -60,6 +60,8 @@ def applied_json(applied: Applied) -> dict[str, Any]:
         "interface": applied.interface,
         "device": applied.device,
         "notes": list(applied.notes),
+        "change": applied.change,
+        "confirmation": applied.confirmation or None,
         **plan_json(applied.plan),
     }
 

@@ -9,7 +9,7 @@ from types import FrameType
 import click
 
 from shaper import __version__
-from shaper.cli import apply, check, clear, doctor, explain, plan, run, status
+from shaper.cli import apply, check, clear, confirm, doctor, explain, history, plan, rollback, run, status, watchdog
 from shaper.cli.common import fail
 from shaper.errors import Exit, ShaperError, internal
 
@@ -29,11 +29,16 @@ for command in (
     check.check,
     plan.plan,
     apply.apply,
+    confirm.confirm,
+    confirm.extend,
+    rollback.rollback,
+    history.history,
     status.status,
     run.run,
     clear.clear,
     doctor.doctor,
     explain.explain,
+    watchdog.watchdog,
 ):
     cli.add_command(command)
 

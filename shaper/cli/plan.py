@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -24,19 +25,39 @@ from shaper.model.policy import Interface, Policy
 from shaper.policy import read_policy
 from shaper.report.as_json import plan_json
 from shaper.report.render import console, plan_view
-from shaper.run.apply import Prepared, prepare
+from shaper.run.apply import Known, Prepared, prepare
+from shaper.run.saved import save
+from shaper.run.snapshot import SnapshotKernel, live_to_json, read_capabilities, read_devices
+
+_file = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
 @policy_argument
 @interface_option
+@click.option("-o", "--output", type=_file, help="Also write the plan here, for `shaper apply FILE`.")
+@click.option("--capabilities", type=_file, metavar="CAPS", help="A kernel in a file, as `doctor --json` prints it.")
+@click.option("--against", type=_file, metavar="TREE", help="Devices in a file, as `plan --json` prints them.")
 @state_option
 @json_option
-def plan(policy_file: Path, names: tuple[str, ...], folder: Path | None, as_json: bool) -> int:
-    """Show the steps that `apply` would take. Exit code 2 when there are any."""
+def plan(
+    policy_file: Path,
+    names: tuple[str, ...],
+    output: Path | None,
+    capabilities: Path | None,
+    against: Path | None,
+    folder: Path | None,
+    as_json: bool,
+) -> int:
+    """Show the steps that `apply` would take, and what each costs the traffic. Exit code 2 when there are any.
+
+    With --capabilities and --against no kernel is asked: the files stand for the machine that they came from.
+    """
     policy = read_policy(policy_file)
-    with open_kernel() as kernel:
-        prepared = prepare_all(kernel, policy, chosen(policy, names), folder=folder)
+    with _machine(capabilities, against, folder) as (kernel, known):
+        prepared = prepare_all(kernel, [(policy, one) for one in chosen(policy, names)], known=known)
+        if output is not None:
+            save(output, kernel, policy, prepared)
     changes = any(one.plan.steps for one in prepared)
     code = Exit.CHANGES if changes else Exit.OK
     if as_json:
@@ -47,14 +68,29 @@ def plan(policy_file: Path, names: tuple[str, ...], folder: Path | None, as_json
     return code
 
 
+@contextlib.contextmanager
+def _machine(
+    capabilities: Path | None, against: Path | None, folder: Path | None
+) -> Iterator[tuple[Kernel, Callable[[Interface], Known]]]:
+    """What is planned against: this machine, or the one that the files show."""
+    if (capabilities is None) != (against is None):
+        raise click.UsageError("--capabilities and --against stand for a machine together: give both, or neither")
+    if capabilities is not None and against is not None:
+        there = SnapshotKernel(read_capabilities(capabilities), read_devices(against))
+        yield there, lambda interface: there.device(interface.device)
+        return
+    with open_kernel() as kernel:
+        yield kernel, lambda interface: state_of(folder, interface)
+
+
 def prepare_all(
-    kernel: Kernel, policy: Policy, interfaces: Sequence[Interface], *, folder: Path | None
+    kernel: Kernel, wanted: Sequence[tuple[Policy, Interface]], *, known: Callable[[Interface], Known]
 ) -> tuple[Prepared, ...]:
     """Every interface, planned. Of several failures the one whose exit code wins is raised."""
     prepared, errors = [], []
-    for interface in interfaces:
+    for policy, interface in wanted:
         try:
-            prepared.append(prepare(kernel, state_of(folder, interface), policy, interface))
+            prepared.append(prepare(kernel, known(interface), policy, interface))
         except ShaperError as error:
             errors.append(error)
     if errors:
@@ -73,5 +109,6 @@ def prepared_json(prepared: Prepared) -> dict[str, object]:
         "interface": prepared.program.interface.name,
         "device": prepared.program.interface.device,
         "notes": list(prepared.program.notes),
+        "live": live_to_json(prepared),
         **plan_json(prepared.plan, names=handle_names(prepared)),
     }

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from shaper.api.client import ask
+from shaper.cli.asking import CLOCK
 from shaper.cli.common import chosen, folder_of, interface_option, json_option, open_kernel, print_json, state_option
 from shaper.errors import Exit, UnavailableError
 from shaper.model.status import ClassStatus
@@ -37,7 +38,7 @@ def status(
     with open_kernel() as kernel:
         for device in devices:
             state = DeviceState(folder_of(folder), device)
-            for one in ask(state, "status") or [status_json(look(kernel, state))]:
+            for one in ask(state, "status") or [status_json(look(kernel, state, now=CLOCK.boot()))]:
                 found.setdefault(one["device"], one)
     statuses = [found[device] for device in devices if device in found]
     code = _exit_code(statuses)

@@ -49,10 +49,10 @@ class BufferedHistory(Recorder):
         lost = f", {self.dropped} lost" if self.dropped else ""
         return f"history: {self._failure} ({self.waiting} records wait{lost})"
 
-    def prune(self, *, before: float, changes_before: float | None = None) -> None:
+    def prune(self, *, before: float) -> None:
         """As History.prune; a failure is an alarm."""
         try:
-            self.history.prune(before=before, changes_before=changes_before)
+            self.history.prune(before=before)
         except HistoryError as error:
             self._failure = error.message
 

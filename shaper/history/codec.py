@@ -50,6 +50,7 @@ _KEYS: Mapping[type, Mapping[str, str]] = {
         "in_flight": "in_flight_packets",
         "measured_lost": "measured_lost_packets",
     },
+    status.PendingConfirmation: {"left": "left_s", "judged": "judged_s"},
     status.ControllerStatus: {"tick_seconds": "tick_s"},
     status.InterfaceStatus: {
         "bandwidth": "bandwidth_bit_s",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any
 
@@ -59,20 +59,6 @@ class JournalLine:
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeRow:
-    """One change that a person or `run` made: who, what ("apply", "clear", ...), and how it ended."""
-
-    at: float
-    device: str
-    who: str
-    what: str
-    summary: str
-    policy_sha256: str
-    steps: int
-    outcome: str
-
-
-@dataclass(frozen=True, slots=True)
 class Write:
     """One statement and the rows it is carried out for; `at` is when the caller asked for it."""
 
@@ -88,7 +74,6 @@ def _insert(table: str, columns: int, verb: str = "INSERT") -> str:
 _values_of_observation = attrgetter(*(field.name for field in fields(ObservationRow)))
 _OBSERVATION = _insert("observation", len(fields(ObservationRow)), "INSERT OR REPLACE")
 _DECISION = _insert("decision", 4)
-_CHANGE = _insert("change", 1 + len(fields(ChangeRow)))
 
 
 def _quantile(status: ClassStatus, percentile: float) -> float | None:
@@ -163,22 +148,6 @@ class Recorder(ABC):
             self._put(Write(at, _DECISION, ((None, at, device, payload),)))
         self._held[device] = decision.held
 
-    def change(
-        self,
-        *,
-        at: float,
-        device: str,
-        who: str,
-        what: str,
-        summary: str,
-        policy_sha256: str,
-        steps: int,
-        outcome: str,
-    ) -> None:
-        """Keeps a line on a change: who made it, what it was, of which policy, in how many steps, how it ended."""
-        row = ChangeRow(at, device, who, what, summary, policy_sha256, steps, outcome)
-        self._put(Write(at, _CHANGE, ((None, *astuple(row)),)))
-
 
 def to_observation(row: Sequence[Any]) -> ObservationRow:
     """A row of the table as a value. Raises ValueError when it is none."""
@@ -205,8 +174,3 @@ def to_journal_line(row: Sequence[Any]) -> JournalLine:
 
 def _grants(data: Mapping[str, Any] | None) -> Mapping[str, Grant] | None:
     return None if data is None else {path: decode(Grant, grant) for path, grant in data.items()}
-
-
-def to_change(row: Sequence[Any]) -> ChangeRow:
-    """A row of the table as a value."""
-    return ChangeRow(*row[1:])

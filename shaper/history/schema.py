@@ -39,18 +39,6 @@ MIGRATIONS: Sequence[Sequence[str]] = (
             payload TEXT NOT NULL
         )""",
         "CREATE INDEX decision_at ON decision (device, at)",
-        """CREATE TABLE change (
-            id INTEGER PRIMARY KEY,
-            at REAL NOT NULL,
-            device TEXT NOT NULL,
-            who TEXT NOT NULL,
-            what TEXT NOT NULL,
-            summary TEXT NOT NULL,
-            policy_sha256 TEXT NOT NULL,
-            steps INTEGER NOT NULL,
-            outcome TEXT NOT NULL
-        )""",
-        "CREATE INDEX change_at ON change (device, at)",
     ),
 )
 """Entry n brings a file of version n to version n + 1; what was released is never edited, only added to."""

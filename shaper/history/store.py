@@ -10,12 +10,10 @@ from typing import Any, Self, TypeVar
 
 from shaper.history.failures import HistoryError, translated
 from shaper.history.records import (
-    ChangeRow,
     JournalLine,
     ObservationRow,
     Recorder,
     Write,
-    to_change,
     to_journal_line,
     to_observation,
 )
@@ -72,19 +70,13 @@ class History(Recorder):
         """The last lines of the journal, oldest first."""
         return self._last("decision", device, last, to_journal_line)
 
-    def changes(self, *, device: str, last: int = 50) -> tuple[ChangeRow, ...]:
-        """The last changes, oldest first."""
-        return self._last("change", device, last, to_change)
-
-    def prune(self, *, before: float, changes_before: float | None = None) -> None:
-        """Removes observations and decisions from before then; changes only before their own date, if one is given."""
+    def prune(self, *, before: float) -> None:
+        """Removes observations and decisions from before then."""
         if not self.path.exists():
             return
         with self._opened("pruned") as connection, transaction(connection):
             connection.execute("DELETE FROM observation WHERE at < ?", (before,))
             connection.execute("DELETE FROM decision WHERE at < ?", (before,))
-            if changes_before is not None:
-                connection.execute("DELETE FROM change WHERE at < ?", (changes_before,))
 
     def set_aside(self, *, at: float) -> Path:
         """Moves the file to `<name>.corrupt-<at>`, its log with it, so that the next write begins a new one."""

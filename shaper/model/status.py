@@ -61,6 +61,22 @@ class ControllerStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class PendingConfirmation:
+    """A change that is rolled back in `left` seconds unless it is confirmed by `id`.
+
+    `judged` is in how many seconds a running shaper judges it by what it measured, None where only a person confirms.
+    `guarded` is whether the watchdog that rolls it back is alive; `trouble` why that did not work so far.
+    """
+
+    id: str
+    change: int
+    left: float
+    judged: float | None = None
+    guarded: bool = True
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class InterfaceStatus:
     """One interface, from a running `run` (`running`) or read once from the kernel."""
 
@@ -77,6 +93,7 @@ class InterfaceStatus:
     utilisation: float | None = None
     unshaped_packets: int = 0
     alarms: tuple[str, ...] = ()
+    confirmation: PendingConfirmation | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Plans as plain JSON values and back: the record on disk of steps that are about to be sent."""
+"""Plans and trees as plain JSON values and back: steps that are about to be sent, plans and snapshots in files."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from shaper.tree import (
     OtherFilter,
     Qdisc,
     RawOptions,
+    Tree,
+    tree,
 )
 
 SCHEMA = 1
@@ -57,6 +59,23 @@ def from_json(value: object) -> Plan:
         return Plan(data["device"], tuple(_step_in(step) for step in data["steps"]))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"it is no plan: {error!r}") from error
+
+
+def tree_to_json(held: Tree) -> dict[str, Any]:
+    """A value that `json.dumps` takes."""
+    return {"schema": SCHEMA, "device": held.device, "nodes": [_node_out(node) for node in held.nodes()]}
+
+
+def tree_from_json(value: object) -> Tree:
+    """The tree again. Raises ValueError with what is wrong."""
+    try:
+        data: Any = value
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"it is written in schema {data['schema']}, this program reads {SCHEMA}")
+        nodes = [_node_in(node) for node in data["nodes"]]
+        return tree(data["device"], [node for node in nodes if node is not None])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"it is no tree: {error!r}") from error
 
 
 def _step_in(data: Any) -> Step:

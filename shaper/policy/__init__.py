@@ -17,7 +17,7 @@ from shaper.policy.reader import MAX_CHARACTERS, read, where_in
 from shaper.policy.resolve import interface, unplaced_problems
 from shaper.policy.schema import validate
 
-__all__ = ["parse_policy", "read_policy"]
+__all__ = ["parse_policy", "policy_hash", "read_policy"]
 
 
 def read_policy(path: Path) -> Policy:
@@ -67,11 +67,11 @@ def parse_policy(text: str, *, source: str, files: Mapping[str, str] | None = No
         problems += unplaced_problems(name, drafts[name], document, lost)
     if problems:
         raise PolicyError(_sorted(problems))
-    return Policy(source=source, sha256=_hash(text, lists), interfaces=tuple(interfaces), text=text, files=lists)
+    return Policy(source=source, sha256=policy_hash(text, lists), interfaces=tuple(interfaces), text=text, files=lists)
 
 
-def _hash(text: str, lists: Mapping[str, str]) -> str:
-    """Of the text, and of every list that it names."""
+def policy_hash(text: str, lists: Mapping[str, str]) -> str:
+    """SHA-256 of the text, and of every list that it names."""
     digest = hashlib.sha256(text.encode())
     for name, content in sorted(lists.items()):
         digest.update(f"\0{name}\0{content}".encode())

@@ -11,7 +11,7 @@ from rich.text import Text
 from shaper.model.decision import Shortfall
 from shaper.model.observation import CaptureHealth, DelayView
 from shaper.model.sla import SlaResult, SlaState, TargetResult
-from shaper.model.status import ClassStatus, InterfaceStatus
+from shaper.model.status import ClassStatus, InterfaceStatus, PendingConfirmation
 from shaper.report.words import clean, decimals, size_text, target_text
 from shaper.units import format_duration, format_percent, format_rate
 
@@ -135,6 +135,8 @@ def _state(sla: SlaResult | None) -> Text:
 
 def status_sentences(status: InterfaceStatus) -> Iterator[Text]:
     """What the table has no room for: targets missed, shortfalls, why the controller holds, what is not measured."""
+    if status.confirmation is not None:
+        yield from _confirmation(status.confirmation)
     for one in status.classes:
         for target in one.sla.targets if one.sla else ():
             if target.state is SlaState.MISSED:
@@ -151,6 +153,21 @@ def status_sentences(status: InterfaceStatus) -> Iterator[Text]:
         yield Text(f"{status.unshaped_packets} packets went past the shaper", style="yellow")
     for alarm in status.alarms:
         yield Text(clean(f"ALARM: {alarm}"), style="bold red")
+
+
+def _confirmation(pending: PendingConfirmation) -> Iterator[Text]:
+    judged = "" if pending.judged is None else f"the measurement decides in {pending.judged:.0f} s, else "
+    yield Text(
+        clean(
+            f"Change {pending.change} waits for its confirmation: {judged}it is rolled back in {pending.left:.0f} s "
+            f"unless you say: shaper confirm {pending.id}"
+        ),
+        style="yellow",
+    )
+    if not pending.guarded:
+        yield Text("Its watchdog is gone: the next command that changes anything rolls it back", style="bold red")
+    if pending.trouble:
+        yield Text(clean(f"It could not be rolled back so far: {pending.trouble}"), style="bold red")
 
 
 def _missed(path: str, target: TargetResult) -> Text:

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from shaper.compile import compile_interface
 from shaper.compile.program import Program
@@ -24,6 +25,7 @@ from shaper.tree import (
     FieldBounds,
     FlowerFilter,
     Handle,
+    LinkFacts,
     Node,
     Tree,
     handle_text,
@@ -45,12 +47,22 @@ class Prepared:
     target: Tree
     before: Record | None
     after: Record
+    link: LinkFacts
+    seen: Tree
+    """All that the device holds, others' included; what a killed apply left counts as taken back."""
     foreign: tuple[str, ...] = ()
+
+
+class Known(Protocol):
+    """What is known of a device from before: its state folder, or a snapshot of one."""
+
+    def record(self) -> Record | None: ...
+    def pending(self) -> Pending | None: ...
 
 
 def prepare(
     kernel: Kernel,
-    state: DeviceState,
+    state: Known,
     policy: Policy,
     interface: Interface,
     *,
@@ -70,10 +82,10 @@ def prepare(
     pending = state.pending()
     if pending is None:
         record = owner = state.record()
-        mine = ours(observed, record)
+        mine, seen = ours(observed, record), observed
     else:  # an apply was killed; the next command that changes anything takes it back before its own work
         record, owner = pending.before, pending.after or pending.before
-        mine = reverted(ours(observed, owner), pending.plan)
+        mine, seen = reverted(ours(observed, owner), pending.plan), reverted(observed, pending.plan)
     _refuse_foreign_root(observed, owner, interface)
     foreign = _foreign_hooks(observed, mine)
     program = compile_interface(
@@ -111,6 +123,8 @@ def prepare(
         adopt_live(mine, program.tree, bounds=bounds),
         record,
         after,
+        link,
+        seen,
         foreign,
     )
 

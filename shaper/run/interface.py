@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from collectors.capture import Capture
 from collectors.errors import CaptureError
@@ -25,12 +25,17 @@ from shaper.model.status import ControllerStatus, InterfaceStatus, RunTotals
 from shaper.plan import diff
 from shaper.plan.describe import describe
 from shaper.plan.steps import Plan
-from shaper.policy.text import printable
-from shaper.run import apply
+from shaper.run import apply, changes, confirm
 from shaper.run.apply import Prepared
+from shaper.run.changes import Condition, Order
 from shaper.run.clock import Clock
 from shaper.run.observe import Observer
+from shaper.run.probation import Probation
+from shaper.run.saved import SavedInterface, check_unmoved
+from shaper.run.standing import interface_on
 from shaper.run.state import DeviceState
+from shaper.run.waiting import read_waiting
+from shaper.run.who import caller
 from shaper.tree import Tree
 
 _HORIZON = 3.0
@@ -75,7 +80,14 @@ class InterfaceRun:
     """
 
     def __init__(
-        self, kernel: Kernel, state: DeviceState, policy: Policy, interface: Interface, settings: Settings, clock: Clock
+        self,
+        kernel: Kernel,
+        state: DeviceState,
+        policy: Policy,
+        interface: Interface,
+        settings: Settings,
+        clock: Clock,
+        order: Order,
     ) -> None:
         self.state = state
         self._kernel = kernel
@@ -89,9 +101,14 @@ class InterfaceRun:
         self._reopen = self._looked = 0.0
         self._offset = clock.wall() - clock.boot()
 
-        if apply.recover(kernel, state) is not None:
-            self._alarm("recovered", "an apply that was killed before was taken back first")
-        self.applied = self._apply(policy, interface, keep_live=False)
+        self._frozen = self.gone = False
+        """Rolled back to before the first policy: there is nothing left to hold."""
+
+        for words in confirm.tidy(kernel, state, now=clock.boot(), order=order):
+            self._alarm(words[:9], words)
+        policy, interface = self._allowed(policy, interface)
+        self.probation = Probation(kernel, state, self)
+        self.applied = self._apply(policy, interface, what="run", order=order, keep_live=False)
         self._record = self.applied.after
         self._history = BufferedHistory(state.history)
         try:
@@ -102,17 +119,61 @@ class InterfaceRun:
             self._observer = Observer(self._program, kernel.counters(interface.device))
             self._open_capture()
             self._begun = self._last = clock.boot()
-            self._record_change("run", self.applied.plan)
         except BaseException:
             self.close()
-            apply.undo(kernel, state, self.applied)
+            self.undo(order)
             raise
 
     # --- from start to stop
 
-    def reload(self, policy: Policy, interface: Interface) -> Prepared:
-        """Goes over to another policy; the live allocation stays where it fits, and what is known of classes too."""
-        prepared = self._apply(policy, interface, keep_live=True)
+    def undo(self, order: Order) -> None:
+        """Takes back what making it did, since the run could not begin."""
+        changes.unmake(self._kernel, self.state, self.applied, at=order.at, reason="the run could not begin")
+
+    def reload(
+        self,
+        policy: Policy,
+        interface: Interface,
+        *,
+        order: Order,
+        expected: SavedInterface | None = None,
+        condition: Condition | None = None,
+    ) -> Prepared:
+        """Goes over to another policy; the live allocation stays where it fits, and what is known of classes too.
+
+        With `expected` exactly the saved plan is carried out, or TryAgainError says what moved; with a `condition` the
+        change waits for its confirmation, and until then no rate moves.
+        """
+        confirm.refuse_while_waiting(self.state, now=self._clock.boot())
+        judged = condition is not None and condition.judged is not None
+        if judged:
+            self.probation.trial.closes(self._observer, now=self._clock.boot())
+        try:
+            return self._go_over(
+                policy, interface, what="apply", order=order, keep_live=True, expected=expected, condition=condition
+            )
+        finally:
+            self.probation.renew()
+            if judged:
+                self.probation.trial.begins(self._observer, now=self._clock.boot())
+
+    def to_policy(
+        self, policy: Policy, *, what: str, order: Order, of: int, confirmation: str, structure: bool
+    ) -> None:
+        """Goes back to a policy and its static allocation, in the structure of this run."""
+        interface = interface_on(policy, self.state.device)
+        self._go_over(policy, interface, what=what, order=order, keep_live=False, of=of, confirmation=confirmation)
+
+    def to_nothing(self, *, what: str, order: Order, of: int, confirmation: str) -> None:
+        """Removes what is ours and lets go."""
+        self._release_capture()
+        changes.clear(self._kernel, self.state, order=order, what=what, of=of, confirmation=confirmation)
+        self.gone = True
+        self.close()
+
+    def _go_over(self, policy: Policy, interface: Interface, *, keep_live: bool, **how: Any) -> Prepared:
+        prepared = self._apply(policy, interface, keep_live=keep_live, **how)
+        self.probation.trial.anew()
         self._record = prepared.after
         self._policy = policy
         self._tree = prepared.target
@@ -123,8 +184,19 @@ class InterfaceRun:
             self._observer = Observer(program, self._kernel.counters(interface.device), before=self._observer)
             if (before.rules, before.handles, before.tap) != (program.rules, program.handles, program.tap):
                 self._open_capture()
-        self._record_change("apply", prepared.plan)
         return prepared
+
+    def keep_time(self) -> str:
+        """Judges a change on trial, rolls back what no watchdog came for; what it did in words. Errors are alarms."""
+        try:
+            spare = frozenset(leaf.path for leaf in self._interface.leaves() if leaf.implied)
+            order = Order(caller(), self._clock.wall())
+            words = self.probation.tick(self._observer, now=self._clock.boot(), order=order, spare=spare)
+        except ShaperError as error:
+            self._alarm("confirmation", error.message)
+            return ""
+        self._alarms.pop("confirmation", None)
+        return words
 
     def stop(self) -> None:
         """Puts the static allocation back, leaves the tree, and lets go of everything."""
@@ -133,11 +205,11 @@ class InterfaceRun:
         finally:
             self.close()
 
-    def clear(self) -> Plan:
+    def clear(self, order: Order) -> Plan:
         """Removes what is ours and lets go."""
+        confirm.refuse_while_waiting(self.state, now=self._clock.boot())
         self._release_capture()
-        plan = apply.clear(self._kernel, self.state)
-        self._record_change("clear", plan)
+        plan = changes.clear(self._kernel, self.state, order=order)
         self.close()
         return plan
 
@@ -187,7 +259,26 @@ class InterfaceRun:
 
     # --- inside
 
-    def _apply(self, policy: Policy, interface: Interface, *, keep_live: bool) -> Prepared:
+    def _allowed(self, policy: Policy, interface: Interface) -> tuple[Policy, Interface]:
+        """The policy that may come up by itself: one that nobody confirmed does not, nor another while one waits."""
+        allowed, why = confirm.confirmed_policy(self.state, policy)
+        if why:
+            self._alarm("unconfirmed", why)
+            interface = interface_on(allowed, interface.device)
+        waiting = read_waiting(self.state)
+        if waiting is not None and waiting.sha256 != allowed.sha256:
+            confirm.refuse_while_waiting(self.state, now=self._clock.boot())
+        return allowed, interface
+
+    def _apply(
+        self,
+        policy: Policy,
+        interface: Interface,
+        *,
+        keep_live: bool,
+        expected: SavedInterface | None = None,
+        **how: Any,
+    ) -> Prepared:
         prepared = apply.prepare(
             self._kernel,
             self.state,
@@ -196,8 +287,9 @@ class InterfaceRun:
             structure=self._settings.mode is not Mode.STATIC,
             keep_live=keep_live,
         )
-        apply.apply(self._kernel, self.state, prepared)
-        return prepared
+        if expected is not None:
+            check_unmoved(prepared, expected)
+        return changes.make(self._kernel, self.state, prepared, **how)
 
     def _take_over(self, program: Program) -> None:
         """Measures and controls by this program from now on."""
@@ -306,9 +398,13 @@ class InterfaceRun:
             self._busy_seconds += observation.seconds
 
     def _decide(self, observation: Observation, now: float) -> tuple[Decision, bool]:
-        """The decision, and whether the kernel took it."""
-        if self._settings.mode is not Mode.CONTROLLED:
-            return Decision(self._allocation), False
+        """The decision, and whether the kernel took it. Frozen while a change waits for its confirmation."""
+        if self._settings.mode is not Mode.CONTROLLED or self.probation.held:
+            self._frozen = bool(self.probation.held)
+            self._decision = Decision(self._allocation, held=self.probation.held)
+            return self._decision, False
+        if self._frozen:  # what the controller remembers is of another time
+            self._control, self._frozen = control.resume(control.initial(self._setup), self._allocation), False
         applied = False
         self._control, decision = control.step(self._setup, self._control, observation, now=now)
         if decision.changes and not self._settings.dry_run:
@@ -373,6 +469,7 @@ class InterfaceRun:
             utilisation=self._utilisation(),
             unshaped_packets=self._unshaped,
             alarms=tuple(alarms),
+            confirmation=self.probation.status(self._last),
         )
 
     def _utilisation(self) -> float | None:
@@ -390,15 +487,3 @@ class InterfaceRun:
 
     def _alarm(self, what: str, message: str) -> None:
         self._alarms[what] = message
-
-    def _record_change(self, what: str, plan: Plan) -> None:
-        self._history.change(
-            at=self._clock.wall(),
-            device=self._interface.device,
-            who=f"uid {os.getuid()}",
-            what=what,
-            summary=f"{self._interface.policy} from {printable(self._policy.source)}",
-            policy_sha256=self._policy.sha256,
-            steps=len(plan.steps),
-            outcome="done",
-        )

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from shaper.compile import compile_interface
 from shaper.errors import UnavailableError
 from shaper.kernel.protocol import ClassCounters, Kernel
 from shaper.model.observation import CaptureHealth
 from shaper.model.sla import SlaResult, SlaState
 from shaper.model.status import ClassStatus, ControllerStatus, InterfaceStatus
 from shaper.plan import diff
-from shaper.policy import parse_policy
 from shaper.run.apply import ours
+from shaper.run.probation import pending_confirmation
+from shaper.run.standing import interface_of, program_of
 from shaper.run.state import DeviceState
+from shaper.run.waiting import read_waiting
 
 _NOTHING = ClassCounters(0, 0, 0, 0, 0, 0)
 
 
-def look(kernel: Kernel, state: DeviceState) -> InterfaceStatus:
+def look(kernel: Kernel, state: DeviceState, *, now: float) -> InterfaceStatus:
     """Reads the kernel once and compares it with the policy that was applied last.
 
     Raises UnavailableError when nothing of ours is there. An apply that was killed, and a tree that somebody changed,
@@ -29,20 +30,18 @@ def look(kernel: Kernel, state: DeviceState) -> InterfaceStatus:
             + (", but an apply was killed in the middle" if pending else ""),
             hint="the next `shaper apply` or `clear` takes it back" if pending else "apply a policy first",
         )
-    policy = parse_policy(record.text, source=record.source, files=record.files)
-    interface = next(one for one in policy.interfaces if one.device == state.device)
-    program = compile_interface(
-        interface,
-        kernel.capabilities(),
-        kernel.link(state.device),
-        previous=record.handles,
-        structure=record.structure,
-        tap=bool(record.tap),
-    )
+    interface = interface_of(record)
+    program = program_of(record, interface, kernel.capabilities(), kernel.link(state.device))
     held = ours(kernel.read(state.device), record)
     counters = kernel.counters(state.device)
     drift = diff(held, program.tree, bounds=program.field_bounds())
     alarms = []
+    waiting = read_waiting(state)
+    if waiting is not None and waiting.left(now) <= 0:
+        alarms.append(
+            f"change {waiting.change} was not confirmed in time and is not rolled back yet; the next command that "
+            "changes anything does it first, or `shaper rollback`"
+        )
     if pending is not None:
         alarms.append("an apply was killed in the middle; the next command that changes anything takes it back first")
     if drift.steps:
@@ -80,4 +79,5 @@ def look(kernel: Kernel, state: DeviceState) -> InterfaceStatus:
         capture=CaptureHealth(running=False, reason="no `shaper run` is up"),
         unshaped_packets=counters.unshaped,
         alarms=tuple(alarms),
+        confirmation=pending_confirmation(state, waiting, now) if waiting else None,
     )

@@ -137,6 +137,17 @@ class Observer:
             for path, leaf in self._leaves.items()
         )
 
+    def account(self) -> dict[str, tuple[DelayHistogram, int, int]]:
+        """Delays, sent and dropped packets of every leaf class since the start."""
+        return {
+            path: (
+                leaf.delays.copy(),
+                leaf.last.sent_packets - leaf.first.sent_packets,
+                leaf.last.drops - leaf.first.drops,
+            )
+            for path, leaf in self._leaves.items()
+        }
+
     def leaf(self, path: str) -> _Leaf | None:
         """What is remembered of a class, for the observer that follows."""
         return self._leaves.get(path)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from shaper.errors import PolicyError, ShaperError, UnavailableError, internal
+from shaper.history.codec import decode
 from shaper.kernel.protocol import Kernel
+from shaper.model.change import Who
 from shaper.model.policy import Interface, Policy
 from shaper.model.status import InterfaceStatus, RunTotals
 from shaper.plan.steps import Plan
 from shaper.policy import parse_policy, read_policy
-from shaper.run import apply
+from shaper.run.changes import Condition, Order
 from shaper.run.clock import Clock
+from shaper.run.confirm import condition
 from shaper.run.inbox import Inbox, Request
 from shaper.run.interface import InterfaceRun, Settings
+from shaper.run.saved import SavedInterface, interface_from_json
 from shaper.run.state import DeviceState
+from shaper.run.who import caller
 
 
 class Watcher(Protocol):
@@ -45,6 +50,8 @@ class Applied:
     device: str
     plan: Plan
     notes: tuple[str, ...]
+    change: int
+    confirmation: str = ""
 
 
 class Service:
@@ -105,11 +112,12 @@ class Service:
 
     def _start(self) -> None:
         """All interfaces or none: what was applied is taken back when a later one fails."""
+        order = self._own_order()
         with contextlib.ExitStack() as undoing:
             for state in self.states:
                 interface = self._interfaces[state.device]
-                run = InterfaceRun(self._kernel, state, self._policy, interface, self._settings, self._clock)
-                undoing.callback(apply.undo, self._kernel, state, run.applied)
+                run = InterfaceRun(self._kernel, state, self._policy, interface, self._settings, self._clock, order)
+                undoing.callback(run.undo, order)
                 undoing.callback(run.close)
                 self._runs[state.device] = run
             undoing.pop_all()
@@ -134,7 +142,18 @@ class Service:
 
     def _tick(self) -> None:
         for device, run in self._runs.items():
+            if words := run.keep_time():
+                self._watcher.told(f"{device}: {words}")
+        self._drop_gone()
+        for device, run in self._runs.items():
             self._statuses[device] = run.tick()
+
+    def _drop_gone(self) -> None:
+        """A change that was the first of its device, rolled back, leaves nothing to hold."""
+        for device in [device for device, run in self._runs.items() if run.gone]:
+            del self._runs[device]
+            self._statuses.pop(device, None)
+            self._watcher.told(f"{device} holds nothing of ours any more")
 
     def _end(self) -> None:
         """Every interface gets its static allocation back, whatever fails before, at another one or in the telling."""
@@ -150,6 +169,10 @@ class Service:
             "status": lambda _: self.statuses(),
             "apply": self._on_apply,
             "clear": self._on_clear,
+            "confirm": self._on_confirm,
+            "extend": self._on_extend,
+            "rollback": self._on_rollback,
+            "lapse": self._on_lapse,
             "reload": self._on_reload,
             "stop": self._on_stop,
         }
@@ -173,11 +196,66 @@ class Service:
         if not isinstance(files, dict) or not all(isinstance(content, str) for content in files.values()):
             raise ShaperError("the request's `files` are no texts by name", hint="is it of another version?")
         policy = parse_policy(str(request.arguments["text"]), source=str(request.arguments["source"]), files=files)
-        return self._go_over(policy, only=self._held(request))
+        data = request.arguments.get("expected")
+        expected = interface_from_json(data) if data else None
+        return self._go_over(
+            policy,
+            self._order(request),
+            only=self._held(request),
+            expected=expected,
+            condition=self._condition(request.arguments.get("confirm")),
+        )
+
+    def _condition(self, wanted: Any) -> Condition | None:
+        return (
+            condition(wanted["id"], wanted["seconds"], now=self._clock.boot(), judge=wanted["judge"])
+            if wanted
+            else None
+        )
+
+    def _on_confirm(self, request: Request) -> object:
+        run = self._runs[self._held(request)]
+        run.probation.confirm(self._ident(request), now=self._clock.boot(), order=self._order(request))
+        return {}
+
+    def _on_extend(self, request: Request) -> object:
+        run, seconds = self._runs[self._held(request)], float(request.arguments["seconds"])
+        order = self._order(request)
+        left = run.probation.extend(self._ident(request), seconds, now=self._clock.boot(), order=order)
+        return {"left_s": left}
+
+    def _on_rollback(self, request: Request) -> object:
+        device, number = self._held(request), request.arguments.get("number")
+        order, now = self._order(request), self._clock.boot()
+        words = self._runs[device].probation.rollback(None if number is None else int(number), now=now, order=order)
+        self._drop_gone()
+        return {"told": words}
+
+    def _on_lapse(self, request: Request) -> object:
+        device = self._held(request)
+        order, now = self._order(request), self._clock.boot()
+        words = self._runs[device].probation.lapse(self._ident(request), now=now, order=order)
+        self._watcher.told(f"{device}: {words}")
+        self._drop_gone()
+        return {"told": words}
+
+    @staticmethod
+    def _ident(request: Request) -> str:
+        return str(request.arguments.get("id", ""))
+
+    def _order(self, request: Request) -> Order:
+        """Who asks: the uid is the socket's word, the rest their own."""
+        data = request.arguments.get("who")
+        who = decode(Who, data) if data else caller()
+        uid = int(request.arguments.get("uid", who.uid))
+        return Order(replace(who, uid=uid), self._clock.wall(), str(request.arguments.get("why", "")))
+
+    def _own_order(self, why: str = "") -> Order:
+        return Order(caller(), self._clock.wall(), why)
 
     def _on_clear(self, request: Request) -> Plan:
         device = self._held(request)
-        plan = self._runs[device].clear()
+        plan = self._runs[device].clear(self._order(request))
         del self._runs[device], self._statuses[device]
         self._watcher.told(f"{device} was cleared on request")
         return plan
@@ -194,7 +272,7 @@ class Service:
     def _on_reload(self, _: Request) -> object:
         """A bad file keeps the old policy, and says why."""
         try:
-            applied = self._go_over(read_policy(Path(self._policy.source)))
+            applied = self._go_over(read_policy(Path(self._policy.source)), self._own_order("SIGHUP"))
         except ShaperError as error:
             reasons = error.problems() if isinstance(error, PolicyError) else (error.message,)
             self._watcher.told("the policy in force stays: " + "\n".join(str(reason) for reason in reasons))
@@ -205,7 +283,15 @@ class Service:
     def _on_stop(self, _: Request) -> None:
         self._stopping = True
 
-    def _go_over(self, policy: Policy, *, only: str = "") -> tuple[Applied, ...]:
+    def _go_over(
+        self,
+        policy: Policy,
+        order: Order,
+        *,
+        only: str = "",
+        expected: SavedInterface | None = None,
+        condition: Condition | None = None,
+    ) -> tuple[Applied, ...]:
         wanted = {interface.device: interface for interface in policy.interfaces}
         devices = [only] if only else list(self._runs)
         missing = [device for device in devices if device not in wanted]
@@ -216,6 +302,17 @@ class Service:
             )
         applied = []
         for device in devices:
-            prepared = self._runs[device].reload(policy, wanted[device])
-            applied.append(Applied(wanted[device].name, device, prepared.plan, prepared.program.notes))
+            prepared = self._runs[device].reload(
+                policy, wanted[device], order=order, expected=expected, condition=condition
+            )
+            applied.append(
+                Applied(
+                    wanted[device].name,
+                    device,
+                    prepared.plan,
+                    prepared.program.notes,
+                    prepared.after.change,
+                    condition.id if condition else "",
+                )
+            )
         return tuple(applied)

@@ -1,7 +1,8 @@
 """The state folder: who writes an interface, what of it is ours, and what a killed apply left to take back.
 
 `<folder>/<network namespace>/<device>/` holds `lock` (flock, one writer), `record.json` (the proof that a root handle
-is ours, and the handles for life), `pending.json` (the steps of an apply under way) and `history.db`.
+is ours, and the handles for life), `pending.json` (the steps of an apply under way), `confirm.json` and `refused.json`
+(see `waiting`), `changes.log` with `policies/` (the history of changes) and `history.db`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Record:
     `boot` is the kernel's boot id: a record of an earlier boot owns nothing, but its handles are kept.
     `text` is the policy that was applied last, `files` the lists that it names, `source` where it was read from,
     `structure` whether tiers were compiled, `static` its static allocation (rate, ceil, queue by leaf path): what a
-    leaf still holds of it is the policy's.
+    leaf still holds of it is the policy's. `change` is its number in the history of changes, 0 where that is not known.
     """
 
     device: str
@@ -54,6 +55,7 @@ class Record:
     text: str = ""
     static: Mapping[str, Sequence[int]] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    change: int = 0
     schema: int = _SCHEMA
 
 
@@ -131,43 +133,47 @@ class DeviceState:
 
     def record(self) -> Record | None:
         """What is ours, or None. Raises StateError when the file can't be read."""
-        data = self._read("record.json")
-        try:
-            return None if data is None else _record(data)
-        except ValueError as error:
-            raise self._damaged("record.json", error) from error
+        data = self.read_json("record.json")
+        with self.reading("record.json"):
+            return None if data is None else record_from_json(data)
 
     def write_record(self, record: Record | None) -> None:
         """Replaces the record in one step, on disk before it returns; None removes it."""
-        self._write("record.json", None if record is None else _plain(record))
+        self.write_json("record.json", None if record is None else record_to_json(record))
 
     def pending(self) -> Pending | None:
         """The apply that was begun and neither finished nor taken back."""
-        data = self._read("pending.json")
+        data = self.read_json("pending.json")
         if data is None:
             return None
-        try:
+        with self.reading("pending.json"):
             return Pending(
                 from_json(data["plan"]),
-                _record(data["before"]) if data["before"] else None,
-                _record(data["after"]) if data["after"] else None,
+                record_from_json(data["before"]) if data["before"] else None,
+                record_from_json(data["after"]) if data["after"] else None,
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise self._damaged("pending.json", error) from error
 
     def write_pending(self, pending: Pending | None) -> None:
         """Puts the steps on disk before the first is sent; None says that the apply is over."""
-        self._write(
+        self.write_json(
             "pending.json",
             None
             if pending is None
             else {
                 "plan": to_json(pending.plan),
                 "inverse": to_json(pending.plan.inverse()),
-                "before": _plain(pending.before) if pending.before else None,
-                "after": _plain(pending.after) if pending.after else None,
+                "before": record_to_json(pending.before) if pending.before else None,
+                "after": record_to_json(pending.after) if pending.after else None,
             },
         )
+
+    @contextlib.contextmanager
+    def reading(self, name: str) -> Iterator[None]:
+        """What does not fit in here is damage to that file of the folder."""
+        try:
+            yield
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise self._damaged(name, error) from error
 
     def _make(self) -> None:
         try:
@@ -187,7 +193,8 @@ class DeviceState:
             hint="look at it; after removing it the tree on the device counts as somebody else's",
         )
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """The object in a file of the folder, None where there is none. Raises StateError."""
         try:
             data = json.loads(read_regular(self.folder / name, most=_LARGEST))
         except FileNotFoundError:
@@ -202,7 +209,8 @@ class DeviceState:
             raise self._damaged(name, ValueError("not an object"))
         return data
 
-    def _write(self, name: str, data: Mapping[str, Any] | None) -> None:
+    def write_json(self, name: str, data: Mapping[str, Any] | None) -> None:
+        """Replaces a file in one step, on disk before it returns; None removes it. Raises StateError."""
         path = self.folder / name
         self._make()
         try:
@@ -225,19 +233,33 @@ class DeviceState:
 
 
 def known_devices(folder: Path) -> tuple[str, ...]:
-    """The devices of this network namespace that the state folder has a record or a pending apply for."""
+    """The devices of this network namespace that the state folder has something of ours for, or under way."""
+    return _devices_with(folder, "record.json", "pending.json", "confirm.json")
+
+
+def storied_devices(folder: Path) -> tuple[str, ...]:
+    """The devices of this network namespace that were ever changed."""
+    return _devices_with(folder, "changes.log")
+
+
+def waiting_devices(folder: Path) -> tuple[str, ...]:
+    """The devices of this network namespace on which a change waits for its confirmation."""
+    return _devices_with(folder, "confirm.json")
+
+
+def _devices_with(folder: Path, *names: str) -> tuple[str, ...]:
     here = folder / namespace_key()
-    # Also a link to nowhere in the record's place is something that must be looked at.
-    names = ("record.json", "pending.json")
+    # Also a link to nowhere in a file's place is something that must be looked at.
     return tuple(sorted(path.name for path in here.glob("*") if any(os.path.lexists(path / name) for name in names)))
 
 
-def _plain(record: Record) -> dict[str, Any]:
+def record_to_json(record: Record) -> dict[str, Any]:
+    """A value that `json.dumps` takes."""
     return asdict(record)
 
 
-def _record(data: Any) -> Record:
-    """Raises ValueError when it is none: every field is looked at, since what it says decides what is removed."""
+def record_from_json(data: Any) -> Record:
+    """The record again. Raises ValueError: every field is looked at, since what it says decides what is removed."""
     try:
         record = Record(**data)
     except TypeError as error:
@@ -246,6 +268,7 @@ def _record(data: Any) -> Record:
     sound = (
         all(isinstance(text, str) for text in texts)
         and type(record.root) is int
+        and type(record.change) is int
         and type(record.structure) is bool
         and isinstance(record.handles, dict)
         and all(type(handle) is int for handle in record.handles.values())

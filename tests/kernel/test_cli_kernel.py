@@ -315,3 +315,35 @@ def test_neighbours_are_found_while_the_link_is_flooded(box: Box) -> None:
         box.lab.run(f"{sys.executable} {probe}")
         until(lambda address=address: "lladdr" in box.lab.run(f"ip neigh show {address} dev {device}"), seconds=1.0)
     assert flood.poll() is None, "the flood must outlast the question"
+
+
+def test_a_saved_plan_is_applied_as_it_was_read_or_not_at_all(box: Box, tmp_path: Path) -> None:
+    plan, caps, tree = (tmp_path / name for name in ("change", "caps.json", "tree.json"))
+    assert box.shaper(f"plan {box.policy} -o {plan}")[0] == 2
+    code, out, err = box.shaper(f"apply {plan}")
+    assert code == 0, err
+    assert "disruptive" in out
+    applied = box.tc()
+    box.write(video="5mbit")
+    assert box.shaper(f"plan {box.policy} -o {plan}")[0] == 2
+    voice = box.lab.run(f"tc class show dev {box.pair.a} classid 5a00:11").split()
+    assert voice[2] == "5a00:11"
+    box.lab.run(
+        f"tc class change dev {box.pair.a} parent 5a00:1 classid 5a00:11 htb rate 1mbit ceil 7mbit quantum 1514"
+    )
+    changed = box.tc()
+    code, _, err = box.shaper(f"apply {plan}")
+    assert code == 75
+    assert "class voice 5a00:11: ceil 2mbit -> 7mbit" in err
+    assert box.tc() == changed != applied
+    code, out, _ = box.shaper("doctor --json")
+    caps.write_text(out)
+    code, out, _ = box.shaper(f"plan {box.policy} --json")
+    assert code == 2
+    tree.write_text(out)
+    code, away, err = box.shaper(
+        f"plan {box.policy} --capabilities {caps} --against {tree} --json", prefix="unshare -n"
+    )
+    assert code == 2, err
+    assert json.loads(away)["interfaces"][0]["steps"] == json.loads(out)["interfaces"][0]["steps"]
+    assert box.shaper(f"plan {box.policy} --capabilities {caps}")[0] == 64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import threading
 import time
@@ -49,7 +50,7 @@ def inbox(state: DeviceState) -> Iterator[Inbox]:
 
 
 def test_a_question_is_answered_with_the_device_it_is_about(state: DeviceState, inbox: Inbox) -> None:
-    assert ask(state, "status", more=1) == {"command": "status", "more": 1, "device": "eth9"}
+    assert ask(state, "status", more=1) == {"command": "status", "more": 1, "device": "eth9", "uid": os.getuid()}
 
 
 def test_a_refusal_carries_its_reason_its_hint_and_its_exit_code(state: DeviceState, inbox: Inbox) -> None:

@@ -95,12 +95,12 @@ def test_a_full_disk_is_an_alarm(path: Path) -> None:
     with BufferedHistory(path) as history:
         observe(history, 0)
         with full_disk():
-            observe(history, *range(1, 60))
+            observe(history, *range(1, 200))
             assert history.waiting
             assert history.alarm
         observe(history, 300)
         assert (history.alarm, history.waiting) == ("", 0)
-        assert seconds(history) == [*range(60), 300]
+        assert seconds(history) == [*range(200), 300]
 
 
 def test_a_place_that_cannot_be_written_is_an_alarm(tmp_path: Path) -> None:

@@ -86,31 +86,16 @@ def test_a_decision_without_news_leaves_no_line(history: History) -> None:
 def test_the_last_lines_come_oldest_first(history: History) -> None:
     for at in range(5):
         decide(history, DECISION, at=at)
-        history.change(
-            at=at,
-            device="eth1",
-            who="uid 0",
-            what="apply",
-            summary=f"number {at}",
-            policy_sha256="ab",
-            steps=at,
-            outcome="ok",
-        )
     assert [line.at for line in history.decisions(device="eth1", last=2)] == [3, 4]
-    assert [row.summary for row in history.changes(device="eth1", last=2)] == ["number 3", "number 4"]
 
 
-def test_prune_keeps_what_is_younger_and_the_changes(history: History) -> None:
+def test_prune_keeps_what_is_younger(history: History) -> None:
     for at in range(10):
         history.observe(at=at, device="eth1", status=RUNNING)
         decide(history, DECISION, at=at)
-        history.change(at=at, device="eth1", who="", what="apply", summary="", policy_sha256="", steps=0, outcome="ok")
     history.prune(before=8)
     assert {row.at for row in history.observations(device="eth1", since=0)} == {8, 9}
     assert [line.at for line in history.decisions(device="eth1")] == [8, 9]
-    assert len(history.changes(device="eth1")) == 10
-    history.prune(before=8, changes_before=9)
-    assert [row.at for row in history.changes(device="eth1")] == [9]
 
 
 def test_reading_what_is_not_there_finds_nothing_and_makes_nothing(history: History) -> None:

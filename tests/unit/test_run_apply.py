@@ -150,7 +150,7 @@ def before_or_after(tmp_path: Path, first: str, then: str, how: str) -> None:
             kernel.revive()
             assert state.pending() is not None
             if first:
-                assert any("killed" in alarm for alarm in look(kernel, state).alarms)
+                assert any("killed" in alarm for alarm in look(kernel, state, now=0.0).alarms)
             assert apply.recover(kernel, state) is not None
         assert kernel.read("eth1") == before
         assert state.pending() is None
@@ -262,7 +262,7 @@ def test_a_policy_and_back_leaves_the_same(kernel: FakeKernel, state: DeviceStat
 
 def test_what_somebody_changed_is_seen(kernel: FakeKernel, state: DeviceState) -> None:
     held = applied(kernel, state)
-    assert not look(kernel, state).alarms
+    assert not look(kernel, state, now=0.0).alarms
     missing = tree("eth1", [node for node in held.nodes() if node.key != held.filters[-1].key])
     kernel.send("eth1", diff(held, missing, bounds={}).steps)
-    assert look(kernel, state).alarms
+    assert look(kernel, state, now=0.0).alarms

@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 
-from shaper.errors import ShaperError, UnavailableError
+from shaper.errors import ShaperError, TryAgainError, UnavailableError
+from shaper.history.changes import ChangeLog
 from shaper.kernel.fake import FakeKernel
+from shaper.model.change import outcomes
 from shaper.model.status import InterfaceStatus, RunTotals
 from shaper.plan.steps import Step, Verb
-from shaper.policy import read_policy
+from shaper.policy import parse_policy, read_policy
 from shaper.run.inbox import Inbox, Request
 from shaper.run.interface import Settings
 from shaper.run.service import Service
+from shaper.run.state import DeviceState
 
 TEXT = """\
 version: 1
@@ -232,3 +235,133 @@ def test_a_storm_of_signals_is_one_request() -> None:
     assert commands == ["reload", "stop"]
     inbox.signal("reload")
     assert inbox.get(0) is not None
+
+
+NEW = TEXT.replace("limit: 2mbit", "limit: 3mbit")
+
+
+class Talk:
+    """What a person does to a run, a second after the other; each line is called once."""
+
+    def __init__(self, bench: Bench, *lines: Callable[[], object]) -> None:
+        self._bench = bench
+        self._lines = list(lines)
+        self.watcher = Watching(self._second)
+        self.status: list[InterfaceStatus] = []
+
+    def _second(self) -> None:
+        self.status.append(self.watcher.statuses[0])
+        if self._lines:
+            self._lines.pop(0)()
+        else:
+            self._bench.stop()
+
+    def hold(self) -> Talk:
+        self._bench.inbox = Inbox()
+        self._bench.serve(self.watcher)
+        return self
+
+
+def say(bench: Bench, command: str, **arguments: Any) -> Request:
+    """A request in the inbox; its answer comes before the next second."""
+    request = Request(command, {"device": "eth1", "uid": 7, **arguments})
+    bench.inbox.put(request)
+    return request
+
+
+def changed(bench: Bench, text: str = NEW, **confirm: Any) -> Request:
+    return say(bench, "apply", text=text, source="new.yaml", confirm={"id": "a1", "judge": False, **confirm})
+
+
+def told(bench: Bench) -> list[tuple[str, str]]:
+    state = DeviceState(bench.folder, "eth1")
+    return [(change.what, change.result) for change in outcomes(ChangeLog(state.folder).all())]
+
+
+def ceil(bench: Bench) -> int:
+    return next(cls.ceil for cls in bench.kernel.read("eth1").classes if cls.handle == 0x5A000011)
+
+
+def test_while_a_change_waits_nothing_moves_and_nothing_else_is_taken(bench: Bench) -> None:
+    requests: list[Request] = []
+    talk = Talk(
+        bench,
+        lambda: requests.append(changed(bench, seconds=60)),
+        lambda: requests.append(say(bench, "apply", text=TEXT, source="x")),
+        lambda: requests.append(say(bench, "clear")),
+        lambda: requests.append(say(bench, "extend", id="a1", seconds=60)),
+        lambda: requests.append(say(bench, "confirm", id="a1")),
+        lambda: None,
+    ).hold()
+    first, *refused, longer, kept = requests
+    (applied,) = first.wait(0)  # type: ignore[misc]
+    assert (applied.confirmation, applied.change) == ("a1", 2)
+    for request in refused:
+        with pytest.raises(TryAgainError, match="waits for its confirmation"):
+            request.wait(0)
+    assert longer.wait(0)["left_s"] > 100  # type: ignore[index]
+    assert kept.wait(0) == {}
+    assert talk.status[0].confirmation is None
+    for status in talk.status[1:5]:
+        assert status.confirmation is not None
+        assert status.controller.held == "change 2 waits for its confirmation"
+    assert talk.status[-1].confirmation is None
+    assert "waits" not in talk.status[-1].controller.held
+    assert ceil(bench) == 3_000_000
+    assert told(bench)[1:] == [("apply", "confirmed by 4"), ("extend", "done"), ("confirm", "done")]
+
+
+@pytest.mark.parametrize("how", ["rollback", "lapse", "nobody comes", "judged without data"])
+def test_what_is_not_confirmed_is_rolled_back_inside_the_run(bench: Bench, how: str) -> None:
+    requests: list[Request] = []
+    lines: list[Callable[[], object]] = [
+        lambda: requests.append(changed(bench, seconds=3.0, judge=how.startswith("judged")))
+    ]
+    if how == "rollback":
+        lines += [lambda: requests.append(say(bench, "rollback", number=None, who={"uid": 0, "user": "x"}, why="no"))]
+    lines += [lambda: None] * 4
+    if how == "lapse":
+        lines += [lambda: requests.append(say(bench, "lapse", id="a1"))]
+    lines += [lambda: None] * 8
+    talk = Talk(bench, *lines).hold()
+    for request in requests:
+        assert request.wait(0)
+    assert ceil(bench) == 2_000_000
+    assert told(bench)[1] == ("apply", "rolled back by 3")
+    assert talk.status[-1].confirmation is None
+    last = ChangeLog(DeviceState(bench.folder, "eth1").folder).all()[-1]
+    reasons = {"rollback": "no", "judged without data": "nothing was measured"}
+    assert reasons.get(how, "nobody confirmed it in time") in last.why
+    if how == "rollback":
+        assert (last.who.uid, last.who.user) == (7, "x"), "the socket vouches for the uid"
+
+
+def test_a_run_goes_back_in_its_own_history(bench: Bench) -> None:
+    requests: list[Request] = []
+    Talk(
+        bench,
+        lambda: requests.append(say(bench, "apply", text=NEW, source="new.yaml")),
+        lambda: requests.append(say(bench, "rollback", number=None)),
+        lambda: requests.append(say(bench, "rollback", number=2)),
+    ).hold()
+    assert all(request.wait(0) for request in requests)
+    assert ceil(bench) == 3_000_000
+    assert told(bench) == [("run", "done"), ("apply", "done"), ("rollback", "done"), ("rollback", "done")]
+
+
+def test_a_run_begun_meanwhile_takes_over_the_same_policy_and_refuses_another(bench: Bench) -> None:
+    Talk(bench, lambda: changed(bench, text=TEXT + "# the same\n", seconds=600)).hold()
+    with pytest.raises(TryAgainError):
+        bench.serve(Watching())
+    bench.policy = parse_policy(TEXT + "# the same\n", source="new.yaml")
+    talk = Talk(bench, lambda: say(bench, "confirm", id="a1"), lambda: None).hold()
+    assert talk.status[0].confirmation is not None
+    assert talk.status[-1].confirmation is None
+
+
+def test_a_run_does_not_bring_up_what_nobody_confirmed(bench: Bench) -> None:
+    Talk(bench, lambda: changed(bench, seconds=600), lambda: say(bench, "rollback")).hold()
+    bench.policy = parse_policy(NEW, source="new.yaml")
+    talk = Talk(bench).hold()
+    assert ceil(bench) == 2_000_000
+    assert any("never confirmed" in alarm for alarm in talk.status[0].alarms)

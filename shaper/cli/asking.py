@@ -1,0 +1,83 @@
+"""What the commands that change things share: who asks, on which devices, through a running shaper or by hand."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from shaper.cli.common import folder_of
+from shaper.errors import UnavailableError
+from shaper.history.codec import encode
+from shaper.kernel.protocol import Kernel
+from shaper.run.changes import Order
+from shaper.run.clock import SystemClock
+from shaper.run.confirm import tidy
+from shaper.run.state import DeviceState, storied_devices, waiting_devices
+from shaper.run.waiting import read_waiting
+from shaper.run.who import caller
+from shaper.units import UnitError, parse_duration
+
+message_option = click.option("-m", "--message", default="", metavar="TEXT", help="Why, for the history.")
+devices_option = click.option("--device", "-d", "devices", multiple=True, help="Only this device (repeatable).")
+CLOCK = SystemClock()
+
+
+def duration(text: str) -> float:
+    """A duration such as `120s` in seconds; a type of click's."""
+    try:
+        seconds = parse_duration(text)
+    except UnitError as error:
+        raise click.BadParameter(f"{error.message}; {error.hint}") from error
+    if not 0 < seconds <= 86400:
+        raise click.BadParameter(f"{text!r} is not between nothing and a day")
+    return seconds
+
+
+def order(why: str) -> Order:
+    """Whoever runs this command, now."""
+    return Order(caller(), CLOCK.wall(), why)
+
+
+def asker(why: str) -> dict[str, Any]:
+    """The same for a running shaper."""
+    return {"who": encode(caller()), "why": why}
+
+
+@contextlib.contextmanager
+def held(kernel: Kernel, state: DeviceState, why: str = "") -> Iterator[tuple[str, ...]]:
+    """The device locked, and what killed commands left put right; what that was, in words."""
+    with state.lock():
+        yield tidy(kernel, state, now=CLOCK.boot(), order=order(why))
+
+
+def waiting_on(folder: Path | None, ident: str, devices: Sequence[str]) -> tuple[DeviceState, ...]:
+    """The devices whose change waits by this id, "" for the only one. Raises UnavailableError, UsageError."""
+    found = {}
+    for device in devices or waiting_devices(folder_of(folder)):
+        state = DeviceState(folder_of(folder), device)
+        waiting = read_waiting(state)
+        if waiting is not None and ident in ("", waiting.id):
+            found[device] = waiting
+    if not found:
+        raise UnavailableError(
+            "nothing waits for a confirmation" + (f" by the id {ident}" if ident else ""),
+            hint="see `shaper history`: it may have been rolled back",
+        )
+    idents = sorted({waiting.id for waiting in found.values()})
+    if len(idents) > 1:
+        raise click.UsageError(f"several changes wait: name one of {', '.join(idents)}")
+    return tuple(DeviceState(folder_of(folder), device) for device in found)
+
+
+def one_device(folder: Path | None, devices: Sequence[str]) -> DeviceState:
+    """The device that was named, or the only one that was ever changed. Raises UnavailableError, UsageError."""
+    known = devices or storied_devices(folder_of(folder))
+    if not known:
+        raise UnavailableError("nothing was ever changed here", hint="apply a policy first, or name the --state DIR")
+    if len(known) > 1:
+        raise click.UsageError(f"several devices have a history: name one with --device: {', '.join(known)}")
+    return DeviceState(folder_of(folder), known[0])

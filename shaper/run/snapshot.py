@@ -1,0 +1,138 @@
+"""A machine in files: planning away from it, in CI or at a desk. Reads nothing else, changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from shaper.errors import Exit, ShaperError, UnavailableError
+from shaper.files import read_regular
+from shaper.kernel.protocol import DeviceCounters
+from shaper.plan.codec import tree_from_json, tree_to_json
+from shaper.plan.steps import Step
+from shaper.run.apply import Prepared
+from shaper.run.state import Pending, Record, boot_id, record_from_json, record_to_json
+from shaper.tree import Capabilities, LinkFacts, Tree
+
+_LARGEST = 256 * 2**20
+
+
+class SnapshotError(ShaperError):
+    """A file that was to stand for a machine can't be read, or is none."""
+
+    exit = Exit.POLICY
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device as a snapshot has it: its link, all that it holds, and what is ours of that."""
+
+    link: LinkFacts
+    held: Tree
+    known: Record | None
+
+    def record(self) -> Record | None:
+        return self.known
+
+    def pending(self) -> Pending | None:
+        return None
+
+
+def capabilities_to_json(have: Capabilities) -> dict[str, Any]:
+    """As `doctor --json` prints them under `capabilities`."""
+    return {"kernel": have.kernel} | {name: sorted(getattr(have, name)) for name in _KINDS}
+
+
+def live_to_json(prepared: Prepared) -> dict[str, Any]:
+    """As `plan --json` prints a device under `live`. A record of an earlier boot keeps only its handles."""
+    record = prepared.before
+    return {
+        "link": asdict(prepared.link),
+        "tree": tree_to_json(prepared.seen),
+        "record": record_to_json(record) if record else None,
+        "current": record is not None and record.boot == boot_id(),
+    }
+
+
+def read_capabilities(path: Path) -> Capabilities:
+    """From what `doctor --json` printed. Raises SnapshotError."""
+    with _Reading(path, "what `shaper doctor --json` printed"):
+        data = _object(path)["capabilities"]
+        return Capabilities(str(data["kernel"]), *(frozenset(map(str, data[name])) for name in _KINDS))
+
+
+def read_devices(path: Path) -> dict[str, Device]:
+    """By name, from what `plan --json` printed. Raises SnapshotError."""
+    with _Reading(path, "what `shaper plan --json` printed"):
+        return {one["device"]: _device(one["live"]) for one in _object(path)["interfaces"]}
+
+
+class SnapshotKernel:
+    """A kernel that can only be looked at."""
+
+    def __init__(self, have: Capabilities, devices: Mapping[str, Device]) -> None:
+        self._have = have
+        self._devices = devices
+
+    def capabilities(self) -> Capabilities:
+        return self._have
+
+    def link(self, device: str) -> LinkFacts:
+        return self.device(device).link
+
+    def read(self, device: str) -> Tree:
+        return self.device(device).held
+
+    def device(self, name: str) -> Device:
+        """Raises UnavailableError when the snapshot has no such device."""
+        if name not in self._devices:
+            raise UnavailableError(
+                f"the snapshot has no device {name}; it has {', '.join(sorted(self._devices))}",
+                hint="make it on that machine, with a policy for that device: `shaper plan POLICY --json`",
+            )
+        return self._devices[name]
+
+    def counters(self, device: str) -> DeviceCounters:
+        _refuse()
+
+    def send(self, device: str, steps: Sequence[Step]) -> None:
+        _refuse()
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+
+
+_KINDS = ("qdiscs", "filters", "actions", "links")
+
+
+def _refuse() -> NoReturn:
+    raise UnavailableError("a snapshot neither counts nor takes steps", hint="plan against it; apply on the machine")
+
+
+def _device(data: Any) -> Device:
+    record = record_from_json(data["record"]) if data["record"] else None
+    if record is not None:
+        record = replace(record, boot=boot_id() if data["current"] else "")
+    return Device(LinkFacts(**data["link"]), tree_from_json(data["tree"]), record)
+
+
+def _object(path: Path) -> Any:
+    return json.loads(read_regular(path, most=_LARGEST))
+
+
+class _Reading:
+    """What goes wrong in here is said of the file."""
+
+    def __init__(self, path: Path, wanted: str) -> None:
+        self._path, self._wanted = path, wanted
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, OSError):
+            raise SnapshotError(f"{self._path} can't be read: {error.strerror}") from error
+        if isinstance(error, (KeyError, TypeError, AttributeError, ValueError, RecursionError)):
+            raise SnapshotError(f"{self._path} is not {self._wanted}: {error!r}") from error

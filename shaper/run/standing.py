@@ -1,0 +1,41 @@
+"""The policy that stands on a device, from the record of its apply."""
+
+from __future__ import annotations
+
+from shaper.compile import compile_interface
+from shaper.compile.program import Program
+from shaper.errors import UnavailableError
+from shaper.model.policy import Interface, Policy
+from shaper.policy import parse_policy
+from shaper.run.state import Record
+from shaper.tree import Capabilities, LinkFacts
+
+
+def policy_of(record: Record) -> Policy:
+    """The policy as it was applied. Raises PolicyError where this version refuses what an older one took."""
+    return parse_policy(record.text, source=record.source, files=record.files)
+
+
+def interface_on(policy: Policy, device: str) -> Interface:
+    """The policy's interface on a device. Raises UnavailableError when it has none."""
+    for one in policy.interfaces:
+        if one.device == device:
+            return one
+    raise UnavailableError(f"{policy.source} has no interface on {device}", hint="name a device that the policy shapes")
+
+
+def interface_of(record: Record) -> Interface:
+    """The interface that the record is about."""
+    return interface_on(policy_of(record), record.device)
+
+
+def program_of(record: Record, interface: Interface, capabilities: Capabilities, link: LinkFacts) -> Program:
+    """What the record's policy compiles to here and now."""
+    return compile_interface(
+        interface,
+        capabilities,
+        link,
+        previous=record.handles,
+        structure=record.structure,
+        tap=bool(record.tap),
+    )
