@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -24,10 +25,34 @@ from collectors.netlink import (
     text,
 )
 
-_TCA_HTB_PARMS, _TCA_HTB_INIT = 1, 2
-_HTB_LEVEL = struct.Struct("=36xI")  # struct tc_htb_opt: two 12-byte rate specs, buffer, cbuffer, quantum, level
+_TCA_HTB_INIT = 2
 _HTB_DIRECT = struct.Struct("=16xI")  # struct tc_htb_glob: version, rate2quantum, defcls, debug, direct_pkts
+_TCA_STATS_APP, _TCA_CAKE_STATS_TIN_STATS = 4, 10
+_CAKE_PACKETS, _CAKE_BYTES, _CAKE_DROPPED, _CAKE_BACKLOG = 2, 3, 4, 11
 _INDEX = struct.Struct("=4xi")
+
+
+class TinReading(NamedTuple):
+    """One of CAKE's tins. `bytes` and `packets` are what came in, what was dropped later included; `backlog` in bytes.
+
+    The kernel says neither how many bytes it dropped nor how many packets wait.
+    """
+
+    bytes: int
+    packets: int
+    drops: int
+    backlog: int
+
+    @property
+    def sent_packets(self) -> int:
+        """What came in and was not dropped; the packets that wait among them."""
+        return self.packets - self.drops
+
+    @property
+    def sent_bytes(self) -> int:
+        """What came in and neither waits nor was dropped, taking the dropped packets for as large as the others."""
+        dropped = self.bytes * self.drops // self.packets if self.packets else 0
+        return max(0, self.bytes - self.backlog - dropped)
 
 
 class QdiscReading(NamedTuple):
@@ -50,6 +75,15 @@ class QdiscReading(NamedTuple):
         init = attributes(self.options).get(_TCA_HTB_INIT, b"") if self.kind == "htb" else b""
         return int(_HTB_DIRECT.unpack_from(init)[0]) if len(init) >= _HTB_DIRECT.size else 0
 
+    @property
+    def tins(self) -> tuple[TinReading, ...]:
+        """CAKE's, in the order in which the kernel shows them; none for another kind."""
+        if self.kind != "cake":
+            return ()
+        stats = attributes(attributes(self.stats2).get(_TCA_STATS_APP, b""))
+        tins = attributes(stats.get(_TCA_CAKE_STATS_TIN_STATS, b""))
+        return tuple(_tin(tins[number]) for number in sorted(tins))
+
 
 class ClassReading(NamedTuple):
     """One class; `leaf` is the handle of the qdisc under it, 0 for none or the automatic one."""
@@ -66,12 +100,6 @@ class ClassReading(NamedTuple):
         """Its counters, parsed when they are asked for."""
         return parse_stats(self.stats2)
 
-    @property
-    def level(self) -> int:
-        """HTB's level: 0 for a leaf."""
-        parms = attributes(self.options).get(_TCA_HTB_PARMS, b"")
-        return int(_HTB_LEVEL.unpack_from(parms)[0]) if len(parms) >= _HTB_LEVEL.size else 0
-
 
 class FilterReading(NamedTuple):
     """One filter of chain 0; `handle` 0 is the head of a preference, which the kernel lists before its filters."""
@@ -82,6 +110,12 @@ class FilterReading(NamedTuple):
     protocol: int
     kind: str
     options: bytes
+
+
+def _tin(data: bytes) -> TinReading:
+    found = {kind: int.from_bytes(value, sys.byteorder) for kind, value in attributes(data).items()}
+    wanted = (_CAKE_BYTES, _CAKE_PACKETS, _CAKE_DROPPED, _CAKE_BACKLOG)
+    return TinReading(*(found.get(kind, 0) for kind in wanted))
 
 
 def dump_qdiscs(channel: Channel) -> list[bytes]:

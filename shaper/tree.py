@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from shaper.disciplines import CakeOptions, EtsOptions, HfscClass, HfscOptions, PrioOptions
+
 Handle = int
 """A tc handle, major << 16 | minor."""
 
@@ -35,6 +37,11 @@ def handle(major: int, minor: int) -> Handle:
     if not (0 <= major <= 0xFFFF and 0 <= minor <= 0xFFFF):
         raise ValueError(f"handle {major:x}:{minor:x} is out of range")
     return major << 16 | minor
+
+
+def qdisc_of(parent: Handle) -> Handle:
+    """The handle of the qdisc that a parent is, or is a class or band of; the hooks and the root are themselves."""
+    return parent if parent >= CLSACT_HANDLE else parent & 0xFFFF0000
 
 
 def handle_text(value: Handle) -> str:
@@ -89,7 +96,11 @@ class RawOptions(NamedTuple):
     data: bytes
 
 
-Options = HtbOptions | FifoOptions | FqCodelOptions | RawOptions | None
+RootOptions = HtbOptions | HfscOptions | CakeOptions | EtsOptions | PrioOptions
+Options = RootOptions | FifoOptions | FqCodelOptions | RawOptions | None
+
+OUR_ROOTS = ("htb", "hfsc", "cake", "ets", "prio")
+"""The kinds that a root of ours may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +134,9 @@ class HtbClass:
     @property
     def key(self) -> tuple[str, int, int]:
         return ("class", self.handle, 0)
+
+
+Class = HtbClass | HfscClass
 
 
 class Insn(NamedTuple):
@@ -240,7 +254,7 @@ class Ifb:
 
 
 Filter = BpfFilter | FlowerFilter | OtherFilter
-Node = Qdisc | HtbClass | Filter | Ifb
+Node = Qdisc | HtbClass | HfscClass | Filter | Ifb
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +264,7 @@ class Tree:
     device: str
     links: tuple[Ifb, ...] = ()
     qdiscs: tuple[Qdisc, ...] = ()
-    classes: tuple[HtbClass, ...] = ()
+    classes: tuple[Class, ...] = ()
     filters: tuple[Filter, ...] = ()
 
     def nodes(self) -> tuple[Node, ...]:
@@ -266,13 +280,15 @@ class Tree:
         return next((qdisc for qdisc in self.qdiscs if qdisc.parent == class_handle), None)
 
 
-def _from_the_top(qdiscs: Iterable[Qdisc], classes: Iterable[HtbClass]) -> tuple[Qdisc | HtbClass, ...]:
-    nodes: list[Qdisc | HtbClass] = [*qdiscs, *classes]
-    below: dict[Handle, list[Qdisc | HtbClass]] = {}
-    for node in nodes:
-        below.setdefault(node.parent, []).append(node)
+def _from_the_top(qdiscs: Iterable[Qdisc], classes: Iterable[Class]) -> tuple[Qdisc | Class, ...]:
+    nodes: list[Qdisc | Class] = [*qdiscs, *classes]
     known = {node.handle for node in nodes}
-    ordered: list[Qdisc | HtbClass] = []
+    below: dict[Handle, list[Qdisc | Class]] = {}
+    for node in nodes:
+        whole = qdisc_of(node.parent)  # a band is no node: what stands under it stands under its qdisc
+        above = whole if node.parent not in known and whole in known else node.parent
+        below.setdefault(above, []).append(node)
+    ordered: list[Qdisc | Class] = []
     waiting = [parent for parent in below if parent not in known]
     while waiting:
         for node in below.pop(waiting.pop(0), ()):
@@ -293,7 +309,7 @@ def tree(device: str, nodes: Iterable[Node]) -> Tree:
         device,
         tuple(node for node in ordered if isinstance(node, Ifb)),
         tuple(node for node in ordered if isinstance(node, Qdisc)),
-        tuple(node for node in ordered if isinstance(node, HtbClass)),
+        tuple(node for node in ordered if isinstance(node, Class)),
         tuple(node for node in ordered if isinstance(node, Filter)),
     )
 
@@ -358,7 +374,9 @@ def with_grants(base: Tree, grants: Mapping[Handle, tuple[int, int, int]]) -> Tr
     return replace(base, classes=classes, qdiscs=qdiscs)
 
 
-def _with_rates(cls: HtbClass, rate: int, ceil: int) -> HtbClass:
+def _with_rates(cls: Class, rate: int, ceil: int) -> Class:
+    if isinstance(cls, HfscClass):
+        return cls.granted(rate, ceil)
     return replace(
         cls,
         rate=rate,

@@ -1,5 +1,44 @@
 """Compilation: model and capabilities to the tree that the kernel should hold. Deterministic and pure."""
 
-from shaper.compile.htb import compile_interface
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from shaper.compile.bands import compile_bands
+from shaper.compile.cake import compile_cake
+from shaper.compile.choose import choose
+from shaper.compile.ground import Ground
+from shaper.compile.hfsc import compile_hfsc
+from shaper.compile.htb import compile_htb
+from shaper.compile.program import Program
+from shaper.model.policy import Backend, Interface
+from shaper.tree import Capabilities, Handle, LinkFacts
 
 __all__ = ["compile_interface"]
+
+_COMPILERS: Mapping[Backend, Callable[[Ground, Mapping[str, Handle]], Program]] = {
+    Backend.HTB: compile_htb,
+    Backend.HFSC: compile_hfsc,
+    Backend.CAKE: compile_cake,
+    Backend.ETS: compile_bands,
+    Backend.PRIO: compile_bands,
+}
+
+
+def compile_interface(
+    interface: Interface,
+    capabilities: Capabilities,
+    link: LinkFacts,
+    *,
+    previous: Mapping[str, Handle] | None = None,
+    structure: bool = True,
+    tap: bool = True,
+) -> Program:
+    """The tree for one interface, the same for the same arguments.
+
+    `previous` maps every class path that ever had a handle to it. `structure` off gives the static tree; `tap` off
+    leaves the measurement out. Raises UnavailableError when the kernel lacks what the backend needs, when a rate cannot
+    be expressed, when the rules are more than one classifier holds, and when handles run out.
+    """
+    ground = Ground(interface, capabilities, link, structure, tap)
+    return _COMPILERS[choose(interface, capabilities)](ground, previous or {})

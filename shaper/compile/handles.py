@@ -38,6 +38,11 @@ def assign(paths: Iterable[str], previous: Mapping[str, Handle]) -> dict[str, Ha
     return handles
 
 
+def lasting(handles: Mapping[str, Handle]) -> dict[str, Handle]:
+    """Those that are for life: bands and tins are numbered by the order in which they are served."""
+    return {path: number for path, number in handles.items() if number & 0xFFFF >= _FIRST_MINOR}
+
+
 def leaf_handle(class_handle: Handle) -> Handle:
     """The handle of the qdisc under a class."""
     return handle(LEAF_MAJORS[class_handle & 0xFFFF], 0)

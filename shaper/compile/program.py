@@ -19,7 +19,8 @@ class Program:
     `static` are by leaf path: within what the controller may move, and where it starts. `tap` names the ifb that takes
     the copies of packets before the queue, "" where delay cannot be measured; `tap_filter` is the socket filter that
     picks the same packets after the queue, 1 in `sampling`. `notes` say in words what the shaper does instead of what
-    the kernel lacks, and what delay that costs.
+    the kernel lacks, and what delay that costs. `reserved` is what of the link's bit/s no rate may be raised into;
+    `movable` is false where no class has a rate that a controller could move.
     """
 
     interface: Interface
@@ -32,6 +33,8 @@ class Program:
     tap_filter: tuple[Insn, ...] = ()
     sampling: int = 1
     notes: tuple[str, ...] = ()
+    reserved: int = 0
+    movable: bool = True
 
     def leaf_bounds(self) -> dict[str, FieldBounds]:
         """The controller's fields by leaf path, as the plan compares them."""

@@ -97,8 +97,12 @@ def setup_from(
     *,
     mtu_frame: int = 1514,
     burst_seconds: float = 0.001,
+    reserved: int = 0,
 ) -> Setup:
-    """The setup of an interface whose tree was compiled with these bounds and this static allocation, by leaf path."""
+    """The setup of an interface whose tree was compiled with these bounds and this static allocation, by leaf path.
+
+    `reserved` bit/s of the link are granted to nobody.
+    """
     leaves = tuple(
         ClassSetup(
             leaf.path,
@@ -118,4 +122,4 @@ def setup_from(
         for inner in interface.walk()
         if inner.children
     )
-    return Setup(LinkSetup(interface.bandwidth, mtu_frame, burst_seconds), leaves, parents)
+    return Setup(LinkSetup(interface.bandwidth - reserved, mtu_frame, burst_seconds), leaves, parents)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from collectors.qdisc import ClassReading, FilterReading, QdiscReading
-from shaper.kernel.codec import bpf, decode_qdisc, flower, htb
-from shaper.tree import BpfFilter, Filter, FlowerFilter, HtbClass, HtbOptions, Options, OtherFilter, Qdisc
+from shaper.kernel.codec import bpf, decode_class, decode_qdisc, flower
+from shaper.tree import BpfFilter, Class, Filter, FlowerFilter, HtbOptions, Options, OtherFilter, Qdisc
 
 GONE = "?"
 """The mirror of a filter whose device has been removed; no device can have this name."""
@@ -33,13 +33,10 @@ def _options(reading: QdiscReading, queue: int) -> Options:
     return options
 
 
-def classes(readings: Iterable[ClassReading]) -> list[HtbClass]:
-    """The HTB classes."""
-    return [
-        htb.decode_class(reading.handle, reading.parent, reading.options)
-        for reading in readings
-        if reading.kind == "htb"
-    ]
+def classes(readings: Iterable[ClassReading]) -> list[Class]:
+    """The classes of the kinds that we program."""
+    found = (decode_class(reading.kind, reading.handle, reading.parent, reading.options) for reading in readings)
+    return [cls for cls in found if cls is not None]
 
 
 def filters(readings: Iterable[FilterReading], names: Mapping[int, str]) -> list[Filter]:

@@ -21,9 +21,10 @@ from collectors.netlink import (
     attribute,
     pack_tc,
 )
-from shaper.kernel.codec import bpf, encode_qdisc, flower, htb
+from shaper.disciplines import HfscClass
+from shaper.kernel.codec import bpf, encode_class, encode_qdisc, flower
 from shaper.plan.steps import Step, Verb
-from shaper.tree import BpfFilter, FlowerFilter, HtbClass, Node, Qdisc
+from shaper.tree import BpfFilter, Class, FlowerFilter, HtbClass, Node, Qdisc
 
 LONGEST_PROGRAM = 4000
 """Instructions in one filter. The kernel takes 4096, but then no message of a dump (32 KiB) holds the filter."""
@@ -59,7 +60,7 @@ def check(step: Step) -> None:
         and (why := flower.fault(node.keys, node.protocol))
     ):
         raise Refused(errors.EINVAL, why)
-    if isinstance(node, HtbClass) and not node.handle & 0xFFFF:
+    if isinstance(node, Class) and not node.handle & 0xFFFF:
         raise Refused(errors.EINVAL, "a class needs a minor")
     if step.verb is Verb.CHANGE and _identity(step.before) != _identity(step.after):
         raise Refused(errors.EINVAL, "a change keeps kind, handle and place")
@@ -69,7 +70,7 @@ def _identity(node: Node | None) -> tuple[object, ...]:
     match node:
         case Qdisc():
             return (node.key, node.handle, node.kind)
-        case HtbClass():
+        case HtbClass() | HfscClass():
             return (node.key, node.parent)
         case BpfFilter() | FlowerFilter():
             return (node.key, node.protocol, type(node))
@@ -87,13 +88,16 @@ def message(step: Step, index: int, index_of: Callable[[str], int]) -> Message:
     match node:
         case Qdisc():
             return _qdisc(step.verb, node, index)
-        case HtbClass():
+        case HtbClass() | HfscClass():
             return _class(step.verb, node, index)
         case BpfFilter() | FlowerFilter():
             return _filter(step.verb, node, index, index_of)
     raise Refused(errors.EOPNOTSUPP, f"a {type(node).__name__} is not ours to {step.verb}")
 
 
+_NEST = 0x8000
+_STRICT = frozenset({"ets"})
+"""Kinds whose options the kernel reads only when the nest says that it is one (NLA_F_NESTED)."""
 _CREATE = {Verb.ADD: NLM_F_CREATE | NLM_F_EXCL, Verb.CHANGE: 0, Verb.DELETE: 0}
 
 
@@ -110,15 +114,19 @@ def _qdisc(verb: Verb, node: Qdisc, index: int) -> Message:
     except ValueError as error:
         raise Refused(errors.EINVAL, str(error)) from error
     if options is not None:
-        body += attribute(TCA_OPTIONS, options)
+        body += attribute(TCA_OPTIONS | (_NEST if node.kind in _STRICT else 0), options)
     return Message(RTM_NEWQDISC, _CREATE[verb], body)
 
 
-def _class(verb: Verb, node: HtbClass, index: int) -> Message:
-    body = pack_tc(index, handle=node.handle, parent=node.parent) + _kind("htb")
+def _class(verb: Verb, node: Class, index: int) -> Message:
+    try:
+        kind, options = encode_class(node)
+    except ValueError as error:
+        raise Refused(errors.EINVAL, str(error)) from error
+    body = pack_tc(index, handle=node.handle, parent=node.parent) + _kind(kind)
     if verb is Verb.DELETE:
         return Message(RTM_DELTCLASS, 0, body)
-    return Message(RTM_NEWTCLASS, _CREATE[verb], body + attribute(TCA_OPTIONS, htb.encode_class(node)))
+    return Message(RTM_NEWTCLASS, _CREATE[verb], body + attribute(TCA_OPTIONS, options))
 
 
 def _filter(verb: Verb, node: BpfFilter | FlowerFilter, index: int, index_of: Callable[[str], int]) -> Message:

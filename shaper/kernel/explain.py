@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from collectors.netlink import DumpInterruptedError, NetlinkError
+from shaper.disciplines import HfscClass
 from shaper.errors import Exit, NotPermittedError, ShaperError, TryAgainError, UnavailableError
 from shaper.kernel.protocol import StepError
 from shaper.plan.steps import Step, Verb
@@ -38,7 +39,7 @@ def describe(node: Node) -> str:
     match node:
         case Qdisc():
             return f"{node.kind} qdisc {handle_text(node.handle)} under {handle_text(node.parent)}"
-        case HtbClass():
+        case HtbClass() | HfscClass():
             return f"class {handle_text(node.handle)} under {handle_text(node.parent)}"
         case BpfFilter() | FlowerFilter() | OtherFilter():
             return f"filter {node.handle:#x} pref {node.preference} on {handle_text(node.parent)}"

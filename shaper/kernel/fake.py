@@ -9,6 +9,7 @@ import errno as errors
 from collections.abc import Sequence
 from dataclasses import replace
 
+from shaper.disciplines import HfscClass
 from shaper.kernel import explain
 from shaper.kernel.decode import GONE, alias_of
 from shaper.kernel.encode import Refused, check
@@ -32,7 +33,7 @@ from shaper.tree import (
 
 FULL = Capabilities(
     kernel="6.12.0-fake",
-    qdiscs=frozenset({"htb", "fq_codel", "bfifo", "pfifo", "clsact", "ingress", "tbf", "cake"}),
+    qdiscs=frozenset({"htb", "fq_codel", "bfifo", "pfifo", "clsact", "ingress", "tbf", "hfsc", "cake", "ets", "prio"}),
     filters=frozenset({"bpf", "u32", "flower"}),
     actions=frozenset({"mirred", "gact"}),
     links=frozenset({"ifb", "veth"}),
@@ -91,7 +92,7 @@ class FakeKernel:
             match node:
                 case Qdisc():
                     held.qdiscs[node.parent] = node
-                case HtbClass():
+                case HtbClass() | HfscClass():
                     held.classes[node.handle] = node
                 case BpfFilter() | FlowerFilter() | OtherFilter():
                     held.filters[node.key] = node
@@ -173,7 +174,7 @@ class FakeKernel:
         match step.node:
             case Qdisc() as node:
                 held.qdisc(step.verb, node)
-            case HtbClass() as node:
+            case HtbClass() | HfscClass() as node:
                 held.cls(step.verb, node)
             case (BpfFilter() | FlowerFilter()) as node:
                 held.filter(step.verb, node)

@@ -10,7 +10,8 @@ import errno as errors
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from shaper.kernel.codec import encode_qdisc, fq_codel
+from shaper.disciplines import MOST_BANDS, CakeOptions, Curve, EtsOptions, HfscClass, PrioOptions, bands_of
+from shaper.kernel.codec import encode_class, encode_qdisc, fq_codel
 from shaper.kernel.encode import Refused
 from shaper.kernel.explain import UNKNOWN_ACTION, UNKNOWN_FILTER, UNKNOWN_QDISC
 from shaper.plan.steps import Verb
@@ -18,6 +19,7 @@ from shaper.tree import (
     CLSACT,
     ROOT,
     Capabilities,
+    Class,
     Filter,
     FlowerFilter,
     FqCodelOptions,
@@ -35,9 +37,11 @@ _MAX_DEPTH = 8
 _MAX_PRIO = 7
 _RATE_TO_QUANTUM, _QUANTUM_MIN, _QUANTUM_MAX = 10, 1000, 200000
 _MOST_FLOWS, _MOST_QUANTUM = 65536, 1 << 20
-_CLASSFUL = ("htb",)
-_FLOWS = ("fq_codel",)
-_BLOCKS = ("htb", "clsact", "ingress", *_FLOWS)
+_CLASSFUL = ("htb", "hfsc")
+_FLOWS = ("fq_codel", "cake")
+_BANDS = ("ets", "prio")
+_LEAST_BANDS, _LEAST_QUANTUM = {"ets": 1, "prio": 2}, 256
+_BLOCKS = (*_CLASSFUL, *_BANDS, "clsact", "ingress", *_FLOWS)
 
 
 def _major(handle: Handle) -> Handle:
@@ -53,7 +57,7 @@ class Device:
     queue: int = 1000
     qdiscs: dict[Handle, Qdisc] = field(default_factory=dict)
     """By parent, as a place holds one."""
-    classes: dict[Handle, HtbClass] = field(default_factory=dict)
+    classes: dict[Handle, Class] = field(default_factory=dict)
     filters: dict[tuple[str, int, int], Filter] = field(default_factory=dict)
     bound: dict[tuple[str, int, int], Handle] = field(default_factory=dict)
     """Filters to the class they hold: the one they name, if it was there when they were set."""
@@ -76,12 +80,22 @@ class Device:
             self._add_qdisc(node)
             return
         if held is None:
+            if self._by_handle(node.handle) is not None:  # found by its number, and not to be put under an inner class
+                raise Refused(errors.EINVAL, "")
             raise Refused(errors.ENOENT, "Qdisc not found. To create specify NLM_F_CREATE flag")
         if held.kind != node.kind:
             raise Refused(errors.EINVAL, "Invalid qdisc name: must match existing qdisc")
         if isinstance(node.options, HtbOptions):
             raise Refused(errors.EINVAL, "Change operation not supported by specified qdisc")
         self.qdiscs[node.parent] = replace(node, options=self._kept(node, held.options))
+        for leaf in self._in_bands(node, beyond=bands_of(node.options)):
+            self._drop_qdisc(leaf)
+
+    def _in_bands(self, node: Qdisc, *, beyond: int = 0) -> list[Qdisc]:
+        """The queues of a qdisc's bands from that one on."""
+        major = _major(node.handle)
+        below = (leaf for leaf in self.qdiscs.values() if node.kind in _BANDS and _major(leaf.parent) == major)
+        return [leaf for leaf in below if leaf.parent & 0xFFFF > beyond]
 
     def _held(self, node: Qdisc, verb: Verb) -> Qdisc | None:
         """What stands where the step points; the kernel's own default counts as nothing. Raises Refused."""
@@ -91,10 +105,12 @@ class Device:
             above = self._by_handle(_major(node.parent))
             if above is None:
                 raise Refused(errors.ENOENT, "Failed to find specified qdisc")
-            if above.kind not in (*_CLASSFUL, *_FLOWS):
+            if above.kind not in (*_CLASSFUL, *_FLOWS, *_BANDS):
                 raise Refused(errors.EOPNOTSUPP, "Parent qdisc is not classful")
-            if node.parent not in self.classes:
+            if node.parent not in self.classes and not 0 < node.parent & 0xFFFF <= bands_of(above.options):
                 raise Refused(errors.ENOENT, "Specified class not found")
+        if isinstance(self.classes.get(node.parent), HfscClass) and self._children(node.parent):
+            return None  # HFSC keeps the queue of a class that became inner, and shows it to nobody
         return self.qdiscs.get(node.parent)
 
     def _add_qdisc(self, node: Qdisc) -> None:
@@ -116,6 +132,10 @@ class Device:
                 not 0 < flows <= _MOST_FLOWS or quantum > _MOST_QUANTUM
             ):
                 raise Refused(errors.EINVAL, "")
+            case EtsOptions() | PrioOptions():
+                return _banded(node.kind, node.options)
+            case CakeOptions(rtt=rtt, target=target):
+                return node.options._replace(rtt=max(1, rtt), target=max(1, target))
             case HtbOptions(direct_queue=length) if length == self.queue:
                 return node.options._replace(direct_queue=0)
             case FqCodelOptions():
@@ -141,6 +161,8 @@ class Device:
     def _drop_qdisc(self, gone: Qdisc) -> None:
         """With all that stands under it, and its filters."""
         del self.qdiscs[gone.parent]
+        for leaf in self._in_bands(gone):
+            self._drop_qdisc(leaf)
         major = _major(gone.handle)
         for cls in [cls for cls in self.classes if _major(cls) == major]:
             self._drop_class(cls)
@@ -152,15 +174,15 @@ class Device:
 
     # classes
 
-    def cls(self, verb: Verb, node: HtbClass) -> None:
+    def cls(self, verb: Verb, node: Class) -> None:
         """Raises Refused."""
         if node.parent != ROOT and _major(node.parent) != _major(node.handle):
             raise Refused(errors.EINVAL, "")
         above = self._by_handle(_major(node.handle))
         if above is None:
             raise Refused(errors.ENOENT, "")
-        if above.kind in _FLOWS:
-            raise Refused(errors.EOPNOTSUPP, "")  # it has classes, of flows, and takes none
+        if above.kind in (*_FLOWS, *_BANDS):
+            raise Refused(errors.EOPNOTSUPP, "")  # it has classes of its own, and takes none
         if above.kind not in _CLASSFUL:
             raise Refused(errors.EINVAL, "")
         held = self.classes.get(node.handle)
@@ -169,15 +191,49 @@ class Device:
         if held is not None and verb is Verb.ADD:
             raise Refused(errors.EEXIST, "")
         if held is not None and verb is Verb.DELETE:
-            if self._children(held.handle) or held.handle in self.bound.values():
-                raise Refused(errors.EBUSY, "HTB class in use")
+            in_use = self._children(held.handle) or held.handle in self.bound.values()
+            if above.kind == "hfsc":  # whose filters the kernel unbinds when it is asked, whatever it answers
+                self.bound = {key: bound for key, bound in self.bound.items() if bound != held.handle}
+            if in_use:
+                raise Refused(errors.EBUSY, f"{above.kind.upper()} class in use")
             self._drop_class(held.handle)
+            return
+        try:
+            kind, _ = encode_class(node)
+        except ValueError as error:
+            raise Refused(errors.EINVAL, str(error)) from error
+        if kind != above.kind:
+            raise Refused(errors.EINVAL, "")
+        if isinstance(node, HfscClass):
+            self._keep_hfsc(node, held if isinstance(held, HfscClass) else None)
             return
         if node.rate < 8 or node.ceil < 8:
             raise Refused(errors.EINVAL, "")
-        self._keep_class(node, held)
+        self._keep_htb(node, held if isinstance(held, HtbClass) else None)
 
-    def _keep_class(self, node: HtbClass, held: HtbClass | None) -> None:
+    def _keep_hfsc(self, node: HfscClass, held: HfscClass | None) -> None:
+        rt, ls, ul = (_curve(curve) for curve in (node.rt, node.ls, node.ul))
+        if held is not None:  # what a change leaves out stays
+            if node.parent != held.parent:
+                raise Refused(errors.EINVAL, "")
+            self.classes[node.handle] = replace(held, rt=rt or held.rt, ls=ls or held.ls, ul=ul or held.ul)
+            return
+        parent = self.classes.get(node.parent)
+        if parent is None and node.parent != _major(node.handle):
+            raise Refused(errors.ENOENT, "")
+        if rt is None and ls is None:
+            raise Refused(errors.EINVAL, "")
+        if isinstance(parent, HfscClass) and parent.ls is None:  # a real-time class can't have classes: it shares now
+            self.classes[parent.handle] = replace(parent, ls=parent.rt)
+        self.classes[node.handle] = replace(node, rt=rt, ls=ls, ul=ul)
+        named = (
+            key
+            for key, one in self.filters.items()
+            if isinstance(one, (Bpf, FlowerFilter)) and one.classid == node.handle
+        )
+        self.bound |= dict.fromkeys(named, node.handle)  # HTB's filters hold no class that came after them
+
+    def _keep_htb(self, node: HtbClass, held: HtbClass | None) -> None:
         kept = replace(node, prio=min(node.prio, _MAX_PRIO), quantum=node.quantum or _default_quantum(node.rate))
         if held is not None:
             if self._children(held.handle):  # an inner class has no queue for these to act on
@@ -274,6 +330,20 @@ def _check_flower(node: FlowerFilter, held: Filter | None, beside: Iterable[Filt
         raise Refused(errors.EINVAL, "")
     if held is None and any(isinstance(other, FlowerFilter) and other.keys == node.keys for other in beside):
         raise Refused(errors.EEXIST, "")
+
+
+def _banded(kind: str, options: EtsOptions | PrioOptions) -> EtsOptions | PrioOptions:
+    """As the kernel would keep it. Raises Refused."""
+    if not _LEAST_BANDS[kind] <= options.bands <= MOST_BANDS or max(options.priomap) >= options.bands:
+        raise Refused(errors.EINVAL, "")
+    if isinstance(options, PrioOptions):
+        return options
+    return options._replace(quanta=tuple(max(_LEAST_QUANTUM, quantum) for quantum in options.quanta))
+
+
+def _curve(curve: Curve | None) -> Curve | None:
+    """No slopes are no curve."""
+    return curve if curve and (curve.m1 >= 8 or curve.m2 >= 8) else None
 
 
 def _default_quantum(rate: int) -> int:

@@ -30,10 +30,12 @@ from shaper.kernel import decode, explain, probe
 from shaper.kernel.encode import Message, Refused, check, message
 from shaper.kernel.protocol import ClassCounters, DeviceCounters
 from shaper.plan.steps import Step, Verb
-from shaper.tree import CLSACT, CLSACT_EGRESS, ROOT, Capabilities, Ifb, LinkFacts, Node, Tree, tree
+from shaper.tree import CLSACT, CLSACT_EGRESS, OUR_ROOTS, ROOT, Capabilities, Ifb, LinkFacts, Node, Tree, tree
 
 _CLSACT_INGRESS = 0xFFFFFFF2
 _IFF_UP = 0x1
+_COUNTED = frozenset(OUR_ROOTS) - {"cake"}
+"""Kinds whose classes are counted; what CAKE shows as classes are flows."""
 
 
 class NetlinkKernel:
@@ -122,17 +124,18 @@ class NetlinkKernel:
         """Counters of the leaf classes.
 
         Drops and backlog come from the leaf qdisc, since an AQM drops when it dequeues and the class above never
-        hears of it; the class counts for itself only where it has no leaf but the automatic one. Raises
-        UnavailableError, TryAgainError.
+        hears of it; the class counts for itself only where it has no leaf but the automatic one. CAKE's tins stand
+        as classes of its handle, numbered as the kernel shows them. Raises UnavailableError, TryAgainError.
         """
         index = self._find(device).ifindex
         with explain.reading(device):
             qdiscs = qdisc.parse_qdiscs(qdisc.dump_qdiscs(self._channel), index)
             classes = qdisc.parse_classes(qdisc.dump_classes(self._channel, index))
         leaves = {reading.parent: reading for reading in qdiscs}
+        inner = {cls.parent for cls in classes} | {reading.handle for reading in qdiscs}  # HFSC's root is a class too
         counted = {}
         for cls in classes:
-            if cls.kind == "htb" and not cls.level:
+            if cls.kind in _COUNTED and cls.handle not in inner:
                 own = cls.stats
                 leaf = leaves[cls.handle].stats if cls.handle in leaves else own
                 counted[cls.handle] = ClassCounters(
@@ -142,6 +145,16 @@ class NetlinkKernel:
                     overlimits=own.overlimits,
                     backlog_bytes=leaf.backlog,
                     queued_packets=leaf.queued,
+                )
+        for root in (reading for reading in qdiscs if reading.parent == ROOT):
+            for number, tin in enumerate(root.tins, 1):
+                counted[root.handle | number] = ClassCounters(
+                    sent_bytes=tin.sent_bytes,
+                    sent_packets=tin.sent_packets,
+                    drops=tin.drops,
+                    overlimits=0,
+                    backlog_bytes=tin.backlog,
+                    queued_packets=0,
                 )
         return DeviceCounters(counted, sum(reading.direct_packets for reading in qdiscs))
 

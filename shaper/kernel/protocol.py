@@ -60,7 +60,7 @@ class Kernel(Protocol):
         """
 
     def counters(self, device: str) -> DeviceCounters:
-        """The counters of the leaf classes under the root HTB."""
+        """The counters of the leaf classes, bands or tins of the root."""
 
     def send(self, device: str, steps: Sequence[Step]) -> None:
         """Carries out the steps in order. Raises StepError at the first that the kernel refuses."""

@@ -28,6 +28,22 @@ class Classifier(enum.StrEnum):
     FLOWER = "flower"
 
 
+class Backend(enum.StrEnum):
+    """The queueing discipline that carries a policy, by tc's name; `auto` leaves it to what the kernel has."""
+
+    AUTO = "auto"
+    HTB = "htb"
+    HFSC = "hfsc"
+    CAKE = "cake"
+    ETS = "ets"
+    PRIO = "prio"
+
+    @property
+    def rated(self) -> bool:
+        """Whether it has a rate and a limit for every class; the others have an order of service."""
+        return self in (Backend.AUTO, Backend.HTB, Backend.HFSC)
+
+
 @dataclass(frozen=True, slots=True)
 class TrafficClass:
     """One class of a policy on one interface.
@@ -72,6 +88,7 @@ class Interface:
     device_where: Where
     classifier: Classifier = Classifier.AUTO
     classifier_where: Where | None = None
+    backend: Backend = Backend.AUTO
 
     def walk(self) -> Iterator[TrafficClass]:
         """Every class, parents before children, in the file's order."""

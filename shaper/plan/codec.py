@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
+from shaper.disciplines import (
+    AckFilter,
+    CakeOptions,
+    Cells,
+    Curve,
+    Diffserv,
+    EtsOptions,
+    FlowMode,
+    HfscClass,
+    HfscOptions,
+    PrioOptions,
+)
 from shaper.plan.steps import Plan, Step, Verb
 from shaper.tree import (
     BpfFilter,
@@ -22,6 +34,7 @@ from shaper.tree import (
     OtherFilter,
     Qdisc,
     RawOptions,
+    RootOptions,
     Tree,
     tree,
 )
@@ -30,12 +43,32 @@ SCHEMA = 1
 _NODES: Mapping[str, type[Node]] = {
     "qdisc": Qdisc,
     "class": HtbClass,
+    "hfsc-class": HfscClass,
     "filter": BpfFilter,
     "flower-filter": FlowerFilter,
     "other-filter": OtherFilter,
     "ifb": Ifb,
 }
 _NODE_NAMES = {kind: name for name, kind in _NODES.items()}
+_OPTIONS: Mapping[str, type[RootOptions | FifoOptions | FqCodelOptions]] = {
+    "htb": HtbOptions,
+    "hfsc": HfscOptions,
+    "cake": CakeOptions,
+    "ets": EtsOptions,
+    "prio": PrioOptions,
+    "fifo": FifoOptions,
+    "fq_codel": FqCodelOptions,
+}
+_WITHIN: Mapping[str, Callable[[Any], object]] = {
+    "diffserv": Diffserv,
+    "flows": lambda value: value if isinstance(value, int) else FlowMode(value),
+    "ack_filter": AckFilter,
+    "cells": Cells,
+    "quanta": tuple,
+    "priomap": tuple,
+}
+"""Fields of options that JSON has no type for; fq_codel's `flows` is a number."""
+_OPTION_NAMES: Mapping[type, str] = {kind: name for name, kind in _OPTIONS.items()}
 
 
 def to_json(plan: Plan) -> dict[str, Any]:
@@ -110,7 +143,13 @@ def _node_in(data: Any) -> Node | None:
         values["program"] = tuple(Insn(*insn) for insn in values["program"])
     elif kind is FlowerFilter:
         values["keys"] = tuple(FlowerKey(*key) for key in values["keys"])
+    elif kind is HfscClass:
+        values |= {name: values[name] and Curve(*values[name]) for name in ("rt", "ls", "ul")}
     return kind(**values)
+
+
+def _as_it_is(value: object) -> object:
+    return value
 
 
 def _options_out(options: Options) -> dict[str, Any] | None:
@@ -118,8 +157,7 @@ def _options_out(options: Options) -> dict[str, Any] | None:
         return None
     if isinstance(options, RawOptions):
         return {"kind": "raw", "data": options.data.hex()}
-    names = {HtbOptions: "htb", FifoOptions: "fifo", FqCodelOptions: "fq_codel"}
-    return {"kind": names[type(options)], **options._asdict()}
+    return {"kind": _OPTION_NAMES[type(options)], **options._asdict()}
 
 
 def _options_in(data: Any) -> Options:
@@ -129,10 +167,7 @@ def _options_in(data: Any) -> Options:
     kind = values.pop("kind")
     if kind == "raw":
         return RawOptions(bytes.fromhex(values["data"]))
-    if kind == "htb":
-        return HtbOptions(**values)
-    if kind == "fifo":
-        return FifoOptions(**values)
-    if kind == "fq_codel":
-        return FqCodelOptions(**values)
+    if kind in _OPTIONS:
+        fields: dict[str, Any] = {name: _WITHIN.get(name, _as_it_is)(value) for name, value in values.items()}
+        return _OPTIONS[kind](**fields)
     raise ValueError(f"no options of kind {kind!r} are known")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping
 
+from shaper.disciplines import HfscClass
+from shaper.plan.queue_words import hfsc_words, option_words
 from shaper.plan.steps import Step, Verb
 from shaper.plan.words import asked_text
 from shaper.tree import (
     ROOT,
     BpfFilter,
+    Class,
     FifoOptions,
     FlowerFilter,
     FqCodelOptions,
@@ -49,7 +52,7 @@ def _name(number: Handle, names: Mapping[Handle, str]) -> str:
 
 
 def _subject(node: Node, names: Mapping[Handle, str]) -> str:
-    if isinstance(node, HtbClass):
+    if isinstance(node, Class):
         return _name(node.handle, names)
     if isinstance(node, Qdisc):
         if isinstance(node.options, (FifoOptions, FqCodelOptions)) and node.parent != ROOT:
@@ -73,6 +76,9 @@ def _fields(node: Node) -> Iterator[tuple[str, str]]:
         yield "quantum", f"{node.quantum}b"
         yield "burst", format_size(ticks_to_bytes(node.burst, node.rate))
         yield "cburst", format_size(ticks_to_bytes(node.cburst, node.ceil))
+    elif isinstance(node, HfscClass):
+        yield "parent", handle_text(node.parent)
+        yield from hfsc_words(node)
     elif isinstance(node, Qdisc):
         yield from _options(node.options)
     elif isinstance(node, BpfFilter):
@@ -99,6 +105,8 @@ def _options(options: Options) -> Iterator[tuple[str, str]]:
         yield "quantum", f"{options.quantum}b"
         yield "flows", str(options.flows)
         yield "ecn", "on" if options.ecn else "off"
+    else:
+        yield from option_words(options)
 
 
 def _fingerprint(node: BpfFilter) -> str:

@@ -10,10 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from shaper.disciplines import HfscClass
 from shaper.plan.live import adopt_live, capacity, leaf_sum
 from shaper.plan.steps import Plan, Step, Verb
 from shaper.plan.trees import Key, hangs_on, inner_classes, is_changeable
-from shaper.tree import BpfFilter, FieldBounds, Filter, FlowerFilter, Handle, HtbClass, Ifb, Node, Qdisc, Tree
+from shaper.tree import (
+    BpfFilter,
+    Class,
+    FieldBounds,
+    Filter,
+    FlowerFilter,
+    Handle,
+    HtbClass,
+    Ifb,
+    Node,
+    Qdisc,
+    Tree,
+    qdisc_of,
+)
 
 _LEAST_RATE = 8
 """bit/s: a class that is about to go keeps one byte a second, since HTB takes no rate of 0."""
@@ -65,16 +79,18 @@ def _anew(observed: Tree, wanted: Tree) -> frozenset[Key]:
     places = {(node.parent, node.preference) for node in wanted.filters}
     for node in observed.nodes():
         other = after.get(node.key)
-        inner = isinstance(node, HtbClass) and node.handle in inner_before
-        turned = isinstance(other, HtbClass) and inner != (other.handle in inner_after)
+        inner = isinstance(node, Class) and node.handle in inner_before
+        turned = isinstance(other, Class) and inner != (other.handle in inner_after)
         rebuilt = other is not None and other != node and not is_changeable(node, other, inner=inner)
-        orphaned = hangs_on(node) in handles or (isinstance(node, BpfFilter) and node.mirror in devices)
+        below = hangs_on(node)
+        orphaned = below in handles or (below is not None and qdisc_of(below) in handles)
+        orphaned = orphaned or (isinstance(node, BpfFilter) and node.mirror in devices)
         orphaned = orphaned or (isinstance(node, FlowerFilter) and node.classid in handles)
         evicted = other is None and isinstance(node, Filter) and (node.parent, node.preference) in places
         if not (rebuilt or turned or orphaned or evicted):
             continue
         keys.add(node.key)
-        if isinstance(node, (Qdisc, HtbClass)):
+        if isinstance(node, (Qdisc, HtbClass, HfscClass)):
             handles.add(node.handle)
         elif isinstance(node, Ifb):
             devices.add(node.name)
@@ -87,18 +103,24 @@ def _decreases(before: Mapping[Key, Node], after: Mapping[Key, Node], observed: 
     going = [
         node
         for node in before.values()
-        if isinstance(node, HtbClass) and node.key not in after and node.handle not in inner
+        if isinstance(node, Class) and node.key not in after and node.handle not in inner
     ]
     links = [rate for rate in (capacity(observed), capacity(wanted)) if rate]
     room = min(links) if links else max(leaf_sum(observed), leaf_sum(wanted))
     crowded = leaf_sum(wanted) + sum(cls.rate for cls in going) > room
     steps: list[Step] = []
     for node in reversed(observed.nodes()):
-        if node.key not in before or not isinstance(node, HtbClass):
+        if node.key not in before or not isinstance(node, Class):
             continue
         other = after.get(node.key)
-        if isinstance(other, HtbClass) and (other.rate, other.ceil) < (node.rate, node.ceil):
+        if isinstance(other, Class) and (other.rate, other.ceil) < (node.rate, node.ceil):
             steps.append(Step(Verb.CHANGE, node, other))
         elif other is None and node in going and crowded and node.rate > _LEAST_RATE:
-            steps.append(Step(Verb.CHANGE, node, replace(node, rate=_LEAST_RATE)))
+            steps.append(Step(Verb.CHANGE, node, _least(node)))
     return steps
+
+
+def _least(cls: Class) -> Class:
+    if isinstance(cls, HfscClass):
+        return cls.granted(_LEAST_RATE, cls.ceil)
+    return replace(cls, rate=_LEAST_RATE)

@@ -18,7 +18,7 @@ _NO_NAMES: Mapping[Handle, str] = {}
 def policys(held: Tree, bounds: Mapping[Handle, FieldBounds]) -> Tree:
     """The tree with the lower bound in each field of the controller's that lies inside its bounds.
 
-    So two trees that differ only in what a controller moved, where it may, are equal. A burst follows its rate.
+    So two trees that differ only in what a controller moved, where it may, are equal. HTB's bursts follow its rates.
     """
     grants: dict[Handle, tuple[int, int, int]] = {}
     followed: dict[Handle, HtbClass] = {}
@@ -28,10 +28,13 @@ def policys(held: Tree, bounds: Mapping[Handle, FieldBounds]) -> Tree:
         leaf = held.leaf_of(cls.handle)
         queue = (queue_limit(leaf.options) if leaf else None) or 0
         grants[cls.handle] = (_low(cls.rate, own.rate), _low(cls.ceil, own.ceil), _low(queue, own.queue))
-        followed[cls.handle] = cls
+        if isinstance(cls, HtbClass):
+            followed[cls.handle] = cls
     masked = with_grants(held, grants)
     classes = tuple(
-        _without_bursts(cls, followed[cls.handle], bounds[cls.handle]) if cls.handle in followed else cls
+        _without_bursts(cls, followed[cls.handle], bounds[cls.handle])
+        if isinstance(cls, HtbClass) and cls.handle in followed
+        else cls
         for cls in masked.classes
     )
     return replace(masked, classes=classes)

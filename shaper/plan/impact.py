@@ -9,6 +9,7 @@ from shaper.plan.steps import Plan, Step, Verb
 from shaper.plan.trees import is_hook
 from shaper.tree import (
     ROOT,
+    Class,
     FifoOptions,
     Filter,
     FlowerFilter,
@@ -49,7 +50,7 @@ class _Surroundings:
     def __init__(self, plan: Plan, names: Mapping[Handle, str]) -> None:
         self._names = names
         nodes = [(step.verb, step.node) for step in plan.steps]
-        self._added = {node.handle for verb, node in nodes if verb is Verb.ADD and isinstance(node, (Qdisc, HtbClass))}
+        self._added = {node.handle for verb, node in nodes if verb is Verb.ADD and isinstance(node, (Qdisc, Class))}
         self._readded = {node.key for verb, node in nodes if verb is Verb.ADD}
         classifiers = [node.parent for _, node in nodes if isinstance(node, Filter)]
         self._moving = {parent: classifiers.count(parent) for parent in classifiers if not is_hook(parent)}
@@ -58,7 +59,7 @@ class _Surroundings:
         node = step.node
         if isinstance(node, Qdisc):
             return self._qdisc(step, node)
-        if isinstance(node, HtbClass):
+        if isinstance(node, Class):
             return self._class(step, node)
         if isinstance(node, Filter):
             return self._filter(step, node)
@@ -95,13 +96,13 @@ class _Surroundings:
             )
         return Impact(False, "changed in place")
 
-    def _class(self, step: Step, node: HtbClass) -> Impact:
+    def _class(self, step: Step, node: Class) -> Impact:
         if step.verb is Verb.DELETE:
             return Impact(True, f"what waits in {self._name(node.handle)} is lost with its queue")
         if step.verb is Verb.ADD:
             return Impact(False, "no filter names it yet")
         before = step.before
-        if isinstance(before, HtbClass) and before.prio != node.prio:
+        if isinstance(before, HtbClass) and isinstance(node, HtbClass) and before.prio != node.prio:
             return Impact(False, "changed in place; the new tier counts from when its queue is next empty")
         return Impact(False, "changed in place, its queue stays")
 

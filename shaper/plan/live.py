@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from shaper.plan.trees import inner_classes
-from shaper.tree import FieldBounds, Handle, HtbClass, Qdisc, Tree, queue_limit, with_grants
+from shaper.tree import Class, FieldBounds, Handle, Qdisc, Tree, queue_limit, with_grants
 
 _Grant = tuple[int, int, int]
 
@@ -42,7 +42,7 @@ def capacity(held: Tree) -> int:
     return sum(cls.rate for cls in held.classes if cls.handle in inner and cls.parent in qdiscs)
 
 
-def _rates(held: HtbClass | None, wanted: HtbClass, bounds: FieldBounds) -> tuple[int, int]:
+def _rates(held: Class | None, wanted: Class, bounds: FieldBounds) -> tuple[int, int]:
     if held is None:
         return wanted.rate, wanted.ceil
     rate = held.rate if _inside(held.rate, bounds.rate) else wanted.rate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shaper.disciplines import CakeOptions, EtsOptions, HfscClass, HfscOptions, PrioOptions, bands_of
 from shaper.tree import (
     CLSACT_HANDLE,
     ROOT,
@@ -14,6 +15,7 @@ from shaper.tree import (
     HtbClass,
     Ifb,
     Node,
+    Options,
     Qdisc,
     Tree,
 )
@@ -43,16 +45,19 @@ def is_hook(parent: Handle) -> bool:
 def is_changeable(before: Node, after: Node, *, inner: bool) -> bool:
     """Whether the kernel can turn one into the other in place. `inner` says that it is a class with classes below.
 
-    The kernel keeps prio and quantum of an inner class whatever a change says; an HTB root has no change at all. A
-    flower filter may name another class; one that asks for something else is another filter, since no two of a
-    preference may ask for the same, not even between two steps.
+    The kernel keeps prio and quantum of an inner class whatever a change says; an HTB root has no change at all. Of an
+    HFSC class it keeps every curve that a change leaves out. A flower filter may name another class; one that asks for
+    something else is another filter, since no two of a preference may ask for the same, not even between two steps.
     """
+    if isinstance(before, HfscClass) and isinstance(after, HfscClass):
+        curves = zip((before.rt, before.ls, before.ul), (after.rt, after.ls, after.ul), strict=True)
+        return before.parent == after.parent and not any(had and not has for had, has in curves)
     if isinstance(before, HtbClass) and isinstance(after, HtbClass):
         kept = not inner or (before.prio, before.quantum) == (after.prio, after.quantum)
         return before.parent == after.parent and kept
     if isinstance(before, Qdisc) and isinstance(after, Qdisc):
         same = (before.handle, before.kind) == (after.handle, after.kind)
-        return same and isinstance(before.options, (FifoOptions, FqCodelOptions)) and _options_alike(before, after)
+        return same and _options_change(before.options, after.options)
     if isinstance(before, BpfFilter) and isinstance(after, BpfFilter):
         return before.protocol == after.protocol  # a preference belongs to one protocol
     if isinstance(before, FlowerFilter) and isinstance(after, FlowerFilter):
@@ -60,8 +65,15 @@ def is_changeable(before: Node, after: Node, *, inner: bool) -> bool:
     return False
 
 
-def _options_alike(before: Qdisc, after: Qdisc) -> bool:
-    """fq_codel's number of flows is for life."""
-    if isinstance(before.options, FqCodelOptions) and isinstance(after.options, FqCodelOptions):
-        return before.options.flows == after.options.flows
-    return type(before.options) is type(after.options)
+def _options_change(before: Options, after: Options) -> bool:
+    """fq_codel's number of flows is for life, and CAKE's NAT goes on but not off; a band fewer takes a queue along."""
+    match before, after:
+        case FqCodelOptions(flows=flows), FqCodelOptions():
+            return after.flows == flows
+        case CakeOptions(nat=nat), CakeOptions():
+            return after.nat or not nat
+        case (EtsOptions(), EtsOptions()) | (PrioOptions(), PrioOptions()):
+            return bands_of(before) == bands_of(after)
+        case (FifoOptions(), FifoOptions()) | (HfscOptions(), HfscOptions()):
+            return True
+    return False

@@ -10,6 +10,7 @@ from shaper.errors import PolicyError, Problem, Where
 from shaper.files import read_regular
 from shaper.model.policy import Policy
 from shaper.policy.addresses import Read, with_lists
+from shaper.policy.backends import backend_problems
 from shaper.policy.checks import file_problems, policy_problems
 from shaper.policy.draft import Drafter
 from shaper.policy.kinds import Kind
@@ -57,7 +58,9 @@ def parse_policy(text: str, *, source: str, files: Mapping[str, str] | None = No
     }
     problems += [*misshapen, *drafter.problems, *file_problems(spec, document, lost)]
     for name, classes in drafts.items():
-        problems += policy_problems(name, classes, document, lost)
+        backends = [wanted.backend for wanted in spec.interfaces.values() if wanted.policy == name]
+        limits = not backends or any(backend.rated for backend in backends)
+        problems += policy_problems(name, classes, document, lost, limits=limits)
     interfaces = []
     for name, wanted in spec.interfaces.items():
         resolved, ill_rated = interface(name, wanted, drafts.get(wanted.policy, []), document, lost)
@@ -65,6 +68,9 @@ def parse_policy(text: str, *, source: str, files: Mapping[str, str] | None = No
         problems += ill_rated
     for name in drafts.keys() - {wanted.policy for wanted in spec.interfaces.values()}:
         problems += unplaced_problems(name, drafts[name], document, lost)
+    if not problems:
+        for resolved in interfaces:
+            problems += backend_problems(resolved, drafts[resolved.policy], document)
     if problems:
         raise PolicyError(_sorted(problems))
     return Policy(source=source, sha256=policy_hash(text, lists), interfaces=tuple(interfaces), text=text, files=lists)

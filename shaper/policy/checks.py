@@ -57,8 +57,10 @@ def file_problems(spec: FileSpec, document: Document, lost: Lost) -> Iterator[Pr
             yield document.problem(Kind.UNKNOWN_POLICY, (*loc, "policy"), message, hint)
 
 
-def policy_problems(name: str, drafts: Sequence[Draft], document: Document, lost: Lost) -> Iterator[Problem]:
-    """One policy's classes."""
+def policy_problems(
+    name: str, drafts: Sequence[Draft], document: Document, lost: Lost, *, limits: bool
+) -> Iterator[Problem]:
+    """One policy's classes; `limits` is false where no backend that carries it has any."""
     loc: Loc = ("policies", name)
     classes = [cls for top in drafts for cls in top.walk()]
     leaves = [cls for cls in classes if not cls.children]
@@ -73,7 +75,8 @@ def policy_problems(name: str, drafts: Sequence[Draft], document: Document, lost
         yield from _class_problems(cls, document, lost)
     yield from _defaults(loc, classes, document, lost)
     yield from _unreached(drafts, leaves, document)
-    yield from _unlimited(leaves, document)
+    if limits:
+        yield from _unlimited(leaves, document)
     if sum(_rule_count(top, 1) for top in drafts) > MAX_RULES:
         message = f"the matches of {quoted(name)} multiply to more than {MAX_RULES} rules"
         hint = "put several values into one match as a list, or nest less"

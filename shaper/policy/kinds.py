@@ -25,6 +25,7 @@ class Kind(enum.StrEnum):
     BAD_NAME = "bad-name"
     RESERVED_NAME = "reserved-name"
     BAD_DEVICE = "bad-device"
+    UNKNOWN_BACKEND = "unknown-backend"
     # quantities
     MISSING_UNIT = "missing-unit"
     AMBIGUOUS_UNIT = "ambiguous-unit"
@@ -74,3 +75,6 @@ class Kind(enum.StrEnum):
     FLOOR_ABOVE_GUARANTEE = "floor-above-guarantee"
     FLOORS_EXCEED_PARENT = "floors-exceed-parent"
     THROUGHPUT_ABOVE_LIMIT = "throughput-above-limit"
+    # a policy on a backend that keeps less than the whole language
+    BACKEND_LACKS = "backend-lacks"
+    NOT_CAKES_TINS = "not-cakes-tins"

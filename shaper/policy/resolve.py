@@ -50,6 +50,7 @@ def interface(
         device_where=document.value((*loc, "device")),
         classifier=spec.classifier,
         classifier_where=document.value((*loc, "classifier")),
+        backend=spec.backend,
     )
     return resolved, resolver.problems
 

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from shaper.errors import Problem
 from shaper.model.match import Masked, PortRange, Prefix
-from shaper.model.policy import Classifier, Tier
+from shaper.model.policy import Backend, Classifier, Tier
 from shaper.policy import fields, values
 from shaper.policy.kinds import Kind
 from shaper.policy.reader import Document, Node
@@ -146,6 +146,7 @@ class InterfaceSpec(_Spec):
     bandwidth: BandwidthSpec
     policy: str
     classifier: Annotated[Classifier, PlainValidator(values.classifier)] = Classifier.AUTO
+    backend: Annotated[Backend, PlainValidator(values.backend)] = Backend.AUTO
 
 
 class FileSpec(_Spec):

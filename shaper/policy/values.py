@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from shaper.model.match import PortRange, Prefix
-from shaper.model.policy import Classifier, Tier
+from shaper.model.policy import Backend, Classifier, Tier
 from shaper.model.sla import DelayTarget
 from shaper.policy.kinds import Kind
 from shaper.policy.names import SERVICE_PORTS
@@ -137,6 +137,14 @@ def classifier(value: object) -> Classifier:
         hint = f"{did_you_mean(str(value), names)}use one of {', '.join(names)}, or leave it out"
         raise refuse(Kind.UNKNOWN_CLASSIFIER, f"{said(value)} is not a classifier", hint)
     return Classifier(value)
+
+
+def backend(value: object) -> Backend:
+    """`auto`, or a queueing discipline by tc's name."""
+    if not isinstance(value, str) or value not in set(Backend):
+        hint = f"{did_you_mean(str(value), [one.value for one in Backend])}use one of {', '.join(Backend)}"
+        raise refuse(Kind.UNKNOWN_BACKEND, f"{said(value)} is not a backend", hint)
+    return Backend(value)
 
 
 def version(value: object) -> int:

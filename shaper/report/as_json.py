@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from shaper.disciplines import CakeOptions, Curve, EtsOptions, HfscClass, HfscOptions, PrioOptions
 from shaper.errors import Problem, ShaperError
 from shaper.history.codec import decode, encode
 from shaper.model.decision import Decision
@@ -13,6 +14,7 @@ from shaper.plan.impact import Impact, impacts
 from shaper.plan.steps import Plan, Step
 from shaper.tree import (
     BpfFilter,
+    Class,
     FifoOptions,
     FlowerFilter,
     FqCodelOptions,
@@ -30,6 +32,14 @@ from shaper.tree import (
 )
 
 SCHEMA = 1
+_CAKE_UNITS = {
+    "rate": "rate_bit_s",
+    "rtt": "rtt_us",
+    "target": "target_us",
+    "overhead": "overhead_bytes",
+    "mpu": "mpu_bytes",
+    "memory": "memory_bytes",
+}
 
 
 def status_json(status: InterfaceStatus) -> dict[str, Any]:
@@ -99,7 +109,7 @@ def plan_json(plan: Plan, *, names: Mapping[Handle, str] | None = None) -> dict[
 
 def _step(step: Step, impact: Impact, names: Mapping[Handle, str]) -> dict[str, Any]:
     node = step.node
-    of = node.parent if isinstance(node, Qdisc) else node.handle if isinstance(node, HtbClass) else None
+    of = node.parent if isinstance(node, Qdisc) else node.handle if isinstance(node, Class) else None
     return {
         "verb": step.verb.value,
         "node": _kind(node),
@@ -114,7 +124,7 @@ def _step(step: Step, impact: Impact, names: Mapping[Handle, str]) -> dict[str, 
 def _kind(node: Node) -> str:
     if isinstance(node, Qdisc):
         return "qdisc"
-    if isinstance(node, HtbClass):
+    if isinstance(node, Class):
         return "class"
     return "link" if isinstance(node, Ifb) else "filter"
 
@@ -136,6 +146,8 @@ def node_json(node: Node) -> dict[str, Any]:
             "prio": node.prio,
             "quantum_bytes": node.quantum,
         }
+    if isinstance(node, HfscClass):
+        return {**place, "rt": _curve(node.rt), "ls": _curve(node.ls), "ul": _curve(node.ul)}
     # A filter's handle is a plain number within its preference.
     place["handle"] = f"{node.handle:#x}"
     about: dict[str, Any] = {**place, "preference": node.preference, "protocol": f"{node.protocol:#06x}"}
@@ -144,6 +156,10 @@ def node_json(node: Node) -> dict[str, Any]:
     if isinstance(node, FlowerFilter):
         return {**about, "kind": "flower", **_flower(node)}
     return {**about, "kind": "bpf", **_bpf(node)}
+
+
+def _curve(curve: Curve | None) -> dict[str, Any] | None:
+    return curve and {"m1_bit_s": curve.m1, "d_s": curve.d / 1e6, "m2_bit_s": curve.m2}
 
 
 def _bpf(node: BpfFilter) -> dict[str, Any]:
@@ -164,6 +180,13 @@ def options_json(kind: str, options: Options) -> dict[str, Any]:
     """A queue's options with their units in the names."""
     if isinstance(options, HtbOptions):
         return {"default": f"{options.default:x}", "direct_queue_packets": options.direct_queue}
+    if isinstance(options, HfscOptions):
+        return {"default": f"{options.default:x}"}
+    if isinstance(options, CakeOptions):
+        rest = {name: value for name, value in options._asdict().items() if name not in _CAKE_UNITS}
+        return {**{key: getattr(options, name) for name, key in _CAKE_UNITS.items()}, **rest}
+    if isinstance(options, (EtsOptions, PrioOptions)):
+        return options._asdict()
     if isinstance(options, FifoOptions):
         return {"limit_packets" if kind == "pfifo" else "limit_bytes": options.limit}
     if isinstance(options, FqCodelOptions):

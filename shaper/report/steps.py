@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from shaper.disciplines import HfscClass
 from shaper.plan.impact import impacts
+from shaper.plan.queue_words import hfsc_words, option_words
 from shaper.plan.steps import Plan, Step, Verb
 from shaper.plan.words import asked_text
 from shaper.tree import (
     BpfFilter,
+    Class,
     FifoOptions,
     FlowerFilter,
     FqCodelOptions,
@@ -55,7 +58,7 @@ def totals_text(plan: Plan, *, done: bool = False) -> str:
 def _title(node: Node, names: Mapping[Handle, str]) -> str:
     if isinstance(node, Ifb):
         return f"device {node.name}"
-    if isinstance(node, HtbClass):
+    if isinstance(node, Class):
         return " ".join(filter(None, ("class", handle_text(node.handle), names.get(node.handle))))
     parent = handle_text(node.parent)
     if isinstance(node, Qdisc):
@@ -75,6 +78,8 @@ def _details(node: Node, names: Mapping[Handle, str]) -> dict[str, str]:
             "prio": str(node.prio),
             "quantum": f"{node.quantum}b",
         }
+    if isinstance(node, HfscClass):
+        return dict(hfsc_words(node))
     if isinstance(node, BpfFilter):
         return {"instructions": str(len(node.program))} | ({"mirror": node.mirror} if node.mirror else {})
     if isinstance(node, FlowerFilter):
@@ -97,4 +102,4 @@ def options_text(qdisc: Qdisc) -> dict[str, str]:
             "target": format_duration(options.target / 1e6),
             "interval": format_duration(options.interval / 1e6),
         }
-    return {"options": options.data.hex()} if isinstance(options, RawOptions) else {}
+    return {"options": options.data.hex()} if isinstance(options, RawOptions) else dict(option_words(options))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from shaper.compile import compile_interface
+from shaper.compile.handles import lasting
 from shaper.compile.program import Program
 from shaper.errors import ShaperError, UnavailableError
 from shaper.kernel.protocol import Kernel
@@ -20,6 +21,7 @@ from shaper.run.state import DeviceState, Pending, Record, boot_id
 from shaper.tree import (
     CLSACT,
     CLSACT_HANDLE,
+    OUR_ROOTS,
     ROOT_MAJORS,
     BpfFilter,
     FieldBounds,
@@ -111,7 +113,7 @@ def prepare(
         files=dict(policy.files),
         boot=boot_id(),
         root=_root_handle(program.tree),
-        handles={**(record.handles if record else {}), **program.handles},
+        handles={**(record.handles if record else {}), **lasting(program.handles)},
         tap=program.tap,
         structure=structure,
         static={path: [grant.rate, grant.ceil, grant.queue] for path, grant in program.static.items()},
@@ -259,11 +261,9 @@ def ours(observed: Tree, record: Record | None, *, leaving: bool = False) -> Tre
         return tree(observed.device, observed.links)
     mine: list[Node] = list(observed.links)
     root = observed.root()
-    if root is not None and root.handle == record.root and root.kind == "htb":
-        below = {root.handle}
-        below |= {cls.handle for cls in observed.classes}  # a device has classes only below its root
+    if root is not None and root.handle == record.root and root.kind in OUR_ROOTS:
         mine.append(root)
-        mine.extend(node for node in observed.qdiscs if node.parent in below)
+        mine.extend(node for node in observed.qdiscs if node.parent >> 16 == root.handle >> 16)
         mine.extend(observed.classes)
         kinds = BpfFilter | FlowerFilter
         mine.extend(node for node in observed.filters if node.parent == root.handle and isinstance(node, kinds))
@@ -294,7 +294,7 @@ def _refuse_foreign_root(observed: Tree, record: Record | None, interface: Inter
     root = observed.root()
     if root is None:
         return
-    owned = record is not None and record.boot == boot_id() and root.handle == record.root and root.kind == "htb"
+    owned = record is not None and record.boot == boot_id() and root.handle == record.root and root.kind in OUR_ROOTS
     if owned:
         return
     name = f"{root.kind} {handle_text(root.handle)}"

@@ -82,7 +82,15 @@ def _kinds(have: Capabilities) -> Iterator[Row]:
             return Row(name, Finding.OK, "")
         return Row(name, Finding.NEEDED if vital else Finding.MISSING, "not in this kernel", without)
 
-    yield row("qdisc htb", "htb" in have.qdiscs, "load or build sch_htb; nothing can be shaped without", vital=True)
+    hfsc = "hfsc" in have.qdiscs
+    without = "`backend: auto` is hfsc then" if hfsc else "load or build sch_htb; nothing can be shaped without"
+    yield row("qdisc htb", "htb" in have.qdiscs, without, vital=not hfsc)
+    yield row("qdisc hfsc", hfsc, "`backend: hfsc` is refused: no delay apart from the rate")
+    yield row("qdisc cake", "cake" in have.qdiscs, "`backend: cake` is refused")
+    for kind in ("ets", "prio"):
+        yield row(
+            f"qdisc {kind}", kind in have.qdiscs, f"`backend: {kind}` is refused: no order of service without rates"
+        )
     yield row(
         "filter bpf",
         "bpf" in have.filters,

@@ -296,7 +296,7 @@ class InterfaceRun:
         self._program = program
         self._interface = program.interface
         self._allocation: Allocation = program.allocation_in(self._tree)
-        self._setup = control.setup_from(program.interface, program.bounds, program.static)
+        self._setup = control.setup_from(program.interface, program.bounds, program.static, reserved=program.reserved)
         self._decision = Decision(self._allocation)
 
     def _open_capture(self) -> None:
@@ -399,7 +399,7 @@ class InterfaceRun:
 
     def _decide(self, observation: Observation, now: float) -> tuple[Decision, bool]:
         """The decision, and whether the kernel took it. Frozen while a change waits for its confirmation."""
-        if self._settings.mode is not Mode.CONTROLLED or self.probation.held:
+        if not self._controls or self.probation.held:
             self._frozen = bool(self.probation.held)
             self._decision = Decision(self._allocation, held=self.probation.held)
             return self._decision, False
@@ -417,6 +417,10 @@ class InterfaceRun:
         self._decision = decision
         return decision, applied
 
+    @property
+    def _controls(self) -> bool:
+        return self._settings.mode is Mode.CONTROLLED and self._program.movable
+
     def _send(self, target: Tree) -> None:
         plan = diff(self._tree, target, bounds={})
         if not plan.steps:
@@ -433,7 +437,7 @@ class InterfaceRun:
             )
 
     def _journal(self, observation: Observation, decision: Decision, *, applied: bool) -> None:
-        if self._settings.mode is not Mode.CONTROLLED:
+        if not self._controls:
             return
         self._history.decide(
             at=self._clock.wall(),
@@ -461,7 +465,7 @@ class InterfaceRun:
                 mode=self._settings.mode.value + (" (dry run)" if self._settings.dry_run else ""),
                 ticks=self._ticks,
                 changes=self._changes,
-                held=self._decision.held,
+                held=self._decision.held if self._program.movable else "no class has a rate to move",
                 shortfalls=self._decision.shortfalls,
                 tick_seconds=self._tick_seconds,
             ),

@@ -48,7 +48,7 @@ def look(kernel: Kernel, state: DeviceState, *, now: float) -> InterfaceStatus:
         alarms.append(f"the kernel holds something else than the policy says in {len(drift.steps)} places; see `plan`")
     allocation = program.allocation_in(held)
     classes = []
-    for leaf in interface.leaves():
+    for leaf in program.interface.leaves():
         one = counters.classes.get(program.handles[leaf.path], _NOTHING)
         total = one.sent_packets + one.drops
         classes.append(

@@ -56,7 +56,8 @@ class Observer:
         for leaf in program.interface.leaves():
             start = first.classes.get(self._handles[leaf.path], _NOTHING)
             wanted = {target.percentile for target in leaf.sla.delays}
-            kept = before.leaf(leaf.path) if before else None
+            same = before is not None and before.number(leaf.path) == self._handles[leaf.path]
+            kept = before.leaf(leaf.path) if before and same else None  # a band may have become another class's
             fresh = kept or _Leaf(leaf, first=start, last=start)
             self._leaves[leaf.path] = replace(
                 fresh,
@@ -151,6 +152,10 @@ class Observer:
     def leaf(self, path: str) -> _Leaf | None:
         """What is remembered of a class, for the observer that follows."""
         return self._leaves.get(path)
+
+    def number(self, path: str) -> int | None:
+        """The class handle whose counters are a class's."""
+        return self._handles.get(path)
 
     def _take(self, leaf: _Leaf, seen: ClassWindow, *, now: float, in_flight: int) -> None:
         leaf.arrivals += seen.arrived_packets

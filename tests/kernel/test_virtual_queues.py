@@ -96,13 +96,13 @@ def tap(netns: Lab) -> Tap:
     return Tap(netns, pair)
 
 
-def send(tap: Tap, port: int, *, count: int, size: int, gap: float) -> None:
-    """Numbered datagrams with `size` bytes of payload, one every `gap` seconds."""
+def send(tap: Tap, port: int, *, count: int, size: int, gap: float, first: int = 0) -> None:
+    """Datagrams, numbered from `first`, with `size` bytes of payload, one every `gap` seconds."""
     with tap.lab.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
         sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 1 << 23)
         began = time.monotonic()
         for number in range(count):
-            sock.sendto(struct.pack("!Q", number).ljust(size, b"x"), (tap.pair.b_v4, port))
+            sock.sendto(struct.pack("!Q", first + number).ljust(size, b"x"), (tap.pair.b_v4, port))
             time.sleep(max(0.0, began + (number + 1) * gap - time.monotonic()))
 
 

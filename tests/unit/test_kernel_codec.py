@@ -192,8 +192,8 @@ def test_fq_codel_leaves_the_flows_out_of_a_change() -> None:
 
 
 def test_foreign_options_are_kept_as_they_are() -> None:
-    assert decode_qdisc("cake", b"abc") == RawOptions(b"abc")
-    assert encode_qdisc("cake", RawOptions(b"abc"), creating=True) == b"abc"
+    assert decode_qdisc("netem", b"abc") == RawOptions(b"abc")
+    assert encode_qdisc("netem", RawOptions(b"abc"), creating=True) == b"abc"
     assert decode_qdisc("clsact", b"") is None
 
 

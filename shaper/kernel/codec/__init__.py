@@ -6,8 +6,9 @@ nobody change. None stands for no TCA_OPTIONS at all.
 
 from __future__ import annotations
 
-from shaper.kernel.codec import clsact, fifo, fq_codel, htb
-from shaper.tree import FifoOptions, FqCodelOptions, HtbOptions, Options, RawOptions
+from shaper.disciplines import CakeOptions, EtsOptions, HfscClass, HfscOptions, PrioOptions
+from shaper.kernel.codec import cake, clsact, ets, fifo, fq_codel, hfsc, htb, prio
+from shaper.tree import Class, FifoOptions, FqCodelOptions, Handle, HtbOptions, Options, RawOptions
 
 
 def encode_qdisc(kind: str, options: Options, *, creating: bool) -> bytes | None:
@@ -15,6 +16,14 @@ def encode_qdisc(kind: str, options: Options, *, creating: bool) -> bytes | None
     match kind, options:
         case "htb", HtbOptions():
             return htb.encode_qdisc(options)
+        case "hfsc", HfscOptions():
+            return hfsc.encode_qdisc(options)
+        case "cake", CakeOptions():
+            return cake.encode(options)
+        case "ets", EtsOptions():
+            return ets.encode(options)
+        case "prio", PrioOptions():
+            return prio.encode(options)
         case (("bfifo" | "pfifo"), FifoOptions()):
             return fifo.encode(options)
         case "fq_codel", FqCodelOptions():
@@ -31,6 +40,15 @@ def decode_qdisc(kind: str, data: bytes) -> Options:
     match kind:
         case "htb":
             return htb.decode_qdisc(data)
+        case "hfsc":
+            return hfsc.decode_qdisc(data)
+        case "cake":
+            options = cake.decode(data)
+            return RawOptions(data) if options is None else options
+        case "ets":
+            return ets.decode(data)
+        case "prio":
+            return prio.decode(data)
         case "bfifo" | "pfifo":
             return fifo.decode(data)
         case "fq_codel":
@@ -38,3 +56,20 @@ def decode_qdisc(kind: str, data: bytes) -> Options:
         case "clsact":
             return clsact.decode(data)
     return RawOptions(data)
+
+
+def encode_class(cls: Class) -> tuple[str, bytes]:
+    """The kind of a class and its TCA_OPTIONS. Raises ValueError for what the kind cannot say."""
+    if isinstance(cls, HfscClass):
+        return "hfsc", hfsc.encode_class(cls)
+    return "htb", htb.encode_class(cls)
+
+
+def decode_class(kind: str, handle: Handle, parent: Handle, data: bytes) -> Class | None:
+    """A dumped class; None for a kind that we do not program, and for HFSC's root, which stands for the qdisc."""
+    match kind:
+        case "htb":
+            return htb.decode_class(handle, parent, data)
+        case "hfsc" if handle & 0xFFFF:
+            return hfsc.decode_class(handle, parent, data)
+    return None

@@ -1,0 +1,157 @@
+"""What all backends stand on: the link, the rates and queues of a class, the classifier, the measurement's hook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from shaper.compile import tap as measurement
+from shaper.compile.filters import Classification, classify
+from shaper.compile.handles import leaf_handle
+from shaper.compile.leaf import LeafQueue, leaf_queue
+from shaper.compile.notes import notes, unmeasured
+from shaper.compile.program import Program
+from shaper.errors import UnavailableError
+from shaper.model.decision import Allocation, Bounds
+from shaper.model.match import Rules
+from shaper.model.policy import Interface, TrafficClass
+from shaper.tree import Capabilities, Handle, LinkFacts, Node, tree
+from shaper.units import format_rate
+
+MIN_RATE = 8_000
+"""bit/s. HTB takes no rate of 0, and at 8 kbit a 64 KB packet's burst still fits the kernel's 32-bit ticks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """One interface on one link. `structure` off compiles plain guarantees; `tap` off leaves the measurement out.
+
+    `least` is the rate in bit/s of a class that is guaranteed nothing.
+    """
+
+    interface: Interface
+    capabilities: Capabilities
+    facts: LinkFacts
+    structure: bool
+    tap: bool
+    least: int = MIN_RATE
+
+    @property
+    def bandwidth(self) -> int:
+        """In bit/s, whole bytes a second."""
+        return whole_bytes(self.interface.bandwidth)
+
+    @property
+    def frame(self) -> int:
+        """The largest frame in bytes."""
+        return self.facts.mtu + self.facts.header
+
+    @property
+    def fq_codel(self) -> bool:
+        return "fq_codel" in self.capabilities.qdiscs
+
+    def rate(self, cls: TrafficClass) -> int:
+        """The compiled rate: the floor where that is below the guarantee, else the guarantee."""
+        wanted = min(cls.floor, cls.guarantee) if self.structure else cls.guarantee
+        return max(self.least, whole_bytes(wanted))
+
+    def ceil(self, cls: TrafficClass) -> int:
+        return max(MIN_RATE, whole_bytes(min(cls.limit, self.bandwidth)))
+
+    def queues(self, handles: Mapping[str, Handle]) -> dict[str, LeafQueue]:
+        """The queue under every leaf class, by its path."""
+        return {
+            leaf.path: leaf_queue(
+                leaf,
+                rate=max(MIN_RATE, whole_bytes(leaf.guarantee)),
+                ceil=self.ceil(leaf),
+                handle=leaf_handle(handles[leaf.path]),
+                parent=handles[leaf.path],
+                link=self.facts,
+                fq_codel=self.fq_codel,
+            )
+            for leaf in self.interface.leaves()
+        }
+
+    def bounds(self, leaf: TrafficClass, queue: LeafQueue) -> Bounds:
+        """Within what a controller may move a leaf."""
+        floor = max(self.least, whole_bytes(min(leaf.floor, leaf.guarantee)))
+        guarantee = max(floor, whole_bytes(leaf.guarantee))
+        ceil = max(guarantee, self.ceil(leaf))
+        return Bounds((floor, ceil), (guarantee, ceil), (queue.smallest, queue.largest))
+
+    def require(self, kind: str) -> None:
+        """Raises UnavailableError when the kernel lacks the root's kind."""
+        if kind not in self.capabilities.qdiscs:
+            raise UnavailableError(
+                f"{self.interface.device} can't be shaped: the kernel ({self.capabilities.kernel}) lacks the {kind} "
+                "qdisc",
+                hint=f"`modprobe sch_{kind}`, or a kernel built with CONFIG_NET_SCH_{kind.upper()}",
+                where=self.interface.device_where,
+            )
+
+    def require_rates(self, clock: str, most: int) -> None:
+        """Raises UnavailableError for a bandwidth or limit below MIN_RATE or above `most` bit/s."""
+        rates = [(self.interface.name, self.interface.bandwidth, self.interface.where, "bandwidth")]
+        rates.extend((cls.path, cls.limit, cls.where, "limit") for cls in self.interface.walk() if not cls.implied)
+        for name, rate, where, key in rates:
+            if not MIN_RATE <= rate <= most:
+                bound = (
+                    f"the least is {format_rate(MIN_RATE)}" if rate < MIN_RATE else f"the most is {format_rate(most)}"
+                )
+                raise UnavailableError(
+                    f"{name}: a {key} of {format_rate(rate)} cannot be expressed in {clock}", hint=bound, where=where
+                )
+
+    def classify(self, rules: Rules, handles: Mapping[str, Handle]) -> Classification:
+        """The filters that name the class of every packet. Raises UnavailableError when they can't say it all."""
+        return classify(self.interface, rules, handles, self.capabilities)
+
+    def notes(self, queues: Mapping[str, LeafQueue]) -> tuple[str, ...]:
+        """What is done instead of what the kernel lacks, in words."""
+        return notes(
+            self.interface,
+            self.facts,
+            queues,
+            fq_codel=self.fq_codel,
+            structure=self.structure,
+        )
+
+    def program(
+        self,
+        nodes: Iterable[Node],
+        *,
+        interface: Interface | None = None,
+        handles: Mapping[str, Handle],
+        bounds: Mapping[str, Bounds],
+        static: Allocation,
+        rules: Rules,
+        notes: tuple[str, ...],
+        reserved: int = 0,
+        movable: bool = True,
+    ) -> Program:
+        """The program of these nodes with the measurement's beside them; `interface` where it is not compiled whole."""
+        sampling = measurement.sampling_of(self.bandwidth)
+        lacking, unseen = measurement.missing(self.capabilities), measurement.unseen(rules)
+        measured = self.tap and not lacking and not unseen
+        device = self.interface.device
+        hook = measurement.nodes(device, sampling) if measured else ()
+        return Program(
+            interface=interface or self.interface,
+            tree=tree(device, [*nodes, *hook]),
+            handles=handles,
+            bounds=bounds,
+            static=static,
+            rules=rules,
+            tap=measurement.ifb_name(device) if measured else "",
+            tap_filter=measurement.tap_filter(sampling) if measured else (),
+            sampling=sampling,
+            notes=(*notes, *(unmeasured(lacking, unseen) if self.tap else ())),
+            reserved=reserved,
+            movable=movable,
+        )
+
+
+def whole_bytes(rate: int) -> int:
+    """A rate in bit/s as the kernel keeps it."""
+    return rate // 8 * 8

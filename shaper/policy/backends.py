@@ -1,0 +1,162 @@
+"""What a policy asks that the backend it is given can't keep: refused, with the class and the way out.
+
+HTB and HFSC keep the whole language. CAKE has tins of its own, and ETS and prio an order of service and no rates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+
+from shaper.disciplines import MOST_BANDS
+from shaper.errors import Problem
+from shaper.model.cake import TINS, Fit, by_dscp_alone, dscp_sets, fit, nearest
+from shaper.model.match import NETWORK_CONTROL, Rules
+from shaper.model.policy import Backend, Classifier, Interface, Tier
+from shaper.policy.draft import Draft
+from shaper.policy.kinds import Kind
+from shaper.policy.names import dscp_text
+from shaper.policy.reader import Document
+from shaper.policy.text import Loc, quoted
+from shaper.units import format_rate
+
+_OUT = "write `backend: htb`"
+_Say = Callable[..., Problem]
+
+
+def backend_problems(interface: Interface, drafts: Sequence[Draft], document: Document) -> Iterator[Problem]:
+    """Of a policy that is sound in itself, on one interface."""
+    backend = interface.backend
+    if backend.rated:
+        return
+    say, place = document.problem, ("interfaces", interface.name, "backend")
+    yield from _unkept(backend, drafts, say)
+    if any(cls.children for cls in drafts):
+        return
+    if backend is Backend.CAKE:
+        if interface.classifier is not Classifier.AUTO:
+            message = "CAKE sorts packets by itself, so no classifier can be chosen"
+            at = ("interfaces", interface.name, "classifier")
+            yield say(Kind.BACKEND_LACKS, at, message, f"leave it out, or {_OUT}")
+        yield from _cake(interface, drafts, say, place)
+    else:
+        yield from _bands(backend, drafts, say, place)
+
+
+def _unkept(backend: Backend, drafts: Sequence[Draft], say: _Say) -> Iterator[Problem]:
+    """Keys that mean nothing here."""
+    for cls in (each for top in drafts for each in top.walk()):
+        name = quoted(cls.path)
+        if cls.children and not cls.implied:
+            yield say(
+                Kind.BACKEND_LACKS,
+                (*cls.loc, "classes"),
+                f"{backend} has one level of classes, so {name} can hold none",
+                f"write them side by side, or {_OUT}",
+            )
+        for key, there, without in (
+            ("guarantee", cls.spec.guarantee is not None and backend is not Backend.CAKE, "rate to guarantee"),
+            ("limit", cls.spec.limit is not None, "limit for a class"),
+            ("adapt", cls.spec.adapt.min is not None, "rate that a controller could move"),
+            (
+                "share",
+                cls.spec.share is not None and backend is Backend.CAKE,
+                "shares to set: its tins' weights are fixed",
+            ),
+        ):
+            if there:
+                hint = f"take `{key}` out of {name}, or {_OUT}"
+                yield say(Kind.BACKEND_LACKS, (*cls.loc, key), f"{backend} has no {without}", hint)
+
+
+def _bands(backend: Backend, drafts: Sequence[Draft], say: _Say, place: Loc) -> Iterator[Problem]:
+    """A strict band has one class: two in it would be served one before the other, and not alike."""
+    if len(drafts) + 1 > MOST_BANDS:
+        message = f"{backend} has {MOST_BANDS} bands, one of them for network-control; the policy has {len(drafts)}"
+        yield say(Kind.BACKEND_LACKS, place, message, f"join classes, or {_OUT}")
+        return
+    lowest = max((cls.tier for cls in drafts), default=Tier.STANDARD)
+    first: dict[Tier, Draft] = {}
+    for cls in drafts:
+        other = first.setdefault(cls.tier, cls)
+        if other is cls or (backend is Backend.ETS and cls.tier is lowest):
+            continue
+        tier = cls.tier.name.lower()
+        yield say(
+            Kind.BACKEND_LACKS,
+            cls.tier_loc if cls.spec.tier is not None else cls.loc,
+            f"{backend} serves strict bands one after the other, so {quoted(cls.path)} and {quoted(other.path)} "
+            f"can't be alike in the tier {tier}",
+            f"give them different tiers, {'join them' if backend is Backend.PRIO else 'or put both in the lowest'}, "
+            f"or {_OUT}",
+            at_key=cls.spec.tier is None,
+        )
+
+
+def _cake(interface: Interface, drafts: Sequence[Draft], say: _Say, place: Loc) -> Iterator[Problem]:
+    other = [
+        (loc, cls)
+        for cls in drafts
+        for loc, match in zip(cls.match_locs, cls.matches, strict=True)
+        if not by_dscp_alone(match)
+    ]
+    for loc, cls in other:
+        message = f"CAKE sorts by the DSCP alone, and {quoted(cls.path)} asks for more"
+        hint = f"match the DSCP, and mark the traffic where it enters the network, or {_OUT}"
+        yield say(Kind.BACKEND_LACKS, loc, message, hint)
+    if other:
+        return
+    rules = interface.rules()
+    written = Rules(tuple(rule for rule in rules.ordered if rule.path != NETWORK_CONTROL), rules.default)
+    sets = dscp_sets(written, (cls.path for cls in drafts))
+    found = fit(sets)
+    if found is None:
+        yield from _other_tins(sets, drafts, say, place)
+    else:
+        yield from _kept(interface, found, drafts, say)
+
+
+def _other_tins(sets: dict[str, frozenset[int]], drafts: Sequence[Draft], say: _Say, place: Loc) -> Iterator[Problem]:
+    close = nearest(sets)
+    if close is None:
+        message = f"CAKE has 1, 3, 4 or 8 tins, the policy {len(sets)} classes"
+        yield say(Kind.NOT_CAKES_TINS, place, message, f"write one class for each tin, or {_OUT}")
+        return
+    tins = TINS[close.diffserv]
+    for cls in drafts:
+        wanted, tin = sets[cls.path], close.tins[cls.path]
+        there = tins.dscps(tin)
+        if wanted == there or not cls.matches:  # what a class without a match takes follows from the others
+            continue
+        wrong = [("lacks", there - wanted), ("takes, from another tin,", wanted - there)]
+        said = " and ".join(f"{word} {_names(dscps)}" for word, dscps in wrong if dscps)
+        message = f"CAKE's {close.diffserv} has a tin {tins.names[tin]}, of which {quoted(cls.path)} {said}"
+        hint = f"write `dscp: [{_names(there)}]`, or {_OUT}"
+        yield say(Kind.NOT_CAKES_TINS, (*cls.loc, "match"), message, hint)
+
+
+def _kept(interface: Interface, found: Fit, drafts: Sequence[Draft], say: _Say) -> Iterator[Problem]:
+    """Guarantees beyond a tin's, and tiers against the tins' order."""
+    tins = TINS[found.diffserv]
+    for cls, resolved in ((cls, one) for cls in drafts for one in interface.classes if one.path == cls.path):
+        most = int(interface.bandwidth * tins.kept(found.tins[cls.path]))
+        if resolved.guarantee > most:
+            tin = tins.names[found.tins[cls.path]]
+            message = f"CAKE's tin {tin} is sure of {format_rate(most)} only, not of {format_rate(resolved.guarantee)}"
+            hint = f"guarantee at most {format_rate(most)}, or {_OUT}"
+            yield say(Kind.BACKEND_LACKS, (*cls.loc, "guarantee"), message, hint)
+    served = sorted(drafts, key=lambda cls: -found.tins[cls.path])
+    served.sort(key=lambda cls: tins.names[found.tins[cls.path]] == "bulk")  # it comes last, beyond its threshold
+    for before, after in pairwise(served):
+        if before.tier > after.tier:
+            message = (
+                f"CAKE serves {tins.names[found.tins[before.path]]} before {tins.names[found.tins[after.path]]}, "
+                f"so {quoted(after.path)} can't be of a higher tier than {quoted(before.path)}"
+            )
+            hint = f"give {quoted(before.path)} the tier {after.tier.name.lower()} at least, or {_OUT}"
+            where = after.tier_loc if after.spec.tier is not None else after.loc
+            yield say(Kind.BACKEND_LACKS, where, message, hint, at_key=after.spec.tier is None)
+
+
+def _names(dscps: frozenset[int]) -> str:
+    return ", ".join(dscp_text(dscp) for dscp in sorted(dscps))
