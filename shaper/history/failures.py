@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,6 @@ def translated(path: Path, doing: str) -> Iterator[None]:
             raise HistoryCorruptError(message, hint=_CORRUPT) from error
         raise HistoryError(message, hint=_HINTS.get(code, "")) from error
     except OSError as error:
-        raise HistoryError(
-            f"{path}: could not be {doing}: {error.strerror}", hint=_HINTS[sqlite3.SQLITE_CANTOPEN]
-        ) from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = _HINTS[sqlite3.SQLITE_FULL if full else sqlite3.SQLITE_CANTOPEN]
+        raise HistoryError(f"{path}: could not be {doing}: {error.strerror}", hint=hint) from error

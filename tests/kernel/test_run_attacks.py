@@ -17,8 +17,10 @@ import pytest
 from test_cli_kernel import Box, end, send, until
 
 from shaper.policy import read_policy
+from shaper.run.changes import Order
 from shaper.run.interface import InterfaceRun, Settings
 from shaper.run.state import DeviceState
+from shaper.run.who import caller
 
 pytestmark = pytest.mark.kernel
 
@@ -127,7 +129,9 @@ def test_a_wall_clock_that_is_set_begins_the_capture_anew(box: Box, step: float)
     flow = send(box, rate=30e6, seconds=5, dscp=0)
 
     def drive() -> None:
-        run = InterfaceRun(kernel, state, policy, policy.interfaces[0], Settings(), clock)
+        run = InterfaceRun(
+            kernel, state, policy, policy.interfaces[0], Settings(), clock, Order(caller(), clock.wall())
+        )
         try:
             ticked(lambda: run.tick().capture.running and any(cls.in_flight for cls in run.tick().classes))
             clock.ahead = step
@@ -164,7 +168,7 @@ def test_a_full_state_folder_does_not_stop_the_shaping(box: Box) -> None:
         box.write(video="4mbit")
         code, _, err = box.shaper(f"apply {box.policy}")
         assert code == 1, err
-        assert "state folder" in err
+        assert "make room" in err
         (box.state / "filler").unlink()
         until(lambda: not alarmed(box, "history"))
         assert box.shaper(f"apply {box.policy}")[0] == 0
