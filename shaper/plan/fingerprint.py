@@ -7,10 +7,11 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from shaper.disciplines import HfscClass, straight
 from shaper.plan.codec import tree_to_json
 from shaper.plan.describe import describe
 from shaper.plan.steps import Step, Verb
-from shaper.tree import FieldBounds, Handle, HtbClass, Node, Tree, queue_limit, tree, with_grants
+from shaper.tree import Class, FieldBounds, Handle, HtbClass, Node, Tree, queue_limit, tree, with_grants
 
 _NO_NAMES: Mapping[Handle, str] = {}
 
@@ -18,23 +19,20 @@ _NO_NAMES: Mapping[Handle, str] = {}
 def policys(held: Tree, bounds: Mapping[Handle, FieldBounds]) -> Tree:
     """The tree with the lower bound in each field of the controller's that lies inside its bounds.
 
-    So two trees that differ only in what a controller moved, where it may, are equal. HTB's bursts follow its rates.
+    So two trees that differ only in what a controller moved, where it may, are equal. A burst follows its rate.
     """
     grants: dict[Handle, tuple[int, int, int]] = {}
-    followed: dict[Handle, HtbClass] = {}
+    followed: dict[Handle, Class] = {}
     for cls in held.classes:
         if (own := bounds.get(cls.handle)) is None:
             continue
         leaf = held.leaf_of(cls.handle)
         queue = (queue_limit(leaf.options) if leaf else None) or 0
         grants[cls.handle] = (_low(cls.rate, own.rate), _low(cls.ceil, own.ceil), _low(queue, own.queue))
-        if isinstance(cls, HtbClass):
-            followed[cls.handle] = cls
+        followed[cls.handle] = cls
     masked = with_grants(held, grants)
     classes = tuple(
-        _without_bursts(cls, followed[cls.handle], bounds[cls.handle])
-        if isinstance(cls, HtbClass) and cls.handle in followed
-        else cls
+        _without_bursts(cls, followed[cls.handle], bounds[cls.handle]) if cls.handle in followed else cls
         for cls in masked.classes
     )
     return replace(masked, classes=classes)
@@ -79,7 +77,13 @@ def _low(value: int, ends: tuple[int, int]) -> int:
     return ends[0] if ends[0] <= value <= ends[1] else value
 
 
-def _without_bursts(masked: HtbClass, live: HtbClass, own: FieldBounds) -> HtbClass:
+def _without_bursts(masked: Class, live: Class, own: FieldBounds) -> Class:
+    """Without what follows a rate that may move: HTB's bursts, and the first slope of HFSC's real-time curve."""
+    if isinstance(masked, HfscClass):
+        movable = own.rate[0] <= live.rate <= own.rate[1] and own.rate[0] != own.rate[1]
+        return replace(masked, rt=straight(masked.rate)) if movable else masked
+    assert isinstance(live, HtbClass)
+
     def kept(burst: int, rate: int, ends: tuple[int, int]) -> int:
         return 0 if ends[0] <= rate <= ends[1] and ends[0] != ends[1] else burst
 

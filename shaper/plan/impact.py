@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from shaper.disciplines import bands_of
 from shaper.plan.steps import Plan, Step, Verb
 from shaper.plan.trees import is_hook
 from shaper.tree import (
@@ -19,8 +20,13 @@ from shaper.tree import (
     OtherFilter,
     Qdisc,
     handle_text,
+    qdisc_of,
 )
 
+_EMPTY_ROOT = {
+    "htb": ", and until its classes are there packets pass unshaped",
+    "hfsc": ", and until its classes are there packets are dropped",
+}
 _NO_NAMES: Mapping[Handle, str] = {}
 
 
@@ -51,6 +57,12 @@ class _Surroundings:
         self._names = names
         nodes = [(step.verb, step.node) for step in plan.steps]
         self._added = {node.handle for verb, node in nodes if verb is Verb.ADD and isinstance(node, (Qdisc, Class))}
+        # A band comes with its qdisc, and is no node of its own.
+        self._banded = {
+            node.handle
+            for verb, node in nodes
+            if verb is Verb.ADD and isinstance(node, Qdisc) and bands_of(node.options)
+        }
         self._readded = {node.key for verb, node in nodes if verb is Verb.ADD}
         classifiers = [node.parent for _, node in nodes if isinstance(node, Filter)]
         self._moving = {parent: classifiers.count(parent) for parent in classifiers if not is_hook(parent)}
@@ -76,7 +88,7 @@ class _Surroundings:
         if step.verb is Verb.DELETE:
             instead = "; another takes its place" if node.key in self._readded else ""
             return Impact(True, f"what waits in {queue} is lost{instead}")
-        if node.parent in self._added:
+        if node.parent in self._added or qdisc_of(node.parent) in self._banded:
             return Impact(False, "its class is new and holds no packets yet")
         return Impact(True, f"it takes the place of {queue}: what waits there is lost")
 
@@ -91,8 +103,8 @@ class _Surroundings:
         if step.verb is Verb.ADD:
             return Impact(
                 True,
-                f"{name} takes the place of the device's queue: what waits there is lost, and until its classes are "
-                "there packets pass unshaped",
+                f"{name} takes the place of the device's queue: what waits there is lost"
+                f"{_EMPTY_ROOT.get(node.kind, '')}",
             )
         return Impact(False, "changed in place")
 
