@@ -1,0 +1,72 @@
+"""The policies that ship, by the commands on the machine's own kernel, each on a device of the name it has in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starters import NEIGHBOURS, STARTERS, on_device
+from test_cli_kernel import Box
+
+from shaper.policy import read_policy
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def box(netns: Any, tmp_path: Path) -> Iterator[Box]:
+    yield Box(netns, tmp_path)
+
+
+def dump(box: Box, device: str) -> list[str]:
+    """What tc sees of the device, sorted, without counters; and which devices there are."""
+    shown = [box.lab.run(f"tc {what} show dev {device}") for what in ("qdisc", "class", "filter")]
+    shown += [box.lab.run(f"tc filter show dev {device} {hook}", check=False) for hook in ("ingress", "egress")]
+    lines = (line for text in shown for line in text.splitlines() if not line.startswith("class fq_codel"))
+    links = (line.split()[0] for line in box.lab.run("ip -br link").splitlines())
+    return [*sorted(lines), *sorted(links)]
+
+
+def applied(box: Box, path: Path) -> list[dict[str, Any]]:
+    """The steps that an apply took."""
+    code, out, err = box.shaper(f"apply {path} --json")
+    assert code == 0, err
+    steps: list[dict[str, Any]] = json.loads(out)["interfaces"][0]["steps"]
+    return steps
+
+
+@pytest.mark.parametrize("path", STARTERS, ids=lambda path: path.stem)
+def test_checked_applied_and_cleared_with_nothing_left(box: Box, path: Path) -> None:
+    device = read_policy(path).interfaces[0].device
+    box.lab.run(f"ip link set {box.pair.a} down")
+    box.lab.run(f"ip link set {box.pair.a} name {device}")
+    box.lab.run(f"ip link set {device} up")
+    found = dump(box, device)
+    assert box.shaper(f"check {path}")[0] == 0
+    assert box.shaper(f"plan {path}")[0] == 2
+    assert applied(box, path)
+    assert dump(box, device) != found
+    assert applied(box, path) == []
+    assert box.shaper(f"plan {path}")[0] == 0
+    code, _, err = box.shaper("clear")
+    assert code == 0, err
+    assert dump(box, device) == found
+
+
+@pytest.mark.parametrize(("first", "second"), NEIGHBOURS[::5], ids=lambda path: path.stem)
+def test_to_a_neighbour_and_back_is_the_same_dump(box: Box, tmp_path: Path, first: Path, second: Path) -> None:
+    device = box.pair.a
+    for path in (first, second):
+        tmp_path.joinpath(path.name).write_text(on_device(path, device))
+    found = dump(box, device)
+    applied(box, tmp_path / first.name)
+    before = dump(box, device)
+    assert applied(box, tmp_path / second.name)
+    assert dump(box, device) != before
+    applied(box, tmp_path / first.name)
+    assert dump(box, device) == before
+    assert box.shaper("clear")[0] == 0
+    assert dump(box, device) == found
