@@ -22,16 +22,14 @@ Read = Callable[[str], str]
 """From a name in the policy to the text of that file. Raises OSError or ValueError."""
 
 
-def with_lists(document: Document, read: Read) -> tuple[Document, dict[str, str]]:
-    """The document with every list written out, and the texts of the files by name."""
-    lists = _Lists(read)
-    return Document(lists.node(document.root)), lists.texts
+def with_lists(document: Document, read: Read) -> Document:
+    """The document with every list written out."""
+    return Document(_Lists(read).node(document.root))
 
 
 class _Lists:
     def __init__(self, read: Read) -> None:
         self._read = read
-        self.texts: dict[str, str] = {}
 
     def node(self, node: Node) -> Node:
         """The node with every list below it written out; the same node where there is none."""
@@ -64,13 +62,12 @@ class _Lists:
             return [Node(node.where, Unread(Kind.WRONG_TYPE, message, hint))]
         name = named.value
         try:
-            if name not in self.texts:
-                self.texts[name] = self._read(name)
+            text = self._read(name)
         except (OSError, ValueError) as error:
             reason = (getattr(error, "strerror", None) or str(error)).lower()
             hint = "name a UTF-8 text file that is there and that you may read, from the policy's folder"
             return [Node(named.where, Unread(Kind.ADDRESS_FILE, f"{quoted(name)}: {reason}", hint))]
-        found = list(_entries(self.texts[name], name, named.where))
+        found = list(_entries(text, name, named.where))
         if 0 < len(found) <= MAX_ADDRESSES:
             return found
         message = f"{quoted(name)} has {len(found)} addresses, of 1 to {MAX_ADDRESSES} that may be in a list"

@@ -10,6 +10,7 @@ from shaper.errors import Problem, Where
 from shaper.model.match import Match
 from shaper.model.policy import Tier, catch_all
 from shaper.model.words import KEYS
+from shaper.policy.groups import Groups
 from shaper.policy.kinds import Kind
 from shaper.policy.names import TCP, UDP, WITH_PORTS
 from shaper.policy.reader import Document
@@ -58,16 +59,23 @@ class Draft:
 class Drafter:
     """Makes the drafts of a document's policies; `problems` collects what is wrong with single matches."""
 
-    def __init__(self, document: Document, lost: Lost) -> None:
+    def __init__(self, document: Document, lost: Lost, groups: Groups) -> None:
         self._document = document
         self._lost = lost
+        self._groups = groups
         self.problems: list[Problem] = []
 
     def draft(self, name: str, spec: ClassSpec, loc: Loc, parent: Draft | None = None) -> Draft:
         """One class with all below it, and the catch-all that it needs."""
         heir = parent if spec.tier is None else None
         guessed = any((*loc, key) in self._lost for key in ("match", "default", "classes"))
-        written = [((*loc, "match", index), match) for index, match in enumerate(spec.match) if match is not LEFT_OUT]
+        guessed = guessed or self._groups.unsure(spec.match)
+        written = [
+            ((*loc, "match", index), match)
+            for index, stated in enumerate(spec.match)
+            if stated is not LEFT_OUT
+            for match in self._groups.ways(stated, (*loc, "match", index))
+        ]
         cls = Draft(
             name=name,
             path=f"{parent.path}/{name}" if parent else name,

@@ -12,6 +12,7 @@ class Kind(enum.StrEnum):
     UNREADABLE = "unreadable"
     NOT_UTF8 = "not-utf-8"
     TOO_LARGE = "too-large"
+    INCLUDE_CYCLE = "include-cycle"
     # YAML
     YAML_SYNTAX = "yaml-syntax"
     YAML_FEATURE = "yaml-feature"
@@ -26,6 +27,11 @@ class Kind(enum.StrEnum):
     RESERVED_NAME = "reserved-name"
     BAD_DEVICE = "bad-device"
     UNKNOWN_BACKEND = "unknown-backend"
+    # vars and groups
+    UNKNOWN_VAR = "unknown-var"
+    BAD_VAR = "bad-var"
+    UNKNOWN_GROUP = "unknown-group"
+    GROUP_IN_GROUP = "group-in-group"
     # quantities
     MISSING_UNIT = "missing-unit"
     AMBIGUOUS_UNIT = "ambiguous-unit"

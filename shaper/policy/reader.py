@@ -42,7 +42,8 @@ _UNPRINTABLE = yaml.reader.Reader.NON_PRINTABLE
 class Node:
     """A value and its place. `keys` has the places of a mapping's keys, `repeated` the keys that came twice.
 
-    `size` counts the nodes below it with every alias written out.
+    `size` counts the nodes below it with every alias written out. `made_of` says, in words, which vars a value is made
+    of; `ill` that a var in it is wrong, which was said, so that it means nothing.
     """
 
     where: Where
@@ -50,6 +51,8 @@ class Node:
     keys: Mapping[str, Where] = field(default_factory=dict)
     repeated: frozenset[str] = frozenset()
     size: int = 1
+    made_of: tuple[str, ...] = ()
+    ill: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,12 @@ class Document:
 
     def problem(self, kind: Kind, loc: Loc, message: str, hint: str, *, at_key: bool = False) -> Problem:
         """A problem at the value of `loc`, or at its key."""
-        return _problem(kind, self.key(loc) if at_key else self.value(loc), loc, message, hint)
+        key, node = self._find(loc)
+        if node is None or at_key:
+            return problem_at(kind, key, loc, message, hint)
+        if node.made_of:
+            message = f"{message} ({', '.join(node.made_of)})"
+        return problem_at(kind, node.where, loc, message, hint)
 
     def _find(self, loc: Loc) -> tuple[Where, Node | None]:
         key, node = self.root.where, self.root
@@ -190,7 +198,7 @@ class _Builder:
             if _HALF.search(event.value):
                 hint = "write the character itself, or \\U and its eight digits"
                 self.fatal.append(self._problem(Kind.YAML_SYNTAX, event, loc, "an escape is half a character", hint))
-            return Node(where, _scalar(event.value) if event.implicit[0] else event.value)
+            return Node(where, scalar(event.value) if event.implicit[0] else event.value)
         if isinstance(event, yaml.SequenceStartEvent):
             items: list[Node] = []
             while not isinstance(inner := next(self._events), yaml.SequenceEndEvent):
@@ -257,14 +265,14 @@ class _Builder:
         return Where(self._source, mark.line + 1, mark.column + 1) if mark else Where(self._source, 1, 1)
 
     def _problem(self, kind: Kind, event: yaml.Event, loc: Loc, message: str, hint: str) -> Problem:
-        return _problem(kind, self._where(event), loc, message, hint)
+        return problem_at(kind, self._where(event), loc, message, hint)
 
     def _stop(self, kind: Kind, event: yaml.Event, loc: Loc, message: str, hint: str) -> NoReturn:
         self.fatal.append(self._problem(kind, event, loc, message, hint))
         raise _StopReadingError
 
 
-def _scalar(text: str) -> Scalar:
+def scalar(text: str) -> Scalar:
     """A plain scalar as the core schema reads it; numbers too long to mean anything stay text."""
     if _NULL.match(text):
         return None
@@ -283,7 +291,7 @@ def _scalar(text: str) -> Scalar:
     return text
 
 
-def _problem(kind: Kind, where: Where, loc: Loc, message: str, hint: str) -> Problem:
+def problem_at(kind: Kind, where: Where, loc: Loc, message: str, hint: str) -> Problem:
     """Escapes may put any character into a key or a value; none of them reaches a terminal."""
     return Problem(kind, where, printable(path_text(loc)), printable(message), printable(hint))
 

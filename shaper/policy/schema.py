@@ -6,6 +6,7 @@ knows what was left out, so that nothing is blamed for it twice.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -67,9 +68,11 @@ _Inner = Annotated["MatchSpec | None", BeforeValidator(_there)]
 class MatchSpec(_Spec):
     """Conditions that must all hold; a list inside one means any of its values.
 
-    `inner` asks the packet that a tunnel carries; of `any` one must hold, of `all` every one, of `not` none.
+    `inner` asks the packet that a tunnel carries; of `any` one must hold, of `all` every one, of `not` none. `group`
+    names a list of matches under `match-groups`, one of which must hold, too.
     """
 
+    group: str | None = None
     family: _Family = []
     proto: _Protocols = []
     src: _Prefixes = []
@@ -133,7 +136,17 @@ class ClassSpec(_Spec):
     classes: dict[str, ClassSpec] = {}
 
 
+class DefaultsSpec(_Spec):
+    """What every class has that does not say it: `tier` at the top of a policy, `sla` where packets wait."""
+
+    tier: Annotated[Tier | None, PlainValidator(values.tier)] = None
+    limit: Annotated[values.Amount | None, PlainValidator(values.limit)] = None
+    share: Annotated[float | None, PlainValidator(values.share)] = None
+    sla: Annotated[values.SlaSpec, PlainValidator(values.sla)] = values.SlaSpec()
+
+
 class PolicySpec(_Spec):
+    defaults: DefaultsSpec = DefaultsSpec()
     classes: dict[str, ClassSpec]
 
 
@@ -150,7 +163,13 @@ class InterfaceSpec(_Spec):
 
 
 class FileSpec(_Spec):
+    """The whole; `include` is followed and `vars` are filled in before this is looked at."""
+
     version: Annotated[int, PlainValidator(values.version)]
+    include: list[str] = []
+    vars: dict[str, str | int | float | bool] = {}
+    defaults: DefaultsSpec = DefaultsSpec()
+    match_groups: dict[str, list[MatchSpec]] = Field({}, alias="match-groups")
     interfaces: dict[str, InterfaceSpec]
     policies: dict[str, PolicySpec]
 
@@ -159,6 +178,9 @@ class FileSpec(_Spec):
 _BELOW: dict[tuple[type[BaseModel], str], type[BaseModel]] = {
     (FileSpec, "interfaces"): InterfaceSpec,
     (FileSpec, "policies"): PolicySpec,
+    (FileSpec, "defaults"): DefaultsSpec,
+    (FileSpec, "match-groups"): MatchSpec,
+    (PolicySpec, "defaults"): DefaultsSpec,
     (InterfaceSpec, "bandwidth"): BandwidthSpec,
     (PolicySpec, "classes"): ClassSpec,
     (ClassSpec, "classes"): ClassSpec,
@@ -169,7 +191,7 @@ _BELOW: dict[tuple[type[BaseModel], str], type[BaseModel]] = {
     (MatchSpec, "not"): MatchSpec,
     (ClassSpec, "adapt"): AdaptSpec,
 }
-_COLLECTIONS = frozenset({"interfaces", "policies", "classes", "match", "any", "all", "not"})
+_COLLECTIONS = frozenset({"interfaces", "policies", "classes", "match", "match-groups", "any", "all", "not"})
 _WHOLE: dict[str, Any] = {"version": 1, "interfaces": {}, "policies": {}}
 _EXAMPLES = {
     "interfaces": "{wan: {device: eth1, bandwidth: {egress: 20mbit}, policy: branch-office}}",
@@ -185,6 +207,10 @@ _EXAMPLES = {
     "all": "[{dport: 5060}, {sport: 5060}]",
     "not": "{dport: 5060}",
     "inner": "{dscp: ef}",
+    "vars": "{uplink: 20mbit}",
+    "defaults": "{sla: {delay-p99: 50ms}}",
+    "match-groups": "{voip: [{dscp: ef}, {proto: udp, dport: 5060}]}",
+    "group": "voip",
     "version": "1",
     "egress": "20mbit",
     "min": "500kbit",
@@ -216,8 +242,9 @@ class Lost:
 
 def validate(document: Document) -> tuple[FileSpec, Lost, list[Problem]]:
     """What of the document has the right shape, what was left out, and why."""
-    dropped: set[Loc] = set()
-    problems: list[Problem] = []
+    dropped = {_holder(loc) for loc in _ill(document.root, ())}
+    said = frozenset(dropped)
+    problems: list[Problem] | None = None
     if not isinstance(document.root.value, dict):
         problem = document.problem(Kind.WRONG_TYPE, (), "a policy is a mapping", "start with `version: 1`")
         return _nothing([problem])
@@ -226,11 +253,11 @@ def validate(document: Document) -> tuple[FileSpec, Lost, list[Problem]]:
         plain = _plain(document.root, (), dropped, lost)
         plain |= {key: value for key, value in _WHOLE.items() if (key,) in dropped}
         try:
-            return FileSpec.model_validate(plain), Lost.of(lost | dropped), problems
+            return FileSpec.model_validate(plain), Lost.of(lost | dropped), problems or []
         except ValidationError as error:
             details = error.errors(include_url=False)
-        if not dropped:  # what a later round finds missing was left out by an earlier one
-            problems = [_translated(document, detail) for detail in details]
+        if problems is None:  # what a later round finds missing was left out by an earlier one
+            problems = [_translated(document, detail) for detail in details if detail["loc"] not in said]
         places = {_to_drop(detail) for detail in details}
         if places <= dropped:
             return _nothing(problems)
@@ -259,11 +286,26 @@ def _plain(node: Node, loc: Loc, dropped: set[Loc], lost: set[Loc]) -> Any:
     return node.value
 
 
+def _ill(node: Node, loc: Loc) -> Iterator[Loc]:
+    """The places whose values mean nothing, which was said."""
+    if node.ill:
+        yield loc
+    elif isinstance(node.value, dict):
+        for key, below in node.value.items():
+            yield from _ill(below, (*loc, key))
+    elif isinstance(node.value, list):
+        for index, below in enumerate(node.value):
+            yield from _ill(below, (*loc, index))
+
+
 def _to_drop(detail: ErrorDetails) -> Loc:
-    """The key to leave out: what holds a missing one; a match as a whole, so that none grows wider."""
+    """The key to leave out: what holds a missing one."""
     loc = detail["loc"]
-    if detail["type"] == "missing" and len(loc) > 1:
-        loc = loc[:-1]
+    return _holder(loc[:-1] if detail["type"] == "missing" and len(loc) > 1 else loc)
+
+
+def _holder(loc: Loc) -> Loc:
+    """What is left out with a value: a match as a whole, so that none grows wider."""
     first_index = next((place for place, step in enumerate(loc) if isinstance(step, int)), len(loc))
     return loc[: first_index + 1]
 
@@ -283,6 +325,8 @@ def _translated(document: Document, detail: ErrorDetails) -> Problem:
         message = f"expected {_EXPECTED[kind]}, found {values.said(detail['input'])}"
         if isinstance(loc[-1], int):
             hint = "such as `{dscp: ef}`"
+        elif loc[0] == "match-groups" and len(loc) == 2:
+            hint = "such as `[{dscp: ef}, {proto: udp, dport: 5060}]`"
         elif len(loc) > 1 and loc[-2] in _COLLECTIONS:
             hint = "write its keys below it, or take it out"
         else:
@@ -298,7 +342,9 @@ def _known_keys(loc: Loc) -> list[str]:
     spec: type[BaseModel] = FileSpec
     steps = iter(loc)
     for step in steps:
-        spec = _BELOW[spec, str(step)]
+        if isinstance(step, int):  # one match of a list
+            continue
+        spec = _BELOW[spec, step]
         if step in _COLLECTIONS:
             next(steps)
     return [each.alias or name for name, each in spec.model_fields.items()]

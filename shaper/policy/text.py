@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from itertools import islice
 
+from shaper.errors import Where
+
 _GUESSES = 100
 """So many known words are looked at: a thousand typos among a thousand words would take minutes."""
 
@@ -27,6 +29,11 @@ def quoted(value: object) -> str:
     """A value of the document in quotes, shortened to fit a line."""
     text = str(value)
     return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def place_text(where: Where, here: Where) -> str:
+    """`line 3`, or `line 3 of shared.yaml` where that is another file than the one of `here`."""
+    return f"line {where.line}" + (f" of {where.file}" if where.file != here.file else "")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

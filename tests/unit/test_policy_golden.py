@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from shaper.errors import PolicyError
+from shaper.errors import PolicyError, Where
 from shaper.model.policy import Policy, TrafficClass
 from shaper.policy import checks, parse_policy, read_policy, reader
 from shaper.policy.kinds import Kind
@@ -48,6 +48,12 @@ def row(cls: TrafficClass) -> str:
     return " ".join([text, *(["implied"] if cls.implied else []), *(f"[{target}]" for target in targets)])
 
 
+def included_file(case: Path, where: Where | None) -> dict[str, str]:
+    """The file of a problem, where it is another than the policy itself."""
+    file = Path(where.file).relative_to(case) if where else Path("policy.yaml")
+    return {} if file == Path("policy.yaml") else {"file": str(file)}
+
+
 def found_in(case: Path) -> Any:
     """The problems, or the summary."""
     try:
@@ -57,11 +63,12 @@ def found_in(case: Path) -> Any:
         return [
             {
                 "kind": str(problem.kind),
+                **included_file(case, problem.where),
                 "line": problem.where.line if problem.where else None,
                 "column": problem.where.column if problem.where else None,
                 "path": problem.path,
                 "message": problem.message.replace(str(case), "."),
-                "hint": problem.hint,
+                "hint": problem.hint.replace(str(case), "."),
             }
             for problem in error.problems()
         ]
@@ -132,5 +139,6 @@ def test_problems_come_in_the_order_of_the_file() -> None:
     for case in CASES:
         expected = json.loads((case / "expected.json").read_text())
         if isinstance(expected, list):
+            files = [problem.get("file", "policy.yaml") for problem in expected]
             places = [(problem["line"] or 0, problem["column"] or 0) for problem in expected]
-            assert places == sorted(places)
+            assert list(zip(files, places, strict=True)) == sorted(zip(files, places, strict=True))
