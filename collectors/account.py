@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from collectors.audit import Audit
@@ -29,7 +29,8 @@ class Account:
     """Collects frames until a window is closed.
 
     `mtu` in bytes, `horizon` and `taus` in seconds, `audit_rate` in frames a second. `detailed` gives `classify` the
-    length and TCP's flags too, at the price of asking it far more often.
+    length and TCP's flags too, at the price of asking it far more often. `size_of` gives the bytes that a frame of so
+    many counts for in the queue, where that is not the same.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class Account:
         audit_rate: int,
         taus: Sequence[float],
         detailed: bool = False,
+        size_of: Callable[[int], int] | None = None,
     ) -> None:
         self._longest = mtu + _TAGGED_HEADER
         self._sampling = sampling
         self._classify = classify
+        self._size_of = size_of
         self._taus = taus if sampling == 1 else ()
         self._matcher = Matcher(horizon=horizon)
         self._detailed = detailed
@@ -78,6 +81,7 @@ class Account:
 
     def _arrivals(self, frames: Iterable[Frame]) -> list[Arrival]:
         flows, tallies, audit, detailed = self._flows, self._tallies, self._audit, self._detailed
+        size_of = self._size_of
         arrivals: list[Arrival] = []
         for stamp, length, frame in frames:
             parts = dissect(frame, detailed=detailed)
@@ -87,12 +91,13 @@ class Account:
             identity, flow = parts
             classid, elastic = flows.get(flow) or self._learn(flow)
             tally = tallies.get(classid) or self._open(classid)
+            size = length if size_of is None else size_of(length)
             tally.packets += 1
-            tally.bytes += length
+            tally.bytes += size
             if not elastic:
-                tally.inelastic += length
+                tally.inelastic += size
                 if self._taus:
-                    self._envelopes[classid].add(stamp, length)
+                    self._envelopes[classid].add(stamp, size)
             single = length <= self._longest
             if not single:
                 self._super += 1

@@ -6,7 +6,7 @@ as they go out there. After: a tap on the device itself. Nothing is written to t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from collectors.account import Account
 from collectors.ring import RETIRE_MS, Instruction, PacketRing, link
@@ -36,12 +36,14 @@ class Capture:
         audit_rate: int = 200,
         taus: Sequence[float] = TAUS,
         detailed: bool = False,
+        size_of: Callable[[int], int] | None = None,
     ) -> None:
         """`tap` is the ifb with the copies; `after_filter` passes outgoing packets, 1 in `sampling`, cut short.
 
         `horizon` (s) must exceed the longest wait in the queue; scapy decodes at most `audit_rate` frames a second;
-        `taus` (s) are the windows of the envelope; `detailed` as in Account. Raises CaptureError without
-        the devices or the permission.
+        `taus` (s) are the windows of the envelope; `detailed` as in Account; `size_of` says how many bytes the device's
+        queue counts a frame of so many bytes for, so that rates from here and from its counters are of one unit. Raises
+        CaptureError without the devices or the permission.
         """
         mtu = link(device).mtu
         mirror = link(tap)
@@ -53,6 +55,7 @@ class Capture:
             audit_rate=audit_rate,
             taus=taus,
             detailed=detailed,
+            size_of=size_of,
         )
         # The same filter on both sides: frames are cut to the same length, and either leaves out what the other does.
         self._after = PacketRing(device, after_filter)

@@ -14,6 +14,7 @@ from collectors.netlink import (
     TCA_CHAIN,
     TCA_KIND,
     TCA_OPTIONS,
+    TCA_STAB,
     TCA_STATS2,
     Channel,
     QueueStats,
@@ -56,13 +57,14 @@ class TinReading(NamedTuple):
 
 
 class QdiscReading(NamedTuple):
-    """One qdisc; `options` and `stats2` as the kernel gave them."""
+    """One qdisc; `options`, `stats2` and `stab` (its size table) as the kernel gave them."""
 
     handle: int
     parent: int
     kind: str
     options: bytes
     stats2: bytes
+    stab: bytes = b""
 
     @property
     def stats(self) -> QueueStats:
@@ -148,6 +150,7 @@ def parse_qdiscs(bodies: Iterable[bytes], index: int) -> list[QdiscReading]:
                 text(found.get(TCA_KIND, b"")),
                 found.get(TCA_OPTIONS, b""),
                 found.get(TCA_STATS2, b""),
+                found.get(TCA_STAB, b""),
             )
         )
     return readings

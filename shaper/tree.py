@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from shaper.disciplines import CakeOptions, EtsOptions, HfscClass, HfscOptions, PrioOptions
+from shaper.sizetable import SizeTable
 
 Handle = int
 """A tc handle, major << 16 | minor."""
@@ -105,10 +106,13 @@ OUR_ROOTS = ("htb", "hfsc", "cake", "ets", "prio")
 
 @dataclass(frozen=True, slots=True)
 class Qdisc:
+    """`stab` says how a root counts packets; without it by the frames that the device is given."""
+
     handle: Handle
     parent: Handle
     kind: str
     options: Options = None
+    stab: SizeTable | None = None
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -328,13 +332,17 @@ class FieldBounds:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a kernel can do, probed once. `qdiscs`, `filters`, `actions`, `links` are kinds by tc's names."""
+    """What a kernel can do, probed once. `qdiscs`, `filters`, `actions`, `links` are kinds by tc's names.
+
+    `features` are abilities beside kinds: `stab`, a size table at a root qdisc.
+    """
 
     kernel: str
     qdiscs: frozenset[str] = field(default_factory=frozenset)
     filters: frozenset[str] = field(default_factory=frozenset)
     actions: frozenset[str] = field(default_factory=frozenset)
     links: frozenset[str] = field(default_factory=frozenset)
+    features: frozenset[str] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from shaper.compile.choose import choose
 from shaper.compile.ground import Ground
 from shaper.compile.hfsc import compile_hfsc
 from shaper.compile.htb import compile_htb
+from shaper.compile.link import counted, link_notes, table_of
 from shaper.compile.program import Program
 from shaper.model.policy import Backend, Interface
 from shaper.tree import Capabilities, Handle, LinkFacts
@@ -40,5 +41,8 @@ def compile_interface(
     leaves the measurement out. Raises UnavailableError when the kernel lacks what the backend needs, when a rate cannot
     be expressed, when the rules are more than one classifier holds, and when handles run out.
     """
-    ground = Ground(interface, capabilities, link, structure, tap)
-    return _COMPILERS[choose(interface, capabilities)](ground, previous or {})
+    backend = choose(interface, capabilities)
+    table = None if backend is Backend.CAKE else table_of(interface, capabilities, link)  # CAKE counts by itself
+    said = tuple(link_notes(interface, link, table))
+    ground = Ground(interface, capabilities, counted(link, table), structure, tap, table=table, said=said)
+    return _COMPILERS[backend](ground, previous or {})

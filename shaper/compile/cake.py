@@ -13,7 +13,7 @@ from dataclasses import replace
 from shaper.compile.ground import Ground, whole_bytes
 from shaper.compile.handles import ROOT_HANDLE
 from shaper.compile.program import Program
-from shaper.disciplines import CakeOptions
+from shaper.disciplines import CakeOptions, Cells, Diffserv
 from shaper.errors import ShaperError
 from shaper.model.cake import TINS, dscp_sets, fit
 from shaper.model.decision import Bounds, Grant
@@ -38,7 +38,7 @@ def compile_cake(ground: Ground, _previous: Mapping[str, Handle]) -> Program:
     tins = TINS[found.diffserv]
     thresholds = {path: whole_bytes(int(ground.bandwidth * tins.thresholds[tin])) for path, tin in found.tins.items()}
     return ground.program(
-        [Qdisc(ROOT_HANDLE, ROOT, "cake", CakeOptions(ground.bandwidth, found.diffserv))],
+        [Qdisc(ROOT_HANDLE, ROOT, "cake", _options(ground, found.diffserv))],
         interface=interface,
         handles={path: ROOT_HANDLE | found.handle_minor(path) for path in found.tins},
         bounds={path: Bounds((rate, rate), (ground.bandwidth,) * 2, (0, 0)) for path, rate in thresholds.items()},
@@ -54,3 +54,13 @@ def compile_cake(ground: Ground, _previous: Mapping[str, Handle]) -> Program:
         ),
         movable=False,
     )
+
+
+def _options(ground: Ground, diffserv: Diffserv) -> CakeOptions:
+    """CAKE counts the link's overhead from the IP packet, as the policy does; PTM's coding is off the bandwidth."""
+    layer = ground.interface.link
+    options = CakeOptions(ground.bandwidth, diffserv)
+    if layer is None:
+        return options
+    cells = layer.cells if layer.cells is Cells.ATM else Cells.NONE
+    return options._replace(overhead=layer.overhead, mpu=layer.mpu, cells=cells)

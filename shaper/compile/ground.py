@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shaper.compile import tap as measurement
 from shaper.compile.filters import Classification, classify
@@ -15,7 +15,8 @@ from shaper.errors import UnavailableError
 from shaper.model.decision import Allocation, Bounds
 from shaper.model.match import Rules
 from shaper.model.policy import Interface, TrafficClass
-from shaper.tree import Capabilities, Handle, LinkFacts, Node, tree
+from shaper.sizetable import SizeTable
+from shaper.tree import ROOT, Capabilities, Handle, LinkFacts, Node, Qdisc, tree
 from shaper.units import format_rate
 
 MIN_RATE = 8_000
@@ -26,7 +27,8 @@ MIN_RATE = 8_000
 class Ground:
     """One interface on one link. `structure` off compiles plain guarantees; `tap` off leaves the measurement out.
 
-    `least` is the rate in bit/s of a class that is guaranteed nothing.
+    `least` is the rate in bit/s of a class that is guaranteed nothing. `table` is how the root counts packets, `facts`
+    the device as it counts, `said` what is to be said of both.
     """
 
     interface: Interface
@@ -35,6 +37,8 @@ class Ground:
     structure: bool
     tap: bool
     least: int = MIN_RATE
+    table: SizeTable | None = None
+    said: tuple[str, ...] = ()
 
     @property
     def bandwidth(self) -> int:
@@ -138,7 +142,7 @@ class Ground:
         hook = measurement.nodes(device, sampling) if measured else ()
         return Program(
             interface=interface or self.interface,
-            tree=tree(device, [*nodes, *hook]),
+            tree=tree(device, [*(self._counting(node) for node in nodes), *hook]),
             handles=handles,
             bounds=bounds,
             static=static,
@@ -146,10 +150,15 @@ class Ground:
             tap=measurement.ifb_name(device) if measured else "",
             tap_filter=measurement.tap_filter(sampling) if measured else (),
             sampling=sampling,
-            notes=(*notes, *(unmeasured(lacking, unseen) if self.tap else ())),
+            notes=(*self.said, *notes, *(unmeasured(lacking, unseen) if self.tap else ())),
             reserved=reserved,
             movable=movable,
+            frame=self.frame,
         )
+
+    def _counting(self, node: Node) -> Node:
+        """A root with its size table."""
+        return replace(node, stab=self.table) if isinstance(node, Qdisc) and node.parent == ROOT else node
 
 
 def whole_bytes(rate: int) -> int:

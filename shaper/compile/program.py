@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from shaper.model.decision import Allocation, Bounds, Grant
@@ -20,7 +20,8 @@ class Program:
     the copies of packets before the queue, "" where delay cannot be measured; `tap_filter` is the socket filter that
     picks the same packets after the queue, 1 in `sampling`. `notes` say in words what the shaper does instead of what
     the kernel lacks, and what delay that costs. `reserved` is what of the link's bit/s no rate may be raised into;
-    `movable` is false where no class has a rate that a controller could move.
+    `movable` is false where no class has a rate that a controller could move. `frame` is the largest frame in bytes as
+    the kernel counts it.
     """
 
     interface: Interface
@@ -35,6 +36,12 @@ class Program:
     notes: tuple[str, ...] = ()
     reserved: int = 0
     movable: bool = True
+    frame: int = 1514
+
+    def size_of(self) -> Callable[[int], int] | None:
+        """What the kernel counts a frame of so many bytes for, None where it is the same."""
+        root = self.tree.root()
+        return root.stab.count if root is not None and root.stab is not None else None
 
     def leaf_bounds(self) -> dict[str, FieldBounds]:
         """The controller's fields by leaf path, as the plan compares them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from collectors.qdisc import ClassReading, FilterReading, QdiscReading
-from shaper.kernel.codec import bpf, decode_class, decode_qdisc, flower
+from shaper.kernel.codec import bpf, decode_class, decode_qdisc, flower, stab
 from shaper.tree import BpfFilter, Class, Filter, FlowerFilter, HtbOptions, Options, OtherFilter, Qdisc
 
 GONE = "?"
@@ -20,7 +20,7 @@ def alias_of(device: str) -> str:
 def qdiscs(readings: Iterable[QdiscReading], *, queue: int) -> list[Qdisc]:
     """All but the kernel's own defaults (handle 0:); `queue` is the device's transmit queue length in packets."""
     return [
-        Qdisc(reading.handle, reading.parent, reading.kind, _options(reading, queue))
+        Qdisc(reading.handle, reading.parent, reading.kind, _options(reading, queue), stab.decode(reading.stab))
         for reading in readings
         if reading.handle
     ]

@@ -22,9 +22,9 @@ from collectors.netlink import (
     pack_tc,
 )
 from shaper.disciplines import HfscClass
-from shaper.kernel.codec import bpf, encode_class, encode_qdisc, flower
+from shaper.kernel.codec import bpf, encode_class, encode_qdisc, flower, stab
 from shaper.plan.steps import Step, Verb
-from shaper.tree import BpfFilter, Class, FlowerFilter, HtbClass, Node, Qdisc
+from shaper.tree import ROOT, BpfFilter, Class, FlowerFilter, HtbClass, Node, Qdisc
 
 LONGEST_PROGRAM = 4000
 """Instructions in one filter. The kernel takes 4096, but then no message of a dump (32 KiB) holds the filter."""
@@ -62,6 +62,8 @@ def check(step: Step) -> None:
         raise Refused(errors.EINVAL, why)
     if isinstance(node, Class) and not node.handle & 0xFFFF:
         raise Refused(errors.EINVAL, "a class needs a minor")
+    if isinstance(node, Qdisc) and node.stab is not None and node.parent != ROOT:
+        raise Refused(errors.EINVAL, "a size table belongs at the root")
     if step.verb is Verb.CHANGE and _identity(step.before) != _identity(step.after):
         raise Refused(errors.EINVAL, "a change keeps kind, handle and place")
 
@@ -87,7 +89,7 @@ def message(step: Step, index: int, index_of: Callable[[str], int]) -> Message:
     node = step.node
     match node:
         case Qdisc():
-            return _qdisc(step.verb, node, index)
+            return _qdisc(step, node, index)
         case HtbClass() | HfscClass():
             return _class(step.verb, node, index)
         case BpfFilter() | FlowerFilter():
@@ -105,17 +107,31 @@ def _kind(name: str) -> bytes:
     return attribute(TCA_KIND, name.encode() + b"\0")
 
 
-def _qdisc(verb: Verb, node: Qdisc, index: int) -> Message:
+def only_counts_anew(step: Step) -> bool:
+    """Whether a change is one of a qdisc's size table alone: the kernel takes that of any kind, in place."""
+    return (
+        step.verb is Verb.CHANGE
+        and isinstance(step.before, Qdisc)
+        and isinstance(step.after, Qdisc)
+        and step.before.options == step.after.options
+        and step.before.stab != step.after.stab
+    )
+
+
+def _qdisc(step: Step, node: Qdisc, index: int) -> Message:
+    """A size table that a change leaves out is gone."""
     body = pack_tc(index, handle=node.handle, parent=node.parent) + _kind(node.kind)
-    if verb is Verb.DELETE:
+    if step.verb is Verb.DELETE:
         return Message(RTM_DELQDISC, 0, body)
     try:
-        options = encode_qdisc(node.kind, node.options, creating=verb is Verb.ADD)
+        options = encode_qdisc(node.kind, node.options, creating=step.verb is Verb.ADD)
     except ValueError as error:
         raise Refused(errors.EINVAL, str(error)) from error
-    if options is not None:
+    if options is not None and not only_counts_anew(step):
         body += attribute(TCA_OPTIONS | (_NEST if node.kind in _STRICT else 0), options)
-    return Message(RTM_NEWQDISC, _CREATE[verb], body)
+    if node.stab is not None:
+        body += stab.encode(node.stab)
+    return Message(RTM_NEWQDISC, _CREATE[step.verb], body)
 
 
 def _class(verb: Verb, node: Class, index: int) -> Message:

@@ -37,6 +37,7 @@ FULL = Capabilities(
     filters=frozenset({"bpf", "u32", "flower"}),
     actions=frozenset({"mirred", "gact"}),
     links=frozenset({"ifb", "veth"}),
+    features=frozenset({"stab"}),
 )
 """A distribution's kernel."""
 
@@ -173,7 +174,7 @@ class FakeKernel:
             raise Refused(errors.EPERM, "")
         match step.node:
             case Qdisc() as node:
-                held.qdisc(step.verb, node)
+                held.qdisc(step, node)
             case HtbClass() | HfscClass() as node:
                 held.cls(step.verb, node)
             case (BpfFilter() | FlowerFilter()) as node:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 
 from shaper.disciplines import MOST_BANDS, CakeOptions, Curve, EtsOptions, HfscClass, PrioOptions, bands_of
 from shaper.kernel.codec import encode_class, encode_qdisc, fq_codel
-from shaper.kernel.encode import Refused
+from shaper.kernel.encode import Refused, only_counts_anew
 from shaper.kernel.explain import UNKNOWN_ACTION, UNKNOWN_FILTER, UNKNOWN_QDISC
-from shaper.plan.steps import Verb
+from shaper.plan.steps import Step, Verb
+from shaper.sizetable import SizeTable
 from shaper.tree import (
     CLSACT,
     ROOT,
@@ -37,6 +38,7 @@ _MAX_DEPTH = 8
 _MAX_PRIO = 7
 _RATE_TO_QUANTUM, _QUANTUM_MIN, _QUANTUM_MAX = 10, 1000, 200000
 _MOST_FLOWS, _MOST_QUANTUM = 65536, 1 << 20
+_MOST_LOG = 30
 _CLASSFUL = ("htb", "hfsc")
 _FLOWS = ("fq_codel", "cake")
 _BANDS = ("ets", "prio")
@@ -66,8 +68,9 @@ class Device:
 
     # qdiscs
 
-    def qdisc(self, verb: Verb, node: Qdisc) -> None:
+    def qdisc(self, step: Step, node: Qdisc) -> None:
         """Raises Refused."""
+        verb = step.verb
         held = self._held(node, verb)
         if verb is Verb.DELETE:
             self._delete_qdisc(node, held)
@@ -85,6 +88,10 @@ class Device:
             raise Refused(errors.ENOENT, "Qdisc not found. To create specify NLM_F_CREATE flag")
         if held.kind != node.kind:
             raise Refused(errors.EINVAL, "Invalid qdisc name: must match existing qdisc")
+        if only_counts_anew(step):
+            _sound(node.stab)
+            self.qdiscs[node.parent] = replace(held, stab=node.stab)
+            return
         if isinstance(node.options, HtbOptions):
             raise Refused(errors.EINVAL, "Change operation not supported by specified qdisc")
         self.qdiscs[node.parent] = replace(node, options=self._kept(node, held.options))
@@ -117,6 +124,7 @@ class Device:
         if node.kind not in self.able.qdiscs:
             raise Refused(errors.ENOENT, UNKNOWN_QDISC)
         options = self._kept(node, None)
+        _sound(node.stab)
         if self._children(node.parent):
             raise Refused(errors.EINVAL, "")
         self.qdiscs[node.parent] = replace(node, options=options)
@@ -344,6 +352,12 @@ def _banded(kind: str, options: EtsOptions | PrioOptions) -> EtsOptions | PrioOp
 def _curve(curve: Curve | None) -> Curve | None:
     """No slopes are no curve."""
     return curve if curve and (curve.m1 >= 8 or curve.m2 >= 8) else None
+
+
+def _sound(table: SizeTable | None) -> None:
+    """Raises Refused."""
+    if table is not None and max(table.cell_log, table.size_log) > _MOST_LOG:
+        raise Refused(errors.EINVAL, "Invalid logarithmic size of size table")
 
 
 def _default_quantum(rate: int) -> int:

@@ -18,18 +18,23 @@ from collectors import link
 from collectors.netlink import (
     NLM_F_CREATE,
     NLM_F_REPLACE,
+    RTM_GETQDISC,
     RTM_NEWLINK,
     RTM_NEWQDISC,
     RTM_NEWTFILTER,
     TCA_KIND,
     TCA_OPTIONS,
+    TCA_STAB,
     Channel,
     NetlinkError,
     attribute,
     open_socket,
     pack_tc,
+    parse_tc,
 )
 from shaper.errors import NotPermittedError, UnavailableError
+from shaper.kernel.codec import stab
+from shaper.sizetable import size_table
 from shaper.tree import CLSACT, CLSACT_EGRESS, CLSACT_HANDLE, ROOT, Capabilities
 
 _QDISCS = (
@@ -72,7 +77,7 @@ def capabilities() -> Capabilities:
         )
     return Capabilities(
         kernel=os.uname().release,
-        **{group: frozenset(answer[group]) for group in ("qdiscs", "filters", "actions", "links")},
+        **{group: frozenset(answer[group]) for group in ("qdiscs", "filters", "actions", "links", "features")},
     )
 
 
@@ -111,6 +116,17 @@ def _has_action(channel: Channel, kind: str, place: int) -> bool:
     return _has_filter(channel, "bpf", place, attribute(TCA_OPTIONS, options))
 
 
+def _has_stab(channel: Channel, place: int) -> bool:
+    """A size table must come back as it was sent, at the root, where it belongs."""
+    table = size_table(overhead=4, mpu=64, atm=False, longest=1518)
+    handle = place << 16
+    body = pack_tc(_LOOPBACK, parent=ROOT, handle=handle) + _name("pfifo") + stab.encode(table)
+    if _refused(channel, RTM_NEWQDISC, body):
+        return False
+    found = (parse_tc(each) for each in channel.dump(RTM_GETQDISC, pack_tc(0)))
+    return any(one.handle == handle and stab.decode(one.attributes.get(TCA_STAB, b"")) == table for one in found)
+
+
 def _has_link(channel: Channel, kind: str) -> bool:
     body = link.pack_link() + attribute(link.IFLA_LINKINFO, attribute(link.IFLA_INFO_KIND, kind.encode() + b"\0"))
     return _refused(channel, RTM_NEWLINK, body) != errors.EOPNOTSUPP
@@ -137,7 +153,8 @@ def _probe() -> dict[str, list[str]]:
         if "bpf" in filters:
             actions = [kind for place, kind in enumerate(_ACTIONS, 100) if _has_action(channel, kind, place)]
         links = [kind for kind in _LINKS if _has_link(channel, kind)]
-    return {"qdiscs": qdiscs, "filters": filters, "actions": actions, "links": links}
+        features = ["stab"] if _has_stab(channel, len(_QDISCS) + 1) else []
+    return {"qdiscs": qdiscs, "filters": filters, "actions": actions, "links": links, "features": features}
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from shaper.errors import Where
+from shaper.model.link import LinkLayer
 from shaper.model.match import Match, Rule, Rules
 from shaper.model.sla import Sla
 
@@ -77,7 +78,11 @@ class TrafficClass:
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """A device and the class tree for its egress direction. `bandwidth` in bit/s; `classes` in matching order."""
+    """A device and the class tree for its egress direction; `classes` in matching order.
+
+    `bandwidth` in bit/s is what is used: the `line_rate` as written, less the `margin` (a ratio) and what the coding of
+    the `link` takes.
+    """
 
     name: str
     device: str
@@ -89,6 +94,9 @@ class Interface:
     classifier: Classifier = Classifier.AUTO
     classifier_where: Where | None = None
     backend: Backend = Backend.AUTO
+    line_rate: int = 0
+    margin: float = 0.0
+    link: LinkLayer | None = None
 
     def walk(self) -> Iterator[TrafficClass]:
         """Every class, parents before children, in the file's order."""

@@ -19,6 +19,7 @@ from shaper.disciplines import (
     PrioOptions,
 )
 from shaper.plan.steps import Plan, Step, Verb
+from shaper.sizetable import SizeTable
 from shaper.tree import (
     BpfFilter,
     FifoOptions,
@@ -139,6 +140,7 @@ def _node_in(data: Any) -> Node | None:
     kind = _NODES[values.pop("node")]
     if kind is Qdisc:
         values["options"] = _options_in(values["options"])
+        values["stab"] = SizeTable(*values["stab"]) if values.get("stab") else None
     elif kind is BpfFilter:
         values["program"] = tuple(Insn(*insn) for insn in values["program"])
     elif kind is FlowerFilter:

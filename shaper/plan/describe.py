@@ -9,6 +9,7 @@ from shaper.disciplines import HfscClass
 from shaper.plan.queue_words import hfsc_words, option_words
 from shaper.plan.steps import Step, Verb
 from shaper.plan.words import asked_text
+from shaper.sizetable import ATM, SizeTable
 from shaper.tree import (
     ROOT,
     BpfFilter,
@@ -42,7 +43,11 @@ def describe(step: Step, names: Mapping[Handle, str] = _NO_NAMES) -> str:
         values = ", ".join(f"{name} {value}" if name else value for name, value in fields.items())
         return f"{subject}: add" + (f", {values}" if values else "")
     old = dict(_fields(step.before))
-    changes = [f"{name} {old.get(name, '-')} -> {value}" for name, value in fields.items() if old.get(name) != value]
+    changes = [
+        f"{name} {old.get(name, '-')} -> {fields.get(name, '-')}"
+        for name in {**old, **fields}
+        if old.get(name) != fields.get(name)
+    ]
     return f"{subject}: {', '.join(changes) or 'a change below the digits shown'}"
 
 
@@ -81,6 +86,8 @@ def _fields(node: Node) -> Iterator[tuple[str, str]]:
         yield from hfsc_words(node)
     elif isinstance(node, Qdisc):
         yield from _options(node.options)
+        if node.stab is not None:
+            yield "size table", stab_text(node.stab)
     elif isinstance(node, BpfFilter):
         yield "program", f"of {len(node.program)} instructions ({_fingerprint(node)})"
         if node.mirror:
@@ -107,6 +114,16 @@ def _options(options: Options) -> Iterator[tuple[str, str]]:
         yield "ecn", "on" if options.ecn else "off"
     else:
         yield from option_words(options)
+
+
+def stab_text(table: SizeTable) -> str:
+    """`overhead 4, least 64, ATM cells`."""
+    parts = [
+        f"overhead {table.overhead}",
+        f"least {table.mpu}" if table.mpu else "",
+        "ATM cells" if table.linklayer == ATM else "",
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def _fingerprint(node: BpfFilter) -> str:

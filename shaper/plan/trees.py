@@ -45,9 +45,10 @@ def is_hook(parent: Handle) -> bool:
 def is_changeable(before: Node, after: Node, *, inner: bool) -> bool:
     """Whether the kernel can turn one into the other in place. `inner` says that it is a class with classes below.
 
-    The kernel keeps prio and quantum of an inner class whatever a change says; an HTB root has no change at all. Of an
-    HFSC class it keeps every curve that a change leaves out. A flower filter may name another class; one that asks for
-    something else is another filter, since no two of a preference may ask for the same, not even between two steps.
+    The kernel keeps prio and quantum of an inner class whatever a change says; of an HTB root only the size table can
+    be changed. Of an HFSC class it keeps every curve that a change leaves out. A flower filter may name another class;
+    one that asks for something else is another filter, since no two of a preference may ask for the same, not even
+    between two steps.
     """
     if isinstance(before, HfscClass) and isinstance(after, HfscClass):
         curves = zip((before.rt, before.ls, before.ul), (after.rt, after.ls, after.ul), strict=True)
@@ -57,6 +58,8 @@ def is_changeable(before: Node, after: Node, *, inner: bool) -> bool:
         return before.parent == after.parent and kept
     if isinstance(before, Qdisc) and isinstance(after, Qdisc):
         same = (before.handle, before.kind) == (after.handle, after.kind)
+        if same and before.options == after.options:
+            return True  # but for its size table, which any kind takes anew
         return same and _options_change(before.options, after.options)
     if isinstance(before, BpfFilter) and isinstance(after, BpfFilter):
         return before.protocol == after.protocol  # a preference belongs to one protocol

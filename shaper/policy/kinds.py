@@ -71,6 +71,8 @@ class Kind(enum.StrEnum):
     TOO_DEEP = "too-deep"
     # an interface
     UNKNOWN_POLICY = "unknown-policy"
+    UNKNOWN_LINK = "unknown-link"
+    BAD_LINK = "bad-link"
     DUPLICATE_DEVICE = "duplicate-device"
     # rates on an interface
     GUARANTEES_EXCEED_BANDWIDTH = "guarantees-exceed-bandwidth"

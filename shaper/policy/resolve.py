@@ -10,6 +10,7 @@ from shaper.model.policy import Interface, Tier, TrafficClass
 from shaper.model.sla import Sla
 from shaper.policy.draft import Draft
 from shaper.policy.kinds import Kind
+from shaper.policy.link import link_layer, usable
 from shaper.policy.reader import Document
 from shaper.policy.schema import InterfaceSpec, Lost
 from shaper.policy.text import Loc, quoted
@@ -30,8 +31,10 @@ def interface(
 ) -> tuple[Interface, list[Problem]]:
     """The interface with its classes, and what is wrong with their rates on it; with problems it means nothing."""
     loc: Loc = ("interfaces", name)
-    bandwidth = spec.bandwidth.egress
     resolver = _Resolver(name, document, lost)
+    layer, misfits = link_layer(spec, loc, document, lost)
+    resolver.problems += misfits
+    bandwidth = usable(spec.bandwidth.egress, spec.margin, layer)
     if bandwidth < SLOWEST:
         message = f"{format_rate(bandwidth)} is too slow to be shaped"
         hint = f"at least {format_rate(SLOWEST)}"
@@ -51,6 +54,9 @@ def interface(
         classifier=spec.classifier,
         classifier_where=document.value((*loc, "classifier")),
         backend=spec.backend,
+        line_rate=spec.bandwidth.egress,
+        margin=spec.margin,
+        link=layer,
     )
     return resolved, resolver.problems
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 from pydantic_core import ErrorDetails
 
 from shaper.errors import Problem
+from shaper.model.link import LinkLayer
 from shaper.model.match import Masked, PortRange, Prefix
 from shaper.model.policy import Backend, Classifier, Tier
 from shaper.policy import fields, values
@@ -154,9 +155,26 @@ class BandwidthSpec(_Spec):
     egress: Annotated[int, PlainValidator(values.rate)]
 
 
+def _link(value: object) -> object:
+    """The name of a link layer stands for a mapping with nothing but it."""
+    return {"type": values.link_layer(value).name} if isinstance(value, str) else value
+
+
+class LinkSpec(_Spec):
+    """What a link puts around a packet: a `type`, and numbers of its own that come before the type's."""
+
+    type: Annotated[LinkLayer | None, PlainValidator(values.link_layer)] = None
+    overhead: Annotated[int | None, PlainValidator(values.overhead)] = None
+    mpu: Annotated[int | None, PlainValidator(values.mpu)] = None
+    atm: bool | None = None
+    ptm: bool | None = None
+
+
 class InterfaceSpec(_Spec):
     device: str
     bandwidth: BandwidthSpec
+    margin: Annotated[float, PlainValidator(values.margin)] = 0.0
+    link: Annotated[LinkSpec, BeforeValidator(_link)] | None = None
     policy: str
     classifier: Annotated[Classifier, PlainValidator(values.classifier)] = Classifier.AUTO
     backend: Annotated[Backend, PlainValidator(values.backend)] = Backend.AUTO
@@ -182,6 +200,7 @@ _BELOW: dict[tuple[type[BaseModel], str], type[BaseModel]] = {
     (FileSpec, "match-groups"): MatchSpec,
     (PolicySpec, "defaults"): DefaultsSpec,
     (InterfaceSpec, "bandwidth"): BandwidthSpec,
+    (InterfaceSpec, "link"): LinkSpec,
     (PolicySpec, "classes"): ClassSpec,
     (ClassSpec, "classes"): ClassSpec,
     (ClassSpec, "match"): MatchSpec,
@@ -199,6 +218,9 @@ _EXAMPLES = {
     "classes": "{rest: {default: true}}",
     "bandwidth": "{egress: 20mbit}",
     "device": "eth1",
+    "link": "docsis",
+    "atm": "true",
+    "ptm": "true",
     "policy": "branch-office",
     "adapt": "{min: 500kbit}",
     "default": "true",

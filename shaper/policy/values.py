@@ -15,6 +15,7 @@ from netaddr import INET_PTON, AddrFormatError, IPAddress
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from shaper.model.link import LINK_LAYERS, LinkLayer
 from shaper.model.match import PortRange, Prefix
 from shaper.model.policy import Backend, Classifier, Tier
 from shaper.model.sla import DelayTarget
@@ -27,6 +28,7 @@ _PERCENTILE = re.compile(r"delay-p([0-9]{1,3}(?:\.[0-9]{1,3})?)\Z")
 _PORTS = re.compile(r"([0-9]{1,9})\s*-\s*([0-9]{1,9})\Z")
 _LONGEST_DELAY = 3600.0
 _LONGEST_TEXT = 64
+_LARGEST_MARGIN = 0.5
 
 _T = TypeVar("_T")
 
@@ -111,6 +113,39 @@ def limit(value: object) -> Amount:
 def ratio(value: object) -> float:
     """`5%` -> 0.05."""
     return _quantity(value, parse_percent, "a percentage", "5%")
+
+
+def margin(value: object) -> float:
+    """`5%` -> 0.05, and something must be left."""
+    parsed = ratio(value)
+    if parsed > _LARGEST_MARGIN:
+        raise refuse(Kind.BAD_PERCENT, f"a margin of {quoted(value)} leaves next to nothing", "at most 50%")
+    return parsed
+
+
+def link_layer(value: object) -> LinkLayer:
+    """`docsis`, `adsl-pppoa-vcmux`: what the line puts around a packet."""
+    if not isinstance(value, str) or value not in LINK_LAYERS:
+        hint = f"{did_you_mean(str(value), LINK_LAYERS)}use one of {', '.join(LINK_LAYERS)}"
+        raise refuse(Kind.UNKNOWN_LINK, f"{said(value)} is not a kind of link", hint)
+    return LINK_LAYERS[value]
+
+
+def overhead(value: object) -> int:
+    """Bytes on top of an IP packet, within the bounds of tc-cake(8)."""
+    return _bytes(value, -64, 256)
+
+
+def mpu(value: object) -> int:
+    """The least that a packet counts for, in bytes."""
+    return _bytes(value, 0, 256)
+
+
+def _bytes(value: object, least: int, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        hint = f"write a whole number from {least} to {most}, without a unit"
+        raise refuse(Kind.BAD_QUANTITY, f"{said(value)} is not a number of bytes around a packet", hint)
+    return value
 
 
 def share(value: object) -> float:

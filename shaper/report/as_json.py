@@ -135,7 +135,8 @@ def node_json(node: Node) -> dict[str, Any]:
         return {"name": node.name, "alias": node.alias}
     place = {"handle": handle_text(node.handle), "parent": handle_text(node.parent)}
     if isinstance(node, Qdisc):
-        return {**place, "kind": node.kind, **options_json(node.kind, node.options)}
+        counts = {"size_table": node.stab._asdict()} if node.stab is not None else {}
+        return {**place, "kind": node.kind, **options_json(node.kind, node.options), **counts}
     if isinstance(node, HtbClass):
         return {
             **place,

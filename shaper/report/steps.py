@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from shaper.disciplines import HfscClass
+from shaper.plan.describe import stab_text
 from shaper.plan.impact import impacts
 from shaper.plan.queue_words import hfsc_words, option_words
 from shaper.plan.steps import Plan, Step, Verb
@@ -36,7 +37,11 @@ def step_text(step: Step, names: Mapping[Handle, str]) -> str:
     fields = _details(step.node, names)
     if step.verb is Verb.CHANGE and step.before is not None:
         old = _details(step.before, names)
-        changed = {name: f"{old.get(name, 'none')} -> {text}" for name, text in fields.items() if old.get(name) != text}
+        changed = {
+            name: f"{old.get(name, 'none')} -> {fields.get(name, 'none')}"
+            for name in {**old, **fields}
+            if old.get(name) != fields.get(name)
+        }
         fields = changed or {"contents": "differ"}
     details = "" if step.verb is Verb.DELETE else ", ".join(f"{name} {text}" for name, text in fields.items())
     title = f"{SIGNS[step.verb]} {_title(step.node, names)}"
@@ -85,7 +90,9 @@ def _details(node: Node, names: Mapping[Handle, str]) -> dict[str, str]:
     if isinstance(node, FlowerFilter):
         path = names.get(node.classid, "")
         return {"match": asked_text(node), "class": f"{handle_text(node.classid)} {path}".rstrip()}
-    return options_text(node) if isinstance(node, Qdisc) else {}
+    if isinstance(node, Qdisc):
+        return options_text(node) | ({"size table": stab_text(node.stab)} if node.stab is not None else {})
+    return {}
 
 
 def options_text(qdisc: Qdisc) -> dict[str, str]:

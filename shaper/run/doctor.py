@@ -102,6 +102,7 @@ def _kinds(have: Capabilities) -> Iterator[Row]:
     yield row("filter flower", "flower" in have.filters, "`classifier: flower` is refused; packets need the bpf filter")
     yield row("qdisc fq_codel", "fq_codel" in have.qdiscs, "leaves are FIFOs sized in time by the class's delay target")
     yield row("qdisc bfifo", "bfifo" in have.qdiscs, "leaves need fq_codel then")
+    yield row("size table", "stab" in have.features, "a policy that says `link` is refused; use a `margin` instead")
     yield row("hook clsact", "clsact" in have.qdiscs, "no stamp before the queue: delay is no data, loss from counters")
     yield row(
         "action mirred", "mirred" in have.actions, "no copy before the queue: delay is no data, loss from counters"

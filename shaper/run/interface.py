@@ -296,7 +296,9 @@ class InterfaceRun:
         self._program = program
         self._interface = program.interface
         self._allocation: Allocation = program.allocation_in(self._tree)
-        self._setup = control.setup_from(program.interface, program.bounds, program.static, reserved=program.reserved)
+        self._setup = control.setup_from(
+            program.interface, program.bounds, program.static, mtu_frame=program.frame, reserved=program.reserved
+        )
         self._decision = Decision(self._allocation)
 
     def _open_capture(self) -> None:
@@ -319,6 +321,7 @@ class InterfaceRun:
                 classify=classid,
                 horizon=_HORIZON,
                 detailed=not rules.asked().keys().isdisjoint(DETAILS),
+                size_of=program.size_of(),
             )
         except CaptureError as error:
             self._no_capture = f"{error}"

@@ -19,6 +19,7 @@ from shaper.kernel.fake import FakeKernel
 from shaper.kernel.netlink import NetlinkKernel
 from shaper.kernel.protocol import Kernel, StepError
 from shaper.plan.steps import Step, Verb
+from shaper.sizetable import SizeTable, size_table
 from shaper.tree import (
     CLSACT,
     CLSACT_EGRESS,
@@ -50,6 +51,11 @@ _serial = itertools.count()
 
 def root(default: int = 0x30, major: int = MAJOR) -> Qdisc:
     return Qdisc(major << 16, ROOT, "htb", HtbOptions(default))
+
+
+def counting(table: SizeTable, default: int = 0x30) -> Qdisc:
+    """A root with a size table."""
+    return replace(root(default), stab=table)
 
 
 def cls(minor: int, parent: int = 0, *, rate: int = 8_000_000, prio: int = 3, quantum: int = 1514) -> HtbClass:
@@ -106,6 +112,9 @@ def delete(node: Node) -> Step:
     return Step(Verb.DELETE, node, None)
 
 
+DOCSIS = size_table(overhead=4, mpu=64, atm=False, longest=1518)
+ATM_CELLS = size_table(overhead=-4, mpu=0, atm=True, longest=1518)
+OVERHEAD = size_table(overhead=18, mpu=0, atm=False, longest=1518)
 BASE = [add(root()), add(cls(1)), add(cls(0x10, 1)), add(cls(0x20, 1)), add(leaf(0x10)), add(leaf(0x20))]
 
 SCENARIOS: dict[str, list[Step]] = {
@@ -186,6 +195,23 @@ SCENARIOS: dict[str, list[Step]] = {
         *BASE,
         change(cls(0x20, 0), before=cls(0x20, 1)),
         change(leaf(0x10, kind="pfifo"), before=leaf(0x10)),
+    ],
+    "a size table": [
+        *BASE,
+        change(root(), before=counting(DOCSIS)),
+        change(counting(DOCSIS), before=root()),
+        change(counting(ATM_CELLS), before=counting(DOCSIS)),
+        change(counting(ATM_CELLS, default=0x20), before=counting(ATM_CELLS)),
+        change(root(), before=counting(ATM_CELLS)),
+        change(counting(DOCSIS), before=root()),
+        add(Qdisc(leaf(1).handle, TOP | 1, "bfifo", FifoOptions(1), DOCSIS)),
+        delete(counting(DOCSIS)),
+        change(counting(DOCSIS), before=root()),
+        add(counting(OVERHEAD._replace(cell_log=31))),
+        add(counting(OVERHEAD._replace(size_log=31))),
+        add(counting(OVERHEAD)),
+        change(counting(OVERHEAD._replace(size_log=31)), before=counting(OVERHEAD)),
+        delete(root()),
     ],
     "kinds unknown": [add(root()), add(cls(1)), add(Qdisc(0x5B010000, TOP | 1, "nonsuch", RawOptions(b"")))],
     "options of another kind": [add(Qdisc(TOP, ROOT, "htb", FifoOptions(1)))],

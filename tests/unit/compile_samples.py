@@ -20,10 +20,9 @@ SMALL_KERNEL = Capabilities(
     frozenset({"bpf"}),
     frozenset({"mirred"}),
     frozenset({"ifb", "veth"}),
+    frozenset({"stab"}),
 )
-FULL_KERNEL = Capabilities(
-    "6.12", SMALL_KERNEL.qdiscs | {"fq_codel"}, SMALL_KERNEL.filters, SMALL_KERNEL.actions, SMALL_KERNEL.links
-)
+FULL_KERNEL = replace(SMALL_KERNEL, kernel="6.12", qdiscs=SMALL_KERNEL.qdiscs | {"fq_codel"})
 FLOWER_KERNEL = replace(FULL_KERNEL, filters=frozenset({"flower"}))
 ETHERNET = LinkFacts("eth1", 2, 1500, 14, 1514, True)
 VETH = LinkFacts("eth1", 2, 1500, 14, 65536, True)

@@ -133,3 +133,24 @@ def test_with_details_packets_of_one_flow_go_to_classes_by_their_length_and_flag
     held.add([frame(0, plain), frame(1, ack), frame(2, longer), frame(3, ack[:38] + b"\0\0\0\7" + ack[42:])], [])
     window = held.window(now=START / 1e9 + 0.25, complete=START + 200 * MS, drops=0)
     assert {classid: one.arrived_packets for classid, one in window.classes.items()} == {VOICE: 2, BULK: 2}
+
+
+def test_bytes_are_counted_as_the_queue_counts_them() -> None:
+    """On a link with an overhead: rates from here and from the queue's counters are of one unit."""
+    held = Account(
+        mtu=1500,
+        sampling=1,
+        classify=classify,
+        horizon=1.0,
+        audit_rate=0,
+        taus=TAUS,
+        size_of=lambda length: max(1000, length + 18),
+    )
+    held.add(
+        [frame(0, packet(1), 200), frame(1, packet(2), 1514), frame(1, packet(3, port=5020, protocol=6), 1514)], []
+    )
+    window = held.window(now=START / 1e9 + 0.25, complete=START + 200 * MS, drops=0)
+    voice, bulk = window.classes[VOICE], window.classes[BULK]
+    assert (voice.arrived_bytes, voice.inelastic_bytes, bulk.arrived_bytes) == (2532, 2532, 1532)
+    assert voice.envelope == {0.002: 2532, 0.1: 2532}
+    assert window.super_packets == 0

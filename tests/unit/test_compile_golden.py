@@ -25,6 +25,7 @@ from compile_samples import (
 
 from shaper.compile import compile_interface
 from shaper.compile.program import Program
+from shaper.model.link import LINK_LAYERS
 from shaper.plan.describe import describe
 from shaper.plan.steps import Step, Verb
 from shaper.tree import BpfFilter
@@ -32,7 +33,12 @@ from shaper.tree import BpfFilter
 FOLDER = Path(__file__).parent.parent / "golden" / "compile"
 JUST_DEFAULT = an_interface([a_class("rest", 0, MBIT, default=True)], MBIT)
 
+DOCSIS = replace(branch_office(), bandwidth=19 * MBIT, line_rate=20 * MBIT, margin=0.05, link=LINK_LAYERS["docsis"])
+ADSL = replace(JUST_DEFAULT, link=LINK_LAYERS["adsl-pppoa-vcmux"])
+
 CASES = {
+    "cable-with-a-margin": compile_interface(DOCSIS, SMALL_KERNEL, ETHERNET),
+    "adsl-cells": compile_interface(ADSL, SMALL_KERNEL, ETHERNET, tap=False),
     "branch-office": compile_interface(branch_office(), SMALL_KERNEL, ETHERNET),
     "branch-office-static": compile_interface(branch_office(), SMALL_KERNEL, ETHERNET, structure=False),
     "flower": compile_interface(branch_office(), FLOWER_KERNEL, ETHERNET),

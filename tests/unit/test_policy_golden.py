@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from shaper.errors import PolicyError, Where
-from shaper.model.policy import Policy, TrafficClass
+from shaper.model.policy import Interface, Policy, TrafficClass
 from shaper.policy import checks, parse_policy, read_policy, reader
 from shaper.policy.kinds import Kind
 
@@ -28,6 +28,7 @@ def summary_of(policy: Policy) -> dict[str, Any]:
         interface.name: {
             "device": interface.device,
             "bandwidth": interface.bandwidth,
+            **link_of(interface),
             "classes": {cls.path: row(cls) for cls in interface.walk()},
             "rules": [
                 f"{len(rule.all_of)} -> {rule.path}"
@@ -38,6 +39,12 @@ def summary_of(policy: Policy) -> dict[str, Any]:
         }
         for interface in policy.interfaces
     }
+
+
+def link_of(interface: Interface) -> dict[str, str]:
+    """What its link makes of a packet, where that was said."""
+    link = interface.link
+    return {"link": f"{link.name} {link.overhead} mpu {link.mpu} {link.cells}"} if link else {}
 
 
 def row(cls: TrafficClass) -> str:
