@@ -8,13 +8,15 @@ import fcntl
 import struct
 from typing import NamedTuple, Protocol
 
-from collectors.netlink import RTM_GETLINK, Channel, attribute, attributes, text
+from collectors.netlink import RTM_GETLINK, Channel, attribute, attributes, each_attribute, text
 
 ARPHRD_ETHER, ARPHRD_LOOPBACK = 1, 772
 _IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
 
 IFLA_IFNAME, IFLA_LINKINFO, IFLA_IFALIAS = 3, 18, 20
 IFLA_INFO_KIND = 1
+_IFLA_ADDRESS, _IFLA_PROP_LIST, _ALT_NAME = 1, 52, 53
+_MAC_SIZE = 6
 _IFLA_MTU, _IFLA_TXQLEN, _IFLA_EXT_MASK = 4, 13, 29
 _IFLA_GSO_MAX_SEGS, _IFLA_GSO_MAX_SIZE, _IFLA_GSO_IPV4_MAX_SIZE = 40, 41, 63
 _RTEXT_FILTER_SKIP_STATS = struct.pack("=I", 8)
@@ -27,7 +29,10 @@ _SPEED_UNKNOWN = (0, 0xFFFF, 0xFFFFFFFF)
 
 
 class LinkReading(NamedTuple):
-    """One device. `kind` is rtnetlink's ("veth", "ifb"; "" for hardware); sizes in bytes, `queue` in packets."""
+    """One device. `kind` is rtnetlink's ("veth", "ifb"; "" for hardware); sizes in bytes, `queue` in packets.
+
+    `others` are its alternative names, `mac` its hardware address, "" where it has none.
+    """
 
     name: str
     ifindex: int
@@ -39,6 +44,8 @@ class LinkReading(NamedTuple):
     gso_max_size: int
     kind: str
     alias: str
+    others: tuple[str, ...] = ()
+    mac: str = ""
 
     @property
     def up(self) -> bool:
@@ -83,6 +90,8 @@ def parse_link(body: bytes) -> LinkReading:
         gso_max_size=max(number(_IFLA_GSO_MAX_SIZE, 65536), number(_IFLA_GSO_IPV4_MAX_SIZE, 0)),
         kind=text(attributes(found.get(IFLA_LINKINFO, b"")).get(IFLA_INFO_KIND, b"")),
         alias=text(found.get(IFLA_IFALIAS, b"")),
+        others=tuple(text(name) for kind, name in each_attribute(found.get(_IFLA_PROP_LIST, b"")) if kind == _ALT_NAME),
+        mac=found[_IFLA_ADDRESS].hex(":") if len(found.get(_IFLA_ADDRESS, b"")) == _MAC_SIZE else "",
     )
 
 

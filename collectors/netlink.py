@@ -12,7 +12,7 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -80,6 +80,17 @@ def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
         found[kind & 0x3FFF] = data[offset + 4 : offset + length]
         offset += length + 3 & ~3
     return found
+
+
+def each_attribute(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The attributes in their order, those of a type that comes several times too. Stops at what is malformed."""
+    offset = 0
+    while offset <= len(data) - 4:
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if length < 4:
+            return
+        yield kind & 0x3FFF, data[offset + 4 : offset + length]
+        offset += length + 3 & ~3
 
 
 def text(payload: bytes) -> str:

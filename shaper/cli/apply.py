@@ -21,8 +21,10 @@ from shaper.cli.common import (
     interface_option,
     json_option,
     open_kernel,
+    placed_here,
     policy_argument,
     print_json,
+    read_placed,
     state_of,
     state_option,
 )
@@ -30,7 +32,6 @@ from shaper.cli.plan import handle_names, prepare_all, prepared_json
 from shaper.errors import UnavailableError
 from shaper.kernel.protocol import Kernel
 from shaper.model.policy import Interface, Policy
-from shaper.policy import read_policy
 from shaper.report.render import console, plan_view
 from shaper.run import changes, watchdog
 from shaper.run.apply import undisturbed
@@ -87,7 +88,7 @@ def apply(
     if confirm_in is not None and judged_in is not None:
         raise click.UsageError("--confirm asks a person, --confirm-if-sla the measurement: give one of the two")
     saved = read_saved(policy_file)
-    policy = saved.policy if saved else read_policy(policy_file)
+    policy = read_placed(policy_file) if saved is None else placed_here(saved.policy)
     interfaces = chosen(policy, names or (saved.names() if saved else ()))
     seconds = confirm_in or judged_in or 0.0
     wish = _Wish(message, secrets.token_hex(3) if seconds else "", seconds, judged_in is not None)

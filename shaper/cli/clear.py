@@ -17,11 +17,11 @@ from shaper.cli.common import (
     json_option,
     open_kernel,
     print_json,
+    read_placed,
     state_option,
 )
 from shaper.kernel.protocol import Kernel
 from shaper.plan.steps import Plan
-from shaper.policy import read_policy
 from shaper.report.as_json import plan_json
 from shaper.report.render import console, plan_view
 from shaper.run import changes
@@ -79,7 +79,7 @@ def _wanted(
         if names:
             raise click.UsageError("--interface names an interface of a POLICY; without one use --device")
         return known_devices(folder_of(folder))
-    policy = read_policy(policy_file)
+    policy = read_placed(policy_file)
     return tuple(interface.device for interface in chosen(policy, names))
 
 

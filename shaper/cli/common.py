@@ -16,8 +16,10 @@ from shaper.errors import Exit, PolicyError, ShaperError
 from shaper.kernel.netlink import NetlinkKernel
 from shaper.kernel.protocol import Kernel
 from shaper.model.policy import Interface, Policy
+from shaper.policy import read_policy
 from shaper.report.as_json import problems_json
 from shaper.report.render import console, problems
+from shaper.run.place import placed
 from shaper.run.state import DeviceState, default_folder
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -49,6 +51,17 @@ def open_kernel() -> Iterator[Kernel]:
 def folder_of(folder: Path | None) -> Path:
     """The state folder that was named, or the usual one."""
     return (folder or default_folder()).absolute()
+
+
+def read_placed(policy_file: Path) -> Policy:
+    """The policy in a file, with the present names of its devices. Raises PolicyError, UnavailableError."""
+    return placed_here(read_policy(policy_file))
+
+
+def placed_here(policy: Policy) -> Policy:
+    """The policy with the present names of its devices. Raises UnavailableError."""
+    with open_kernel() as kernel:
+        return placed(policy, kernel)
 
 
 def chosen(policy: Policy, names: Sequence[str]) -> tuple[Interface, ...]:

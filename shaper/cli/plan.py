@@ -26,6 +26,7 @@ from shaper.policy import read_policy
 from shaper.report.as_json import plan_json
 from shaper.report.render import console, plan_view
 from shaper.run.apply import Known, Prepared, prepare
+from shaper.run.place import placed
 from shaper.run.saved import save
 from shaper.run.snapshot import SnapshotKernel, live_to_json, read_capabilities, read_devices
 
@@ -55,6 +56,7 @@ def plan(
     """
     policy = read_policy(policy_file)
     with _machine(capabilities, against, folder) as (kernel, known):
+        policy = placed(policy, kernel)
         prepared = prepare_all(kernel, [(policy, one) for one in chosen(policy, names)], known=known)
         if output is not None:
             save(output, kernel, policy, prepared)

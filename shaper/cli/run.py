@@ -21,11 +21,11 @@ from shaper.cli.common import (
     json_option,
     open_kernel,
     policy_argument,
+    read_placed,
     state_option,
 )
 from shaper.errors import ShaperError
 from shaper.model.status import InterfaceStatus, RunTotals
-from shaper.policy import read_policy
 from shaper.report.metrics import serve
 from shaper.report.render import console
 from shaper.report.run_lines import ready_line, second_line, summary_line
@@ -74,7 +74,7 @@ def run(
     one each second, and a summary at the end.
     """
     host, port = _address(listen)
-    policy = read_policy(policy_file)
+    policy = read_placed(policy_file)
     inbox, clock = Inbox(), SystemClock()
     watcher: JsonLines | Words = JsonLines(clock) if as_json else Words()
     with contextlib.ExitStack() as stack:

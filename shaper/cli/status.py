@@ -9,10 +9,18 @@ import click
 
 from shaper.api.client import ask
 from shaper.cli.asking import CLOCK
-from shaper.cli.common import chosen, folder_of, interface_option, json_option, open_kernel, print_json, state_option
+from shaper.cli.common import (
+    chosen,
+    folder_of,
+    interface_option,
+    json_option,
+    open_kernel,
+    print_json,
+    read_placed,
+    state_option,
+)
 from shaper.errors import Exit, UnavailableError
 from shaper.model.status import ClassStatus
-from shaper.policy import read_policy
 from shaper.report.as_json import status_from_json, status_json
 from shaper.report.render import console, status_view
 from shaper.run.look import look
@@ -30,7 +38,7 @@ def status(
 ) -> int:
     """Show every class: granted rate, throughput, delay, loss, SLA. Exit code 3 when an SLA is missed, 4 on no data."""
     if policy_file is not None:
-        devices += tuple(one.device for one in chosen(read_policy(policy_file), names))
+        devices += tuple(one.device for one in chosen(read_placed(policy_file), names))
     devices = devices or known_devices(folder_of(folder))
     if not devices:
         raise UnavailableError("nothing of the shaper's is here", hint="apply a policy first, or name the --state DIR")

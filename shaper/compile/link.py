@@ -47,7 +47,10 @@ def counted(facts: LinkFacts, table: SizeTable | None) -> LinkFacts:
 
 
 def link_notes(interface: Interface, facts: LinkFacts, table: SizeTable | None) -> Iterator[str]:
-    """What of the bandwidth is used, and what a packet counts for."""
+    """Which device it is, what of the bandwidth is used, and what a packet counts for."""
+    if interface.wanted is not None and str(interface.wanted) != interface.device:
+        said = f"name {interface.wanted}" if interface.wanted.name else str(interface.wanted)
+        yield f"{interface.name} is {interface.device}, by its {said}"
     layer = interface.link
     if interface.bandwidth < interface.line_rate:
         reasons = []

@@ -15,6 +15,7 @@ from shaper.kernel.decode import GONE, alias_of
 from shaper.kernel.encode import Refused, check
 from shaper.kernel.fake_device import Device
 from shaper.kernel.protocol import ClassCounters, DeviceCounters
+from shaper.model.device import DeviceName
 from shaper.plan.steps import Step, Verb
 from shaper.tree import (
     BpfFilter,
@@ -58,6 +59,7 @@ class FakeKernel:
         self._links: dict[str, LinkFacts] = {}
         self._ifbs: dict[str, Ifb] = {}
         self._devices: dict[str, Device] = {}
+        self._names: dict[str, DeviceName] = {}
         self._counters: dict[str, tuple[dict[Handle, ClassCounters], int]] = {}
         self._next_index = 2
         self._permitted = True
@@ -70,8 +72,11 @@ class FakeKernel:
 
     # what a test sets up
 
-    def add_device(self, name: str, facts: LinkFacts | None = None) -> None:
-        """A device appears; `facts` say what it is, their index is ignored."""
+    def add_device(
+        self, name: str, facts: LinkFacts | None = None, *, others: tuple[str, ...] = (), mac: str = ""
+    ) -> None:
+        """A device appears; `facts` say what it is, their index is ignored; `others` are its alternative names."""
+        self._names[name] = DeviceName(name, others, mac)
         shape = facts or LinkFacts(name=name, index=0, mtu=1500, header=14, super_packet=65550, up=True)
         self._links[name] = replace(shape, name=name, index=self._next_index)
         self._devices[name] = Device(self._capabilities, self._index_of)
@@ -127,6 +132,12 @@ class FakeKernel:
         """As given when it was made."""
         self._alive()
         return self._capabilities
+
+    def devices(self) -> tuple[DeviceName, ...]:
+        """Every device but our ifbs."""
+        self._alive()
+        ours = {name for name, ifb in self._ifbs.items() if ifb.alias.startswith(alias_of(""))}
+        return tuple(self._names[name] for name in self._links if name not in ours)
 
     def link(self, device: str) -> LinkFacts:
         """Raises UnavailableError when there is no such device."""

@@ -29,6 +29,7 @@ from collectors.netlink import (
 from shaper.kernel import decode, explain, probe
 from shaper.kernel.encode import Message, Refused, check, message
 from shaper.kernel.protocol import ClassCounters, DeviceCounters
+from shaper.model.device import DeviceName
 from shaper.plan.steps import Step, Verb
 from shaper.tree import CLSACT, CLSACT_EGRESS, OUR_ROOTS, ROOT, Capabilities, Ifb, LinkFacts, Node, Tree, tree
 
@@ -74,6 +75,15 @@ class NetlinkKernel:
         if self._capabilities is None:
             self._capabilities = probe.capabilities()
         return self._capabilities
+
+    def devices(self) -> tuple[DeviceName, ...]:
+        """Every device but our ifbs, with its alternative names and its hardware address."""
+        ours = decode.alias_of("")
+        return tuple(
+            DeviceName(reading.name, reading.others, reading.mac)
+            for reading in self._links()
+            if not (reading.kind == "ifb" and reading.alias.startswith(ours))
+        )
 
     def link(self, device: str) -> LinkFacts:
         """Facts of a device.

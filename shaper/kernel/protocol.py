@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from shaper.errors import Exit, ShaperError
+from shaper.model.device import DeviceName
 from shaper.plan.steps import Step
 from shaper.tree import Capabilities, Handle, LinkFacts, Tree
 
@@ -49,6 +50,9 @@ class Kernel(Protocol):
 
     def capabilities(self) -> Capabilities:
         """What this kernel can do. Adds nothing that stays."""
+
+    def devices(self) -> tuple[DeviceName, ...]:
+        """Every device but the ones of our own making."""
 
     def link(self, device: str) -> LinkFacts:
         """Raises UnavailableError when there is no such device."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from shaper.errors import Where
+from shaper.model.device import Selector
 from shaper.model.link import LinkLayer
 from shaper.model.match import Match, Rule, Rules
 from shaper.model.sla import Sla
@@ -81,7 +82,7 @@ class Interface:
     """A device and the class tree for its egress direction; `classes` in matching order.
 
     `bandwidth` in bit/s is what is used: the `line_rate` as written, less the `margin` (a ratio) and what the coding of
-    the `link` takes.
+    the `link` takes. `device` is its name, and until it was looked up on a machine (`run/place.py`) what `wanted` says.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Interface:
     line_rate: int = 0
     margin: float = 0.0
     link: LinkLayer | None = None
+    wanted: Selector | None = None
 
     def walk(self) -> Iterator[TrafficClass]:
         """Every class, parents before children, in the file's order."""

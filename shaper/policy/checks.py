@@ -21,7 +21,7 @@ MAX_RULES = 20_000
 
 _CLASS_NAME = re.compile(r"[a-z0-9-]{1,32}\Z")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,32}\Z")
-_DEVICE = re.compile(r"(?!\.{1,2}\Z)[^\s/:\x00]{1,15}\Z")  # dev_valid_name() in net/core/dev.c, IFNAMSIZ
+_DEVICE = re.compile(r"(?!\.{1,2}\Z)[^\s/:\x00]{1,127}\Z")  # dev_valid_name() in net/core/dev.c, ALTIFNAMSIZ
 
 
 def file_problems(spec: FileSpec, document: Document, lost: Lost) -> Iterator[Problem]:
@@ -38,11 +38,12 @@ def file_problems(spec: FileSpec, document: Document, lost: Lost) -> Iterator[Pr
     holders: dict[str, str] = {}
     for name, interface in spec.interfaces.items():
         loc = ("interfaces", name)
-        if not _DEVICE.match(interface.device):
-            hint = "write it as `ip link` shows it: at most 15 characters, no blanks, slashes or colons"
-            message = f"{quoted(interface.device)} cannot be a network device"
+        device = interface.device.name
+        if not (_DEVICE.match(device) or interface.device.mac or interface.device.pattern):
+            hint = "write it as `ip link` shows it: at most 127 characters, no blanks, slashes or colons"
+            message = f"{quoted(device)} cannot be a network device"
             yield document.problem(Kind.BAD_DEVICE, (*loc, "device"), message, hint)
-        first = holders.setdefault(interface.device, name)
+        first = holders.setdefault(str(interface.device), name)
         if first != name:
             message = f"the device {quoted(interface.device)} belongs to the interface {quoted(first)} already"
             yield document.problem(Kind.DUPLICATE_DEVICE, (*loc, "device"), message, "name another, or take one out")

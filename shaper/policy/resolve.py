@@ -45,7 +45,8 @@ def interface(
     classes = resolver.classes(drafts, bandwidth, bandwidth)
     resolved = Interface(
         name=name,
-        device=spec.device,
+        device=str(spec.device),
+        wanted=spec.device,
         bandwidth=bandwidth,
         policy=spec.policy,
         classes=(control, *classes),

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 from pydantic_core import ErrorDetails
 
 from shaper.errors import Problem
+from shaper.model.device import Selector
 from shaper.model.link import LinkLayer
 from shaper.model.match import Masked, PortRange, Prefix
 from shaper.model.policy import Backend, Classifier, Tier
@@ -171,7 +172,7 @@ class LinkSpec(_Spec):
 
 
 class InterfaceSpec(_Spec):
-    device: str
+    device: Annotated[Selector, PlainValidator(values.device)]
     bandwidth: BandwidthSpec
     margin: Annotated[float, PlainValidator(values.margin)] = 0.0
     link: Annotated[LinkSpec, BeforeValidator(_link)] | None = None

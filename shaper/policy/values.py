@@ -15,6 +15,7 @@ from netaddr import INET_PTON, AddrFormatError, IPAddress
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from shaper.model.device import Selector
 from shaper.model.link import LINK_LAYERS, LinkLayer
 from shaper.model.match import PortRange, Prefix
 from shaper.model.policy import Backend, Classifier, Tier
@@ -28,6 +29,8 @@ _PERCENTILE = re.compile(r"delay-p([0-9]{1,3}(?:\.[0-9]{1,3})?)\Z")
 _PORTS = re.compile(r"([0-9]{1,9})\s*-\s*([0-9]{1,9})\Z")
 _LONGEST_DELAY = 3600.0
 _LONGEST_TEXT = 64
+_LONGEST_NAME = 127  # ALTIFNAMSIZ, less the closing zero
+_MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}\Z")
 _LARGEST_MARGIN = 0.5
 
 _T = TypeVar("_T")
@@ -121,6 +124,23 @@ def margin(value: object) -> float:
     if parsed > _LARGEST_MARGIN:
         raise refuse(Kind.BAD_PERCENT, f"a margin of {quoted(value)} leaves next to nothing", "at most 50%")
     return parsed
+
+
+def device(value: object) -> Selector:
+    """`eth1`, `{mac: "02:00:5e:10:00:01"}` or `{pattern: "ppp*"}`."""
+    example = 'write its name, `{mac: "02:00:5e:10:00:01"}` or `{pattern: "ppp*"}`'
+    if isinstance(value, str):
+        return Selector(name=value)
+    if not isinstance(value, dict) or len(value) != 1 or not set(value) <= {"mac", "pattern"}:
+        raise refuse(Kind.WRONG_TYPE, f"expected a device, found {said(value)}", example)
+    ((key, text),) = value.items()
+    if not isinstance(text, str) or not text or len(text) > _LONGEST_NAME:
+        raise refuse(Kind.BAD_DEVICE, f"{said(text)} is not a device's {key}", example)
+    if key == "pattern":
+        return Selector(pattern=text)
+    if not _MAC.match(text):
+        raise refuse(Kind.BAD_DEVICE, f"{said(text)} is not a hardware address", "six pairs of hexadecimal digits")
+    return Selector(mac=text.lower().replace("-", ":"))
 
 
 def link_layer(value: object) -> LinkLayer:

@@ -20,6 +20,7 @@ from shaper.plan.steps import Plan
 from shaper.policy import parse_policy
 from shaper.run import apply
 from shaper.run.apply import Prepared
+from shaper.run.standing import settled
 from shaper.run.state import DeviceState, Record, boot_id
 from shaper.run.waiting import Waiting, read_waiting, write_refused, write_waiting
 
@@ -172,7 +173,8 @@ def policy_at(state: DeviceState, number: int | None) -> tuple[Change, Policy]:
             hint="see `shaper history`; `shaper clear` removes what is there",
         )
     text, files = log.policy(change.sha256)
-    return change, parse_policy(text, source=change.source, files=files)
+    policy = parse_policy(text, source=change.source, files=files)
+    return change, settled(policy, change.interface, change.device)
 
 
 def _previous(state: DeviceState, log: ChangeLog) -> Change:

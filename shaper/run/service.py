@@ -21,6 +21,7 @@ from shaper.run.clock import Clock
 from shaper.run.confirm import condition
 from shaper.run.inbox import Inbox, Request
 from shaper.run.interface import InterfaceRun, Settings
+from shaper.run.place import placed
 from shaper.run.saved import SavedInterface, interface_from_json
 from shaper.run.state import DeviceState
 from shaper.run.who import caller
@@ -196,6 +197,7 @@ class Service:
         if not isinstance(files, dict) or not all(isinstance(content, str) for content in files.values()):
             raise ShaperError("the request's `files` are no texts by name", hint="is it of another version?")
         policy = parse_policy(str(request.arguments["text"]), source=str(request.arguments["source"]), files=files)
+        policy = placed(policy, self._kernel)
         data = request.arguments.get("expected")
         expected = interface_from_json(data) if data else None
         return self._go_over(
@@ -272,7 +274,8 @@ class Service:
     def _on_reload(self, _: Request) -> object:
         """A bad file keeps the old policy, and says why."""
         try:
-            applied = self._go_over(read_policy(Path(self._policy.source)), self._own_order("SIGHUP"))
+            policy = placed(read_policy(Path(self._policy.source)), self._kernel)
+            applied = self._go_over(policy, self._own_order("SIGHUP"))
         except ShaperError as error:
             reasons = error.problems() if isinstance(error, PolicyError) else (error.message,)
             self._watcher.told("the policy in force stays: " + "\n".join(str(reason) for reason in reasons))

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from shaper.errors import Exit, ShaperError, UnavailableError
 from shaper.files import read_regular
 from shaper.kernel.protocol import DeviceCounters
+from shaper.model.device import DeviceName
 from shaper.plan.codec import tree_from_json, tree_to_json
 from shaper.plan.steps import Step
 from shaper.run.apply import Prepared
@@ -61,7 +62,7 @@ def read_capabilities(path: Path) -> Capabilities:
     """From what `doctor --json` printed. Raises SnapshotError."""
     with _Reading(path, "what `shaper doctor --json` printed"):
         data = _object(path)["capabilities"]
-        return Capabilities(str(data["kernel"]), *(frozenset(map(str, data[name])) for name in _KINDS))
+        return Capabilities(str(data["kernel"]), *(frozenset(map(str, data.get(name, ()))) for name in _KINDS))
 
 
 def read_devices(path: Path) -> dict[str, Device]:
@@ -79,6 +80,9 @@ class SnapshotKernel:
 
     def capabilities(self) -> Capabilities:
         return self._have
+
+    def devices(self) -> tuple[DeviceName, ...]:
+        return tuple(DeviceName(name) for name in self._devices)
 
     def link(self, device: str) -> LinkFacts:
         return self.device(device).link
@@ -105,7 +109,7 @@ class SnapshotKernel:
         """There is nothing to give back."""
 
 
-_KINDS = ("qdiscs", "filters", "actions", "links")
+_KINDS = ("qdiscs", "filters", "actions", "links", "features")
 
 
 def _refuse() -> NoReturn:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from shaper.compile import compile_interface
 from shaper.compile.program import Program
 from shaper.errors import UnavailableError
@@ -13,7 +15,14 @@ from shaper.tree import Capabilities, LinkFacts
 
 def policy_of(record: Record) -> Policy:
     """The policy as it was applied. Raises PolicyError where this version refuses what an older one took."""
-    return parse_policy(record.text, source=record.source, files=record.files)
+    policy = parse_policy(record.text, source=record.source, files=record.files)
+    return settled(policy, record.interface, record.device)
+
+
+def settled(policy: Policy, interface: str, device: str) -> Policy:
+    """A policy from the past with one interface on the device that it had then, whatever its description fits now."""
+    interfaces = (replace(one, device=device) if one.name == interface else one for one in policy.interfaces)
+    return replace(policy, interfaces=tuple(interfaces))
 
 
 def interface_on(policy: Policy, device: str) -> Interface:

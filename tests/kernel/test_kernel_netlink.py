@@ -19,6 +19,7 @@ from shaper.kernel import probe
 from shaper.kernel.encode import LONGEST_PROGRAM
 from shaper.kernel.netlink import NetlinkKernel
 from shaper.kernel.protocol import StepError
+from shaper.model.device import DeviceName
 from shaper.plan.steps import Plan, Step, Verb
 from shaper.tree import (
     CLSACT,
@@ -342,3 +343,16 @@ def test_the_probe_as_mapped_root_in_a_user_namespace() -> None:
     answer = json.loads(done.stdout)
     assert frozenset(answer["qdiscs"]) == probe.capabilities().qdiscs
     assert frozenset(answer["links"]) == probe.capabilities().links
+
+
+def test_devices_have_their_alternative_names_and_addresses(netns: Lab) -> None:
+    device, kernel = netns.link_pair().a, netns.kernel()
+    names = ("uplink", "a-name-of-more-than-fifteen-characters")
+    for name in names:
+        netns.run(f"ip link property add dev {device} altname {name}")
+    netns.run(f"ip link set dev {device} address 02:00:5e:10:00:01")
+    found = {one.name: one for one in kernel.devices()}
+    assert found[device] == DeviceName(device, names, "02:00:5e:10:00:01")
+    assert found["lo"].others == ()
+    kernel.send(device, [Step(Verb.ADD, None, Ifb("tap0", f"sla-shaper {device}"))])
+    assert {one.name for one in kernel.devices()} == set(found)

@@ -1,0 +1,44 @@
+"""Which device an interface means, where the policy does not simply name it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+
+class DeviceName(NamedTuple):
+    """A device of the machine: its name, its alternative names, its hardware address ("" where it has none)."""
+
+    name: str
+    others: tuple[str, ...] = ()
+    mac: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """One of the three: a name (or an alternative one), a hardware address, a pattern of the shell's kind."""
+
+    name: str = ""
+    mac: str = ""
+    pattern: str = ""
+
+    def __str__(self) -> str:
+        return f"MAC {self.mac}" if self.mac else f"pattern {self.pattern}" if self.pattern else self.name
+
+    def among(self, devices: Iterable[DeviceName]) -> tuple[str, ...]:
+        """The names of the devices that it means, sorted. A device's own name comes before another's alternative."""
+        there = tuple(devices)
+        if self.name:
+            own = [device.name for device in there if device.name == self.name]
+            found = own or [device.name for device in there if self.name in device.others]
+        elif self.mac:
+            found = [device.name for device in there if device.mac == self.mac]
+        else:
+            found = [
+                device.name
+                for device in there
+                if any(fnmatchcase(name, self.pattern) for name in (device.name, *device.others))
+            ]
+        return tuple(sorted(found))
