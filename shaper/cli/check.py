@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from shaper.cli.common import json_option, policy_argument, print_json
+from shaper.model.service import SERVICE_CLASSES
 from shaper.policy import read_policy
 from shaper.units import format_rate
 
@@ -32,6 +33,15 @@ def check(policy_file: Path, as_json: bool) -> None:
                         "bandwidth_bit_s": one.bandwidth,
                         "classes": [cls.path for cls in one.walk()],
                         "leaves": len(one.leaves()),
+                        "service_classes": {
+                            cls.path: {
+                                "name": cls.service,
+                                "source": SERVICE_CLASSES[cls.service].source,
+                                "presets": list(cls.presets),
+                            }
+                            for cls in one.walk()
+                            if cls.service
+                        },
                     }
                     for one in policy.interfaces
                 ],

@@ -11,7 +11,9 @@ from shaper.compile.ground import Ground
 from shaper.compile.hfsc import compile_hfsc
 from shaper.compile.htb import compile_htb
 from shaper.compile.link import counted, link_notes, table_of
+from shaper.compile.notes import service_notes
 from shaper.compile.program import Program
+from shaper.errors import UnavailableError
 from shaper.model.policy import Backend, Interface
 from shaper.tree import Capabilities, Handle, LinkFacts
 
@@ -43,6 +45,19 @@ def compile_interface(
     """
     backend = choose(interface, capabilities)
     table = None if backend is Backend.CAKE else table_of(interface, capabilities, link)  # CAKE counts by itself
-    said = tuple(link_notes(interface, link, table))
+    _only_htb_has(interface, backend)
+    said = (*link_notes(interface, link, table), *service_notes(interface))
     ground = Ground(interface, capabilities, counted(link, table), structure, tap, table=table, said=said)
     return _COMPILERS[backend](ground, previous or {})
+
+
+def _only_htb_has(interface: Interface, backend: Backend) -> None:
+    """Raises UnavailableError for a priority or a burst where the backend has no such thing."""
+    if backend is Backend.HTB:
+        return
+    for cls in interface.walk():
+        key = "priority" if cls.priority is not None else "burst" if cls.burst or cls.cburst else ""
+        if key:
+            raise UnavailableError(
+                f"{cls.path}: {backend} has no {key}", hint="take it out, or shape with `backend: htb`", where=cls.where
+            )

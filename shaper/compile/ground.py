@@ -82,7 +82,8 @@ class Ground:
         floor = max(self.least, whole_bytes(min(leaf.floor, leaf.guarantee)))
         guarantee = max(floor, whole_bytes(leaf.guarantee))
         ceil = max(guarantee, self.ceil(leaf))
-        return Bounds((floor, ceil), (guarantee, ceil), (queue.smallest, queue.largest))
+        most = max(guarantee, whole_bytes(leaf.most)) if leaf.most else ceil
+        return Bounds((floor, most), (guarantee, ceil), (queue.smallest, queue.largest))
 
     def require(self, kind: str) -> None:
         """Raises UnavailableError when the kernel lacks the root's kind."""

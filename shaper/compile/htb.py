@@ -14,7 +14,7 @@ from shaper.compile.handles import LINK_HANDLE, ROOT_HANDLE, assign
 from shaper.compile.program import Program
 from shaper.compile.share import quanta
 from shaper.model.decision import Grant
-from shaper.model.policy import TrafficClass
+from shaper.model.policy import Burst, TrafficClass
 from shaper.tree import BURST_NS, ROOT, Handle, HtbClass, HtbOptions, Qdisc, ticks
 
 _LONGEST_BURST = 2**32 - 1
@@ -68,9 +68,10 @@ def _classes(ground: Ground, handles: Mapping[str, Handle]) -> dict[str, HtbClas
             prio, quantum = 0, _INNER_QUANTUM
         else:
             rate = ground.rate(cls)
-            prio, quantum = (int(cls.tier) if ground.structure else 0), turns[cls.path]
-        rates = rate, max(rate, ground.ceil(cls))
-        compiled[cls.path] = _class(ground, own, parent, rates=rates, prio=prio, quantum=quantum)
+            order = int(cls.tier) if cls.priority is None else cls.priority
+            prio, quantum = (order if ground.structure else 0), turns[cls.path]
+        rates, bursts = (rate, max(rate, ground.ceil(cls))), (cls.burst, cls.cburst)
+        compiled[cls.path] = _class(ground, own, parent, rates=rates, bursts=bursts, prio=prio, quantum=quantum)
         return rate
 
     for top in ground.interface.classes:
@@ -84,14 +85,21 @@ def _class(
     parent: Handle,
     *,
     rates: tuple[int, int],
+    bursts: tuple[Burst | None, Burst | None] = (None, None),
     prio: int = 0,
     quantum: int = _INNER_QUANTUM,
 ) -> HtbClass:
-    rate, ceil = rates
-    return HtbClass(own, parent, rate, ceil, _burst(ground, rate), _burst(ground, ceil), prio, quantum)
+    (rate, ceil), (burst, cburst) = rates, bursts
+    counts = _burst(ground, rate, burst), _burst(ground, ceil, cburst)
+    return HtbClass(own, parent, rate, ceil, *counts, prio, quantum)
 
 
-def _burst(ground: Ground, rate: int) -> int:
-    """1 ms of the rate, two frames, or one super-packet, in ticks at the rate."""
+def _burst(ground: Ground, rate: int, wanted: Burst | None) -> int:
+    """What is wanted, a frame at least; else 1 ms of the rate, two frames, or one super-packet. In ticks at the rate.
+
+    HTB sends no packet at once that is larger than a burst.
+    """
+    if wanted is not None:
+        return min(ticks(max(ground.frame, ground.facts.super_packet, wanted.of(rate)), rate), _LONGEST_BURST)
     size = max(_BURST_FRAMES * ground.frame, ground.facts.super_packet, rate * BURST_NS // (8 * 10**9))
     return min(ticks(size, rate), _LONGEST_BURST)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from shaper.compile.leaf import LeafQueue
 from shaper.model.policy import Interface
+from shaper.model.service import SERVICE_CLASSES
 from shaper.tree import LinkFacts
 from shaper.units import format_duration, format_rate, format_size
 
@@ -50,6 +51,14 @@ def _notes(interface: Interface, link: LinkFacts, queues: Mapping[str, LeafQueue
             f"{text}. `ip link set dev {interface.device} gso_max_segs 1` mends it for this machine's own traffic, "
             "`ethtool -K DEV gro off` on the devices that feed it for forwarded traffic"
         )
+
+
+def service_notes(interface: Interface) -> Iterator[str]:
+    """What service classes stand for."""
+    for cls in interface.walk():
+        if cls.presets:
+            source = SERVICE_CLASSES[cls.service].source
+            yield f"{cls.path} is {cls.service} ({source}), so: {', '.join(cls.presets)}"
 
 
 def _yielding(interface: Interface) -> Iterator[str]:

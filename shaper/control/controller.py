@@ -35,7 +35,7 @@ def step(
     spent = len(changed_at) >= tuning.changes_per_minute
     urgent = {path for path, wanted in needs.items() if wanted.missed}
     present = {path: memory.grant.rate for path, memory in memories.items()}
-    targets = {path: share.rate for path, share in shares.items()}
+    targets = {cls.path: cls.on_grid(shares[cls.path].rate) for cls in setup.classes}
     rates = settle(setup, present, targets, urgent=urgent, spent=spent, tuning=tuning)
     takers = [path for path, rate in rates.items() if rate > present[path]]
 
@@ -105,7 +105,8 @@ def _content(memory: Memory, wanted: Need, tuning: Tuning) -> bool:
 def _claim(cls: ClassSetup, memory: Memory, wanted: Need | None, tuning: Tuning) -> Claim:
     needed = wanted.rate + wanted.drain if wanted is not None else 0.0
     entitled = max(given_back(cls, memory, tuning), min(needed, cls.guarantee))
-    return Claim(cls.path, cls.tier, cls.weight, cls.lowest, entitled, needed, memory.level, cls.highest)
+    needed, held = cls.stepped(needed), cls.stepped(memory.level)
+    return Claim(cls.path, cls.tier, cls.weight, cls.lowest, entitled, needed, held, cls.highest)
 
 
 def _grant(cls: ClassSetup, rate: int, queue: int) -> Grant:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -19,7 +20,8 @@ def whole(rate: float) -> int:
 class ClassSetup:
     """One leaf class. Rates in bit/s; `weight` is its share inside its tier; `static` where it starts.
 
-    `floor` is what nothing takes, `guarantee` what it is entitled to while the tiers above it hold their SLA.
+    `floor` is what nothing takes, `guarantee` what it is entitled to while the tiers above it hold their SLA; `step`
+    the grid of its grants above the lowest, 0 for none.
     """
 
     path: str
@@ -31,6 +33,7 @@ class ClassSetup:
     sla: Sla
     bounds: Bounds
     static: Grant
+    step: int = 0
 
     @property
     def lowest(self) -> int:
@@ -41,6 +44,19 @@ class ClassSetup:
     def highest(self) -> int:
         """The most rate it may ever be granted: its bounds and its limit."""
         return max(self.lowest, whole(min(self.bounds.rate[1], self.bounds.ceil[1], self.limit)))
+
+    def stepped(self, rate: float) -> float:
+        """The least rate of the grid that is no less, as far as the highest."""
+        if not self.step or rate <= self.lowest:
+            return rate
+        return min(self.highest, self.lowest + math.ceil((rate - self.lowest) / self.step) * self.step)
+
+    def on_grid(self, rate: int) -> int:
+        """The largest rate of the grid that is no more; the guarantee and the highest are part of the grid."""
+        if not self.step or rate <= self.lowest or rate >= self.highest:
+            return rate
+        below = self.lowest + (rate - self.lowest) // self.step * self.step
+        return max(below, whole(self.guarantee) if self.lowest <= self.guarantee <= rate else 0)
 
     @property
     def tightest(self) -> float | None:
@@ -114,6 +130,7 @@ def setup_from(
             leaf.sla,
             bounds[leaf.path],
             static[leaf.path],
+            leaf.step // 8 * 8,
         )
         for leaf in interface.leaves()
     )

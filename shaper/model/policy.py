@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from shaper.errors import Where
 from shaper.model.device import Selector
@@ -46,6 +46,17 @@ class Backend(enum.StrEnum):
         return self in (Backend.AUTO, Backend.HTB, Backend.HFSC)
 
 
+class Burst(NamedTuple):
+    """How much may pass at once: bytes, or as long as `seconds` at the rate."""
+
+    size: int = 0
+    seconds: float = 0.0
+
+    def of(self, rate: int) -> int:
+        """In bytes, at a rate in bit/s."""
+        return self.size or int(rate * self.seconds / 8)
+
+
 @dataclass(frozen=True, slots=True)
 class TrafficClass:
     """One class of a policy on one interface.
@@ -54,6 +65,10 @@ class TrafficClass:
     layer-2 bytes: `guarantee` what it has when nothing is in trouble, `floor` (`adapt.min`) what nothing takes,
     `limit` never more. `share` is its weight for borrowing among its siblings of the same tier. `default` marks the
     one leaf of the interface that takes what no rule matches; `implied` a class the policy did not write.
+
+    `most` (`adapt.max`) is what the controller never grants beyond, 0 the limit; `step` the grid of its grants in
+    bit/s, 0 none. `priority` orders borrowers of one tier, None as the tier says. `burst` and `cburst` stand for those
+    that follow from the rates. `service` names the service class, `presets` what of it the class did not say itself.
     """
 
     name: str
@@ -69,6 +84,13 @@ class TrafficClass:
     sla: Sla = field(default_factory=Sla)
     children: tuple[TrafficClass, ...] = ()
     implied: bool = False
+    most: int = 0
+    step: int = 0
+    priority: int | None = None
+    burst: Burst | None = None
+    cburst: Burst | None = None
+    service: str = ""
+    presets: tuple[str, ...] = ()
 
     def walk(self) -> Iterator[TrafficClass]:
         """This class and every class below it, parents first, in the file's order."""

@@ -78,6 +78,7 @@ def policy_problems(
     yield from _unreached(drafts, leaves, document)
     if limits:
         yield from _unlimited(leaves, document)
+    yield from _against_tiers(leaves, document)
     if sum(_rule_count(top, 1) for top in drafts) > MAX_RULES:
         message = f"the matches of {quoted(name)} multiply to more than {MAX_RULES} rules"
         hint = "put several values into one match as a list, or nest less"
@@ -114,6 +115,10 @@ def _class_problems(cls: Draft, document: Document, lost: Lost) -> Iterator[Prob
         message = f"{quoted(cls.name)} is nested {MAX_DEPTH + 1} levels deep"
         hint = f"HTB holds {MAX_DEPTH} levels of classes: put it one level up"
         yield document.problem(Kind.TOO_DEEP, cls.loc, message, hint, at_key=True)
+    if cls.children and cls.spec.priority is not None:
+        hint = f"write it at the classes inside: {named(child.name for child in cls.children if not child.implied)}"
+        message = f"{quoted(cls.name)} holds classes; HTB looks at the priority where packets wait"
+        yield document.problem(Kind.PRIORITY_NOT_LEAF, (*cls.loc, "priority"), message, hint, at_key=True)
     if cls.children and cls.default:
         hint = f"mark one of its classes instead: {named(child.name for child in cls.children if not child.implied)}"
         message = f"{quoted(cls.name)} holds classes, so it can hold no packets itself"
@@ -164,6 +169,28 @@ def _unlimited(leaves: list[Draft], document: Document) -> Iterator[Problem]:
         message = f"the special class {quoted(tier_loc[-2])} has no limit"
         hint = "give it one, such as `limit: 25%`, so that it can starve nobody"
         yield document.problem(Kind.SPECIAL_WITHOUT_LIMIT, tier_loc, message, hint)
+
+
+def _against_tiers(leaves: list[Draft], document: Document) -> Iterator[Problem]:
+    """A priority orders what borrows inside a tier; between tiers the tier decides."""
+
+    def order(leaf: Draft) -> int:
+        return int(leaf.tier) if leaf.spec.priority is None else leaf.spec.priority
+
+    for leaf in leaves:
+        if leaf.spec.priority is None:
+            continue
+        own = order(leaf)
+        ahead = next((other for other in leaves if other.tier < leaf.tier and order(other) >= own), None)
+        behind = next((other for other in leaves if other.tier > leaf.tier and order(other) <= own), None)
+        if other := ahead or behind:
+            tier = other.tier.name.lower()
+            message = (
+                f"with priority {own} {quoted(leaf.path)} borrows no {'later' if ahead else 'earlier'} than "
+                f"{quoted(other.path)} of the {tier} tier, which has {order(other)}"
+            )
+            hint = f"write {'more' if ahead else 'less'} than {order(other)}, or give it the tier that it should have"
+            yield document.problem(Kind.PRIORITY_AGAINST_TIER, (*leaf.loc, "priority"), message, hint)
 
 
 def _rule_count(cls: Draft, ways: int) -> int:

@@ -15,6 +15,7 @@ from shaper.policy.kinds import Kind
 from shaper.policy.names import TCP, UDP, WITH_PORTS
 from shaper.policy.reader import Document
 from shaper.policy.schema import LEFT_OUT, ClassSpec, Lost, MatchSpec
+from shaper.policy.service import with_presets
 from shaper.policy.text import Loc
 
 _T = TypeVar("_T")
@@ -44,6 +45,7 @@ class Draft:
     matches: tuple[Match, ...] = ()
     children: tuple[Draft, ...] = ()
     implied: bool = False
+    presets: tuple[str, ...] = ()
 
     @property
     def default(self) -> bool:
@@ -67,6 +69,7 @@ class Drafter:
 
     def draft(self, name: str, spec: ClassSpec, loc: Loc, parent: Draft | None = None) -> Draft:
         """One class with all below it, and the catch-all that it needs."""
+        spec, presets = with_presets(spec, loc, self._lost)
         heir = parent if spec.tier is None else None
         guessed = any((*loc, key) in self._lost for key in ("match", "default", "classes"))
         guessed = guessed or self._groups.unsure(spec.match)
@@ -88,6 +91,7 @@ class Drafter:
             guessed=guessed or (parent is not None and parent.guessed),
             match_locs=tuple(place for place, _ in written),
             matches=tuple(self._match(match, place) for place, match in written),
+            presets=presets,
         )
         children = tuple(
             self.draft(child, below, (*loc, "classes", child), cls) for child, below in spec.classes.items()

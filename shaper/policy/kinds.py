@@ -27,6 +27,7 @@ class Kind(enum.StrEnum):
     RESERVED_NAME = "reserved-name"
     BAD_DEVICE = "bad-device"
     UNKNOWN_BACKEND = "unknown-backend"
+    UNKNOWN_SERVICE_CLASS = "unknown-service-class"
     # vars and groups
     UNKNOWN_VAR = "unknown-var"
     BAD_VAR = "bad-var"
@@ -80,6 +81,10 @@ class Kind(enum.StrEnum):
     PERCENT_OF_NOTHING = "percent-of-nothing"
     LIMIT_BELOW_GUARANTEE = "limit-below-guarantee"
     LIMIT_ABOVE_PARENT = "limit-above-parent"
+    PRIORITY_AGAINST_TIER = "priority-against-tier"
+    PRIORITY_NOT_LEAF = "priority-not-leaf"
+    MOST_OUT_OF_BOUNDS = "most-out-of-bounds"
+    PROFILE_INFEASIBLE = "profile-infeasible"
     FLOOR_ABOVE_GUARANTEE = "floor-above-guarantee"
     FLOORS_EXCEED_PARENT = "floors-exceed-parent"
     THROUGHPUT_ABOVE_LIMIT = "throughput-above-limit"

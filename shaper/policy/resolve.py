@@ -11,6 +11,7 @@ from shaper.model.sla import Sla
 from shaper.policy.draft import Draft
 from shaper.policy.kinds import Kind
 from shaper.policy.link import link_layer, usable
+from shaper.policy.profile import infeasible
 from shaper.policy.reader import Document
 from shaper.policy.schema import InterfaceSpec, Lost
 from shaper.policy.text import Loc, quoted
@@ -43,6 +44,8 @@ def interface(
     resolver.guarantees(drafts, bandwidth)
     resolver.fits_bandwidth(drafts, bandwidth, control.guarantee)
     classes = resolver.classes(drafts, bandwidth, bandwidth)
+    if not resolver.problems and (*loc, "bandwidth") not in lost:
+        resolver.problems += infeasible(drafts, classes, bandwidth, document)
     resolved = Interface(
         name=name,
         device=str(spec.device),
@@ -196,6 +199,13 @@ class _Resolver:
             sla=Sla(cls.spec.sla.delays, cls.spec.sla.loss, None if throughput is None else throughput.of(whole)),
             children=children,
             implied=cls.implied,
+            most=0 if cls.spec.adapt.max is None else cls.spec.adapt.max.of(most),
+            step=cls.spec.adapt.step,
+            priority=cls.spec.priority,
+            burst=cls.spec.burst,
+            cburst=cls.spec.cburst,
+            service=cls.spec.service_class or "",
+            presets=cls.presets,
         )
         self._check(cls, resolved, most, below)
         return resolved
@@ -220,6 +230,10 @@ class _Resolver:
                 f"raise it to {format_rate(below)}, or give the classes inside lower floors with `adapt: {{min: ..}}`"
             )
             self._say(Kind.FLOORS_EXCEED_PARENT, cls, "adapt", message, hint, "min")
+        if resolved.most and not guarantee <= resolved.most <= limit:
+            message = f"the most of {name}, {format_rate(resolved.most)}, is not between its guarantee and its limit"
+            hint = f"write a rate from {format_rate(guarantee)} to {format_rate(limit)}, or take it out"
+            self._say(Kind.MOST_OUT_OF_BOUNDS, cls, "adapt", message, hint, "max")
         throughput = resolved.sla.throughput
         if throughput is not None and throughput > limit:
             message = (

@@ -17,7 +17,7 @@ from shaper.errors import Problem
 from shaper.model.device import Selector
 from shaper.model.link import LinkLayer
 from shaper.model.match import Masked, PortRange, Prefix
-from shaper.model.policy import Backend, Classifier, Tier
+from shaper.model.policy import Backend, Burst, Classifier, Tier
 from shaper.policy import fields, values
 from shaper.policy.kinds import Kind
 from shaper.policy.reader import Document, Node
@@ -116,12 +116,27 @@ LEFT_OUT = MatchSpec.model_construct()
 
 
 class AdaptSpec(_Spec):
-    """`min`: the floor that the controller leaves."""
+    """What the controller may do: `min` is the floor that it leaves, `max` the most it grants, `step` its grid."""
 
-    min: _Amount
+    min: _Amount = None
+    max: Annotated[values.Amount | None, PlainValidator(values.limit)] = None
+    step: Annotated[int, PlainValidator(values.step)] = 0
+
+    @model_validator(mode="after")
+    def _says_something(self) -> AdaptSpec:
+        if not self.model_fields_set:
+            raise values.refuse(Kind.EMPTY, "this says nothing of what may be adapted", "such as `min: 500kbit`")
+        return self
 
 
-_KEEPS_ALL = AdaptSpec.model_construct(min=None)
+_KEEPS_ALL = AdaptSpec.model_construct()
+
+
+class ProfileSpec(_Spec):
+    """The contracted traffic: the committed rate, and the burst that may come at once (RFC 2697: CIR, CBS)."""
+
+    cir: Annotated[int, PlainValidator(values.rate)]
+    cbs: Annotated[Burst, PlainValidator(values.burst)]
 
 
 class ClassSpec(_Spec):
@@ -131,6 +146,11 @@ class ClassSpec(_Spec):
     guarantee: _Amount = None
     limit: Annotated[values.Amount | None, PlainValidator(values.limit)] = None
     share: Annotated[float | None, PlainValidator(values.share)] = None
+    priority: Annotated[int | None, PlainValidator(values.priority)] = None
+    service_class: Annotated[str | None, PlainValidator(values.service)] = Field(default=None, alias="service-class")
+    burst: Annotated[Burst | None, PlainValidator(values.burst)] = None
+    cburst: Annotated[Burst | None, PlainValidator(values.burst)] = None
+    profile: ProfileSpec | None = None
     adapt: AdaptSpec = _KEEPS_ALL
     default: bool = False
     match: list[MatchSpec] = []
@@ -144,6 +164,8 @@ class DefaultsSpec(_Spec):
     tier: Annotated[Tier | None, PlainValidator(values.tier)] = None
     limit: Annotated[values.Amount | None, PlainValidator(values.limit)] = None
     share: Annotated[float | None, PlainValidator(values.share)] = None
+    burst: Annotated[Burst | None, PlainValidator(values.burst)] = None
+    cburst: Annotated[Burst | None, PlainValidator(values.burst)] = None
     sla: Annotated[values.SlaSpec, PlainValidator(values.sla)] = values.SlaSpec()
 
 
@@ -210,6 +232,7 @@ _BELOW: dict[tuple[type[BaseModel], str], type[BaseModel]] = {
     (MatchSpec, "all"): MatchSpec,
     (MatchSpec, "not"): MatchSpec,
     (ClassSpec, "adapt"): AdaptSpec,
+    (ClassSpec, "profile"): ProfileSpec,
 }
 _COLLECTIONS = frozenset({"interfaces", "policies", "classes", "match", "match-groups", "any", "all", "not"})
 _WHOLE: dict[str, Any] = {"version": 1, "interfaces": {}, "policies": {}}
@@ -237,6 +260,9 @@ _EXAMPLES = {
     "version": "1",
     "egress": "20mbit",
     "min": "500kbit",
+    "profile": "{cir: 2mbit, cbs: 20kb}",
+    "cir": "2mbit",
+    "cbs": "20kb",
 }
 _EXPECTED = {
     "dict_type": "a mapping",

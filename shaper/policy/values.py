@@ -18,12 +18,13 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from shaper.model.device import Selector
 from shaper.model.link import LINK_LAYERS, LinkLayer
 from shaper.model.match import PortRange, Prefix
-from shaper.model.policy import Backend, Classifier, Tier
+from shaper.model.policy import Backend, Burst, Classifier, Tier
+from shaper.model.service import SERVICE_CLASSES
 from shaper.model.sla import DelayTarget
 from shaper.policy.kinds import Kind
 from shaper.policy.names import SERVICE_PORTS
 from shaper.policy.text import did_you_mean, quoted
-from shaper.units import UnitError, parse_duration, parse_percent, parse_rate
+from shaper.units import UnitError, parse_duration, parse_percent, parse_rate, parse_size
 
 _PERCENTILE = re.compile(r"delay-p([0-9]{1,3}(?:\.[0-9]{1,3})?)\Z")
 _PORTS = re.compile(r"([0-9]{1,9})\s*-\s*([0-9]{1,9})\Z")
@@ -32,6 +33,8 @@ _LONGEST_TEXT = 64
 _LONGEST_NAME = 127  # ALTIFNAMSIZ, less the closing zero
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}\Z")
 _LARGEST_MARGIN = 0.5
+_LONGEST_BURST = 10.0
+_LARGEST_BURST = 10**9
 
 _T = TypeVar("_T")
 
@@ -174,6 +177,40 @@ def share(value: object) -> float:
     if weight < 1:
         raise refuse(Kind.BAD_PERCENT, f"a share of {quoted(value)} is too small to mean anything", "at least 1%")
     return weight
+
+
+def priority(value: object) -> int:
+    """0 to 7, the first before the others."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 7:
+        raise refuse(Kind.BAD_QUANTITY, f"{said(value)} is not a priority", "write a number from 0 (first) to 7 (last)")
+    return value
+
+
+def burst(value: object) -> Burst:
+    """`5ms` of the rate, or `15kb`."""
+    what, example = "a burst", "5ms or 15kb"
+    if isinstance(value, str) and value.rstrip()[-1:].lower() == "s":
+        seconds = _quantity(value, parse_duration, what, example)
+        if not 0 < seconds <= _LONGEST_BURST:
+            raise refuse(Kind.BAD_QUANTITY, f"{quoted(value)} is not a burst", "above 0 and at most 10s")
+        return Burst(seconds=seconds)
+    size = _quantity(value, parse_size, what, example)
+    if not 0 < size <= _LARGEST_BURST:
+        raise refuse(Kind.BAD_QUANTITY, f"{quoted(value)} is not a burst", "above 0 and at most 1000mb")
+    return Burst(size=size)
+
+
+def step(value: object) -> int:
+    """`100kbit` -> bit/s."""
+    return _quantity(value, parse_rate, "a rate", "100kbit")
+
+
+def service(value: object) -> str:
+    """`telephony`: a name of RFC 4594 or its successors."""
+    if not isinstance(value, str) or value not in SERVICE_CLASSES:
+        hint = f"{did_you_mean(str(value), SERVICE_CLASSES)}use one of {', '.join(SERVICE_CLASSES)}"
+        raise refuse(Kind.UNKNOWN_SERVICE_CLASS, f"{said(value)} is not a service class", hint)
+    return value
 
 
 def tier(value: object) -> Tier:

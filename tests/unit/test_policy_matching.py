@@ -18,6 +18,7 @@ from shaper.model.policy import rules_below
 from shaper.policy import parse_policy
 from shaper.policy.claims import Claims
 from shaper.policy.draft import Draft, Drafter
+from shaper.policy.groups import Groups
 from shaper.policy.kinds import Kind
 from shaper.policy.matching import matching_problems
 from shaper.policy.reader import Document, read
@@ -44,7 +45,7 @@ def drafted(written: dict[str, Any]) -> tuple[Document, list[Draft]]:
     assert document is not None and not problems
     spec, lost, problems = validate(document)
     assert not problems
-    drafter = Drafter(document, lost)
+    drafter = Drafter(document, lost, Groups({}, document, lost))
     classes = spec.policies["p"].classes.items()
     return document, [drafter.draft(name, cls, ("policies", "p", "classes", name)) for name, cls in classes]
 

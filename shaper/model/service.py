@@ -1,0 +1,62 @@
+"""Service classes by name: what RFC 4594 and its successors give to each kind of traffic.
+
+DSCPs: RFC 4594, figure 3; VOICE-ADMIT from RFC 5865, LE from RFC 8622.
+Telephony alone is served ahead of all (EF, RFC 3246); lower effort borrows last (RFC 8622, section 2; RFC 3662). Loss
+and delay variation: ITU-T Y.1541, table 1, by the guidance of its table 2: classes 0 to 4 lose 1 in 1000; in class 0
+the delay of 999 in 1000 packets lies within 50 ms of the least, end to end, so no one hop may take more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shaper.model.policy import Tier
+from shaper.model.sla import DelayTarget
+
+LAST = 7
+"""The priority of lower effort."""
+
+_Y1541_LOSS = 0.001
+_Y1541_VARIATION = DelayTarget(0.999, 0.05)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceClass:
+    """What stands for the keys that a class does not say itself."""
+
+    source: str
+    dscp: tuple[int, ...]
+    tier: Tier
+    priority: int | None = None
+    delays: tuple[DelayTarget, ...] = ()
+    loss: float | None = None
+
+
+def _af(cls: int) -> tuple[int, ...]:
+    return tuple(cls << 3 | drop << 1 for drop in (1, 2, 3))
+
+
+def _voice(source: str, dscp: int) -> ServiceClass:
+    return ServiceClass(source, (dscp,), Tier.SPECIAL, None, (_Y1541_VARIATION,), _Y1541_LOSS)
+
+
+SERVICE_CLASSES: dict[str, ServiceClass] = {
+    "network-control": ServiceClass("RFC 4594, section 3.1", (48,), Tier.PRIORITY),
+    "telephony": _voice("RFC 4594, section 4.1", 46),
+    "voice-admit": _voice("RFC 5865", 44),
+    "signaling": ServiceClass("RFC 4594, section 4.2", (40,), Tier.PRIORITY, loss=_Y1541_LOSS),
+    "multimedia-conferencing": ServiceClass(
+        "RFC 4594, section 4.3", _af(4), Tier.PRIORITY, delays=(_Y1541_VARIATION,), loss=_Y1541_LOSS
+    ),
+    "real-time-interactive": ServiceClass(
+        "RFC 4594, section 4.4", (32,), Tier.PRIORITY, delays=(_Y1541_VARIATION,), loss=_Y1541_LOSS
+    ),
+    "multimedia-streaming": ServiceClass("RFC 4594, section 4.5", _af(3), Tier.PRIORITY, loss=_Y1541_LOSS),
+    "broadcast-video": ServiceClass("RFC 4594, section 4.6", (24,), Tier.PRIORITY, loss=_Y1541_LOSS),
+    "low-latency-data": ServiceClass("RFC 4594, section 4.7", _af(2), Tier.STANDARD, loss=_Y1541_LOSS),
+    "oam": ServiceClass("RFC 4594, section 3.3", (16,), Tier.STANDARD),
+    "high-throughput-data": ServiceClass("RFC 4594, section 4.8", _af(1), Tier.STANDARD),
+    "standard": ServiceClass("RFC 4594, section 4.9", (0,), Tier.STANDARD),
+    "low-priority-data": ServiceClass("RFC 4594, section 4.10", (8,), Tier.STANDARD, priority=LAST),
+    "lower-effort": ServiceClass("RFC 8622", (1,), Tier.STANDARD, priority=LAST),
+}
