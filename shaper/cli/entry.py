@@ -9,7 +9,21 @@ from types import FrameType
 import click
 
 from shaper import __version__
-from shaper.cli import apply, check, clear, confirm, doctor, explain, history, plan, rollback, run, status, watchdog
+from shaper.cli import (
+    apply,
+    check,
+    clear,
+    confirm,
+    doctor,
+    explain,
+    history,
+    plan,
+    rollback,
+    run,
+    schema,
+    status,
+    watchdog,
+)
 from shaper.cli.common import fail
 from shaper.errors import Exit, ShaperError, internal
 
@@ -38,6 +52,7 @@ for command in (
     clear.clear,
     doctor.doctor,
     explain.explain,
+    schema.schema,
     watchdog.watchdog,
 ):
     cli.add_command(command)

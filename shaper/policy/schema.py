@@ -28,7 +28,7 @@ class _Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def _listed(value: object) -> object:
+def listed(value: object) -> object:
     """One value or a list of them."""
     if value == []:
         raise values.refuse(
@@ -45,25 +45,25 @@ def _there(value: object) -> object:
 
 
 _Amount = Annotated[values.Amount | None, PlainValidator(values.amount)]
-_Prefixes = Annotated[list[Annotated[Prefix, PlainValidator(values.prefix)]], BeforeValidator(_listed)]
-_Ports = Annotated[list[Annotated[PortRange, PlainValidator(values.ports)]], BeforeValidator(_listed)]
-_Protocols = Annotated[list[Annotated[int, PlainValidator(fields.protocol)]], BeforeValidator(_listed)]
-_Family = Annotated[list[Annotated[int, PlainValidator(fields.family)]], BeforeValidator(_listed)]
-_Ethertypes = Annotated[list[Annotated[int, PlainValidator(fields.ethertype)]], BeforeValidator(_listed)]
-_Dscps = Annotated[list[Annotated[int, PlainValidator(fields.dscp)]], BeforeValidator(_listed)]
-_ToS = Annotated[list[Annotated[Masked, PlainValidator(fields.tos)]], BeforeValidator(_listed)]
-_Ecns = Annotated[list[Annotated[int, PlainValidator(fields.ecn)]], BeforeValidator(_listed)]
-_Flags = Annotated[list[Annotated[Masked, PlainValidator(fields.tcp_flags)]], BeforeValidator(_listed)]
+_Prefixes = Annotated[list[Annotated[Prefix, PlainValidator(values.prefix)]], BeforeValidator(listed)]
+_Ports = Annotated[list[Annotated[PortRange, PlainValidator(values.ports)]], BeforeValidator(listed)]
+_Protocols = Annotated[list[Annotated[int, PlainValidator(fields.protocol)]], BeforeValidator(listed)]
+_Family = Annotated[list[Annotated[int, PlainValidator(fields.family)]], BeforeValidator(listed)]
+_Ethertypes = Annotated[list[Annotated[int, PlainValidator(fields.ethertype)]], BeforeValidator(listed)]
+_Dscps = Annotated[list[Annotated[int, PlainValidator(fields.dscp)]], BeforeValidator(listed)]
+_ToS = Annotated[list[Annotated[Masked, PlainValidator(fields.tos)]], BeforeValidator(listed)]
+_Ecns = Annotated[list[Annotated[int, PlainValidator(fields.ecn)]], BeforeValidator(listed)]
+_Flags = Annotated[list[Annotated[Masked, PlainValidator(fields.tcp_flags)]], BeforeValidator(listed)]
 _IcmpType = Annotated[tuple[tuple[int, int], ...], PlainValidator(fields.icmp_type)]
-_IcmpTypes = Annotated[list[_IcmpType], BeforeValidator(_listed)]
-_Lengths = Annotated[list[Annotated[PortRange, PlainValidator(fields.length)]], BeforeValidator(_listed)]
-_Vlans = Annotated[list[Annotated[PortRange, PlainValidator(fields.vlan)]], BeforeValidator(_listed)]
-_Pcps = Annotated[list[Annotated[int, PlainValidator(fields.pcp)]], BeforeValidator(_listed)]
-_Macs = Annotated[list[Annotated[int, PlainValidator(fields.mac)]], BeforeValidator(_listed)]
-_Marks = Annotated[list[Annotated[Masked, PlainValidator(fields.mark)]], BeforeValidator(_listed)]
-_Devices = Annotated[list[Annotated[str, PlainValidator(fields.device)]], BeforeValidator(_listed)]
-_Cgroups = Annotated[list[Annotated[str, PlainValidator(fields.cgroup)]], BeforeValidator(_listed)]
-_Parts = Annotated[list["MatchSpec"], BeforeValidator(_listed)]
+_IcmpTypes = Annotated[list[_IcmpType], BeforeValidator(listed)]
+_Lengths = Annotated[list[Annotated[PortRange, PlainValidator(fields.length)]], BeforeValidator(listed)]
+_Vlans = Annotated[list[Annotated[PortRange, PlainValidator(fields.vlan)]], BeforeValidator(listed)]
+_Pcps = Annotated[list[Annotated[int, PlainValidator(fields.pcp)]], BeforeValidator(listed)]
+_Macs = Annotated[list[Annotated[int, PlainValidator(fields.mac)]], BeforeValidator(listed)]
+_Marks = Annotated[list[Annotated[Masked, PlainValidator(fields.mark)]], BeforeValidator(listed)]
+_Devices = Annotated[list[Annotated[str, PlainValidator(fields.device)]], BeforeValidator(listed)]
+_Cgroups = Annotated[list[Annotated[str, PlainValidator(fields.cgroup)]], BeforeValidator(listed)]
+_Parts = Annotated[list["MatchSpec"], BeforeValidator(listed)]
 _Inner = Annotated["MatchSpec | None", BeforeValidator(_there)]
 
 
@@ -178,7 +178,7 @@ class BandwidthSpec(_Spec):
     egress: Annotated[int, PlainValidator(values.rate)]
 
 
-def _link(value: object) -> object:
+def link_named(value: object) -> object:
     """The name of a link layer stands for a mapping with nothing but it."""
     return {"type": values.link_layer(value).name} if isinstance(value, str) else value
 
@@ -197,7 +197,7 @@ class InterfaceSpec(_Spec):
     device: Annotated[Selector, PlainValidator(values.device)]
     bandwidth: BandwidthSpec
     margin: Annotated[float, PlainValidator(values.margin)] = 0.0
-    link: Annotated[LinkSpec, BeforeValidator(_link)] | None = None
+    link: Annotated[LinkSpec, BeforeValidator(link_named)] | None = None
     policy: str
     classifier: Annotated[Classifier, PlainValidator(values.classifier)] = Classifier.AUTO
     backend: Annotated[Backend, PlainValidator(values.backend)] = Backend.AUTO

@@ -1,0 +1,128 @@
+"""The policy file's shape as JSON Schema, for editors: made from the models that read it, so it cannot grow old.
+
+It says less than `shaper check`: what a value means, and whether values fit each other, is not the business of a shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
+
+from shaper.model.link import LINK_LAYERS
+from shaper.model.policy import Tier
+from shaper.model.service import SERVICE_CLASSES
+from shaper.policy import schema as schema_of
+from shaper.policy import values
+
+_USE: JsonSchemaValue = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_-]*\}"}
+"""A var may stand for any value, or be a part of it."""
+
+
+def _or_var(fragment: JsonSchemaValue) -> JsonSchemaValue:
+    return {"anyOf": [fragment, _USE]} if fragment else {}
+
+
+def _text(pattern: str, example: str) -> JsonSchemaValue:
+    return {"type": "string", "pattern": pattern, "examples": [example]}
+
+
+def _names(names: Any) -> JsonSchemaValue:
+    return {"enum": sorted(names)}
+
+
+_RATE = r"[0-9]+(\.[0-9]+)?\s*([kKmMgGtT]?[bB][iI][tT])\s*$"
+_PERCENT = r"[0-9]+(\.[0-9]+)?\s*%\s*$"
+_SIZE = r"[0-9]+(\.[0-9]+)?\s*([kKmM][iI]?)?[bB]\s*$"
+_TIME = r"[0-9]+(\.[0-9]+)?\s*(ns|us|µs|ms|s|m)\s*$"
+_TARGETS: JsonSchemaValue = {
+    "type": "object",
+    "properties": {
+        "loss": _or_var(_text(rf"^\s*{_PERCENT}", "0.1%")),
+        "throughput": _or_var(_text(rf"^\s*({_RATE}|{_PERCENT})", "2mbit")),
+    },
+    "patternProperties": {r"^delay-p[0-9]{1,3}(\.[0-9]{1,3})?$": _or_var(_text(rf"^\s*{_TIME}", "10ms"))},
+    "additionalProperties": False,
+}
+_DEVICE: JsonSchemaValue = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {"mac": {"type": "string"}, "pattern": {"type": "string"}},
+            "minProperties": 1,
+            "maxProperties": 1,
+            "additionalProperties": False,
+        },
+    ]
+}
+_LIST_FILE: JsonSchemaValue = {
+    "type": "object",
+    "properties": {"file": {"type": "string"}},
+    "required": ["file"],
+    "additionalProperties": False,
+}
+
+_SCALARS: Mapping[Callable[..., Any], JsonSchemaValue] = {
+    values.amount: _text(rf"^\s*({_RATE}|{_PERCENT})", "25%"),
+    values.limit: _text(rf"^\s*({_RATE}|{_PERCENT})", "25%"),
+    values.rate: _text(rf"^\s*{_RATE}", "20mbit"),
+    values.step: _text(rf"^\s*{_RATE}", "100kbit"),
+    values.margin: _text(rf"^\s*{_PERCENT}", "5%"),
+    values.share: _text(rf"^\s*{_PERCENT}", "60%"),
+    values.burst: _text(rf"^\s*({_SIZE}|{_TIME})", "5ms"),
+    values.tier: _names(tier.name.lower() for tier in Tier),
+    values.version: {"const": 1},
+    values.priority: {"type": "integer", "minimum": 0, "maximum": 7},
+    values.service: _names(SERVICE_CLASSES),
+    values.link_layer: _names(LINK_LAYERS),
+    values.overhead: {"type": "integer", "minimum": -64, "maximum": 256},
+    values.mpu: {"type": "integer", "minimum": 0, "maximum": 256},
+    values.sla: _TARGETS,
+    values.device: _DEVICE,
+    values.prefix: {"anyOf": [{"type": "string"}, _LIST_FILE]},
+}
+
+
+class _Editor(GenerateJsonSchema):
+    """What pydantic cannot know: what the readers of single values take. Defaults are none of an editor's business."""
+
+    def function_plain_schema(self, schema: core_schema.PlainValidatorFunctionSchema) -> JsonSchemaValue:
+        return _or_var(_SCALARS.get(schema["function"]["function"], {}))
+
+    def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
+        inner = super().function_before_schema(schema)
+        reader: Any = schema["function"]["function"]
+        if reader is schema_of.listed:
+            return {"anyOf": [inner["items"], {**inner, "minItems": 1}]}
+        if reader is schema_of.link_named:
+            return {"anyOf": [_or_var(_names(LINK_LAYERS)), inner]}
+        return inner
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])  # None stands for what was not written
+
+    def bool_schema(self, schema: core_schema.BoolSchema) -> JsonSchemaValue:
+        return _or_var(super().bool_schema(schema))
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a policy file. Parts that are included from elsewhere need not be in it."""
+    made = schema_of.FileSpec.model_json_schema(by_alias=True, schema_generator=_Editor)
+    required = [key for key in made.pop("required") if key != "version"]
+    made["anyOf"] = [{"required": ["version", *required]}, {"required": ["version", "include"]}]
+    made["properties"]["include"] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+    title = {"title": "A policy of the shaper"}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_untitled(made), **title}
+
+
+def _untitled(node: Any) -> Any:
+    """Without the titles that pydantic makes of the names, which say nothing more."""
+    if isinstance(node, dict):
+        return {key: _untitled(below) for key, below in node.items() if key != "title" or not isinstance(below, str)}
+    return [_untitled(below) for below in node] if isinstance(node, list) else node
