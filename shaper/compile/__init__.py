@@ -56,6 +56,10 @@ def _only_htb_has(interface: Interface, backend: Backend) -> None:
     if backend is Backend.HTB:
         return
     for cls in interface.walk():
+        if cls.aqm is not None and backend is Backend.CAKE:
+            raise UnavailableError(
+                f"{cls.path}: cake keeps its queues short in its own way", hint="take `aqm` out", where=cls.where
+            )
         key = "priority" if cls.priority is not None else "burst" if cls.burst or cls.cburst else ""
         if key:
             raise UnavailableError(

@@ -13,9 +13,11 @@ from shaper.compile.ground import Ground
 from shaper.compile.handles import LINK_HANDLE, ROOT_HANDLE, assign
 from shaper.compile.program import Program
 from shaper.compile.share import quanta
+from shaper.errors import UnavailableError
 from shaper.model.decision import Grant
 from shaper.model.policy import Burst, TrafficClass
-from shaper.tree import BURST_NS, ROOT, Handle, HtbClass, HtbOptions, Qdisc, ticks
+from shaper.tree import BURST_NS, ROOT, Handle, HtbClass, HtbOptions, Qdisc, ticks, ticks_to_bytes
+from shaper.units import format_rate, format_size
 
 _LONGEST_BURST = 2**32 - 1
 _LARGEST_RATE = 2**63 - 1
@@ -97,9 +99,16 @@ def _class(
 def _burst(ground: Ground, rate: int, wanted: Burst | None) -> int:
     """What is wanted, a frame at least; else 1 ms of the rate, two frames, or one super-packet. In ticks at the rate.
 
-    HTB sends no packet at once that is larger than a burst.
+    HTB sends no packet at once that is larger than a burst. Raises UnavailableError where 32 bits cannot hold it.
     """
     if wanted is not None:
-        return min(ticks(max(ground.frame, ground.facts.super_packet, wanted.of(rate)), rate), _LONGEST_BURST)
+        count = ticks(max(ground.frame, ground.facts.super_packet, wanted.of(rate)), rate)
+        if count > _LONGEST_BURST:
+            raise UnavailableError(
+                f"a burst of {format_size(wanted.of(rate))} at {format_rate(rate)} is too long for HTB's clock",
+                hint=f"the most is {format_size(ticks_to_bytes(_LONGEST_BURST, rate))}",
+                where=ground.interface.where,
+            )
+        return count
     size = max(_BURST_FRAMES * ground.frame, ground.facts.super_packet, rate * BURST_NS // (8 * 10**9))
     return min(ticks(size, rate), _LONGEST_BURST)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shaper.model.aqm import Aqm, AqmKind
 from shaper.model.policy import TrafficClass
 from shaper.tree import FifoOptions, FqCodelOptions, Handle, LinkFacts, Qdisc
 
@@ -56,6 +57,8 @@ def leaf_queue(
     cls: TrafficClass, *, rate: int, ceil: int, handle: Handle, parent: Handle, link: LinkFacts, fq_codel: bool
 ) -> LeafQueue:
     """The queue under a leaf class with this guarantee and limit in bit/s."""
+    aqm = cls.aqm or Aqm()
+    fq_codel = fq_codel and aqm.kind is AqmKind.FQ_CODEL
     delay = delay_of(cls)
     frame = link.mtu + link.header
     smallest = SMALLEST_FRAMES * max(frame, link.super_packet)
@@ -65,9 +68,14 @@ def leaf_queue(
     largest = max(size, _bytes(ceil, delay))
     factor = _TRUESIZE if fq_codel else 1
     smallest, limit, largest = (min(number * factor, _LARGEST) for number in (smallest, size, largest))
-    options = _fq_codel(cls, limit, frame) if fq_codel else FifoOptions(limit)
+    counted = aqm.size if fq_codel or aqm.packets is None else aqm.packets
+    if counted is not None:  # as the policy says, so nobody moves it
+        smallest = limit = largest = counted
+        size = counted * frame if counted == aqm.packets else counted
+    options = _fq_codel(cls, aqm, limit, frame) if fq_codel else FifoOptions(limit)
+    fifo = "pfifo" if aqm.packets is not None else "bfifo"
     return LeafQueue(
-        qdisc=Qdisc(handle, parent, "fq_codel" if fq_codel else "bfifo", options),
+        qdisc=Qdisc(handle, parent, "fq_codel" if fq_codel else fifo, options),
         smallest=smallest,
         limit=limit,
         largest=largest,
@@ -81,18 +89,18 @@ def _bytes(rate: int, seconds: float) -> int:
     return int(rate * seconds / 8)
 
 
-def _fq_codel(cls: TrafficClass, memory: int, frame: int) -> FqCodelOptions:
+def _fq_codel(cls: TrafficClass, aqm: Aqm, memory: int, frame: int) -> FqCodelOptions:
     """Target 5 ms, or a tenth of a laxer delay target; interval 100 ms, never under ten targets (RFC 8289, 4.2-4.4)."""
-    target = max(_CODEL_TARGET, delay_of(cls) / 10 if cls.sla.delays else 0.0)
-    interval = max(_CODEL_INTERVAL, 10 * target)
+    target = aqm.target or max(_CODEL_TARGET, delay_of(cls) / 10 if cls.sla.delays else 0.0)
+    interval = aqm.interval or max(_CODEL_INTERVAL, 10 * target)
     return FqCodelOptions(
-        limit=10240,
+        limit=aqm.packets or 10240,
         target=_codel_time(target),
         interval=_codel_time(interval),
         quantum=frame,
         flows=1024,
         memory=memory,
-        ecn=True,
+        ecn=aqm.ecn is not False,
     )
 
 

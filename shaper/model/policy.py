@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from shaper.errors import Where
+from shaper.model.aqm import Aqm
 from shaper.model.device import Selector
 from shaper.model.link import LinkLayer
 from shaper.model.match import Match, Rule, Rules
@@ -69,6 +70,7 @@ class TrafficClass:
     `most` (`adapt.max`) is what the controller never grants beyond, 0 the limit; `step` the grid of its grants in
     bit/s, 0 none. `priority` orders borrowers of one tier, None as the tier says. `burst` and `cburst` stand for those
     that follow from the rates. `service` names the service class, `presets` what of it the class did not say itself.
+    `aqm` says how its queue is kept short, None leaves it to the kernel's abilities and the targets.
     """
 
     name: str
@@ -91,6 +93,7 @@ class TrafficClass:
     cburst: Burst | None = None
     service: str = ""
     presets: tuple[str, ...] = ()
+    aqm: Aqm | None = None
 
     def walk(self) -> Iterator[TrafficClass]:
         """This class and every class below it, parents first, in the file's order."""

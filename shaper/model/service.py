@@ -22,7 +22,7 @@ _Y1541_VARIATION = DelayTarget(0.999, 0.05)
 
 @dataclass(frozen=True, slots=True)
 class ServiceClass:
-    """What stands for the keys that a class does not say itself."""
+    """What stands for the keys that a class does not say itself; `managed` by an AQM (RFC 4594, figure 4)."""
 
     source: str
     dscp: tuple[int, ...]
@@ -30,6 +30,7 @@ class ServiceClass:
     priority: int | None = None
     delays: tuple[DelayTarget, ...] = ()
     loss: float | None = None
+    managed: bool = True
 
 
 def _af(cls: int) -> tuple[int, ...]:
@@ -37,22 +38,22 @@ def _af(cls: int) -> tuple[int, ...]:
 
 
 def _voice(source: str, dscp: int) -> ServiceClass:
-    return ServiceClass(source, (dscp,), Tier.SPECIAL, None, (_Y1541_VARIATION,), _Y1541_LOSS)
+    return ServiceClass(source, (dscp,), Tier.SPECIAL, None, (_Y1541_VARIATION,), _Y1541_LOSS, False)
 
 
 SERVICE_CLASSES: dict[str, ServiceClass] = {
     "network-control": ServiceClass("RFC 4594, section 3.1", (48,), Tier.PRIORITY),
     "telephony": _voice("RFC 4594, section 4.1", 46),
     "voice-admit": _voice("RFC 5865", 44),
-    "signaling": ServiceClass("RFC 4594, section 4.2", (40,), Tier.PRIORITY, loss=_Y1541_LOSS),
+    "signaling": ServiceClass("RFC 4594, section 4.2", (40,), Tier.PRIORITY, loss=_Y1541_LOSS, managed=False),
     "multimedia-conferencing": ServiceClass(
         "RFC 4594, section 4.3", _af(4), Tier.PRIORITY, delays=(_Y1541_VARIATION,), loss=_Y1541_LOSS
     ),
     "real-time-interactive": ServiceClass(
-        "RFC 4594, section 4.4", (32,), Tier.PRIORITY, delays=(_Y1541_VARIATION,), loss=_Y1541_LOSS
+        "RFC 4594, section 4.4", (32,), Tier.PRIORITY, delays=(_Y1541_VARIATION,), loss=_Y1541_LOSS, managed=False
     ),
     "multimedia-streaming": ServiceClass("RFC 4594, section 4.5", _af(3), Tier.PRIORITY, loss=_Y1541_LOSS),
-    "broadcast-video": ServiceClass("RFC 4594, section 4.6", (24,), Tier.PRIORITY, loss=_Y1541_LOSS),
+    "broadcast-video": ServiceClass("RFC 4594, section 4.6", (24,), Tier.PRIORITY, loss=_Y1541_LOSS, managed=False),
     "low-latency-data": ServiceClass("RFC 4594, section 4.7", _af(2), Tier.STANDARD, loss=_Y1541_LOSS),
     "oam": ServiceClass("RFC 4594, section 3.3", (16,), Tier.STANDARD),
     "high-throughput-data": ServiceClass("RFC 4594, section 4.8", _af(1), Tier.STANDARD),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from shaper.errors import Problem
+from shaper.model.aqm import AqmKind
 from shaper.model.match import NETWORK_CONTROL
 from shaper.model.policy import Tier, catch_all
 from shaper.policy.draft import OTHER, Draft
@@ -119,6 +120,7 @@ def _class_problems(cls: Draft, document: Document, lost: Lost) -> Iterator[Prob
         hint = f"write it at the classes inside: {named(child.name for child in cls.children if not child.implied)}"
         message = f"{quoted(cls.name)} holds classes; HTB looks at the priority where packets wait"
         yield document.problem(Kind.PRIORITY_NOT_LEAF, (*cls.loc, "priority"), message, hint, at_key=True)
+    yield from _aqm_problems(cls, document)
     if cls.children and cls.default:
         hint = f"mark one of its classes instead: {named(child.name for child in cls.children if not child.implied)}"
         message = f"{quoted(cls.name)} holds classes, so it can hold no packets itself"
@@ -169,6 +171,25 @@ def _unlimited(leaves: list[Draft], document: Document) -> Iterator[Problem]:
         message = f"the special class {quoted(tier_loc[-2])} has no limit"
         hint = "give it one, such as `limit: 25%`, so that it can starve nobody"
         yield document.problem(Kind.SPECIAL_WITHOUT_LIMIT, tier_loc, message, hint)
+
+
+def _aqm_problems(cls: Draft, document: Document) -> Iterator[Problem]:
+    aqm = cls.spec.aqm
+    if aqm is None:
+        return
+    loc: Loc = (*cls.loc, "aqm")
+    if cls.children:
+        hint = f"write it at the classes inside: {named(child.name for child in cls.children if not child.implied)}"
+        message = f"{quoted(cls.name)} holds classes; packets wait in those"
+        yield document.problem(Kind.AQM_NOT_LEAF, loc, message, hint, at_key=True)
+    if aqm.kind is AqmKind.FIFO:
+        for key in ("ecn", "target", "interval"):
+            if getattr(aqm, key) is not None:
+                hint = "give it a `limit`, or take `kind: fq_codel`"
+                yield document.problem(Kind.BAD_AQM, (*loc, key), f"a fifo has no {key}", hint, at_key=True)
+    if aqm.target is not None and aqm.interval is not None and aqm.interval <= aqm.target:
+        message = "CoDel looks at the delay over an interval, which must be longer than the target"
+        yield document.problem(Kind.BAD_AQM, (*loc, "interval"), message, "ten to twenty times the target (RFC 8289)")
 
 
 def _against_tiers(leaves: list[Draft], document: Document) -> Iterator[Problem]:

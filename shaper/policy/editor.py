@@ -11,6 +11,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from shaper.model.aqm import AqmKind
 from shaper.model.link import LINK_LAYERS
 from shaper.model.policy import Tier
 from shaper.model.service import SERVICE_CLASSES
@@ -80,6 +81,9 @@ _SCALARS: Mapping[Callable[..., Any], JsonSchemaValue] = {
     values.link_layer: _names(LINK_LAYERS),
     values.overhead: {"type": "integer", "minimum": -64, "maximum": 256},
     values.mpu: {"type": "integer", "minimum": 0, "maximum": 256},
+    values.aqm_kind: _names(AqmKind),
+    values.aqm_time: _text(rf"^\s*{_TIME}", "5ms"),
+    values.queue_limit: {"anyOf": [{"type": "integer", "minimum": 1}, _text(rf"^\s*{_SIZE}", "64kb")]},
     values.sla: _TARGETS,
     values.device: _DEVICE,
     values.prefix: {"anyOf": [{"type": "string"}, _LIST_FILE]},
@@ -97,6 +101,8 @@ class _Editor(GenerateJsonSchema):
         reader: Any = schema["function"]["function"]
         if reader is schema_of.listed:
             return {"anyOf": [inner["items"], {**inner, "minItems": 1}]}
+        if reader is schema_of.aqm_named:
+            return {"anyOf": [_or_var(_names(AqmKind)), inner]}
         if reader is schema_of.link_named:
             return {"anyOf": [_or_var(_names(LINK_LAYERS)), inner]}
         return inner

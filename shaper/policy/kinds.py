@@ -27,6 +27,7 @@ class Kind(enum.StrEnum):
     RESERVED_NAME = "reserved-name"
     BAD_DEVICE = "bad-device"
     UNKNOWN_BACKEND = "unknown-backend"
+    UNKNOWN_AQM = "unknown-aqm"
     UNKNOWN_SERVICE_CLASS = "unknown-service-class"
     # vars and groups
     UNKNOWN_VAR = "unknown-var"
@@ -82,6 +83,8 @@ class Kind(enum.StrEnum):
     LIMIT_BELOW_GUARANTEE = "limit-below-guarantee"
     LIMIT_ABOVE_PARENT = "limit-above-parent"
     PRIORITY_AGAINST_TIER = "priority-against-tier"
+    AQM_NOT_LEAF = "aqm-not-leaf"
+    BAD_AQM = "bad-aqm"
     PRIORITY_NOT_LEAF = "priority-not-leaf"
     MOST_OUT_OF_BOUNDS = "most-out-of-bounds"
     PROFILE_INFEASIBLE = "profile-infeasible"

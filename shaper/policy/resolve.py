@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from shaper.errors import Problem, Where
+from shaper.model.aqm import Aqm
 from shaper.model.match import NETWORK_CONTROL, network_control_matches
 from shaper.model.policy import Interface, Tier, TrafficClass
 from shaper.model.sla import Sla
@@ -13,7 +14,7 @@ from shaper.policy.kinds import Kind
 from shaper.policy.link import link_layer, usable
 from shaper.policy.profile import infeasible
 from shaper.policy.reader import Document
-from shaper.policy.schema import InterfaceSpec, Lost
+from shaper.policy.schema import AqmSpec, InterfaceSpec, Lost
 from shaper.policy.text import Loc, quoted
 from shaper.units import format_rate
 
@@ -206,6 +207,7 @@ class _Resolver:
             cburst=cls.spec.cburst,
             service=cls.spec.service_class or "",
             presets=cls.presets,
+            aqm=_aqm(cls.spec.aqm),
         )
         self._check(cls, resolved, most, below)
         return resolved
@@ -244,6 +246,13 @@ class _Resolver:
 
     def _say(self, kind: Kind, cls: Draft, key: str, message: str, hint: str, *more: str) -> None:
         self.problems.append(self._document.problem(kind, (*cls.loc, key, *more), message, hint))
+
+
+def _aqm(spec: AqmSpec | None) -> Aqm | None:
+    if spec is None:
+        return None
+    packets, size = spec.limit or (0, 0)
+    return Aqm(spec.kind, spec.ecn, spec.target, spec.interval, packets or None, size or None)
 
 
 def _shares(drafts: Sequence[Draft]) -> list[float]:

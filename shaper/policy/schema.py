@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 from pydantic_core import ErrorDetails
 
 from shaper.errors import Problem
+from shaper.model.aqm import AqmKind
 from shaper.model.device import Selector
 from shaper.model.link import LinkLayer
 from shaper.model.match import Masked, PortRange, Prefix
@@ -139,6 +140,21 @@ class ProfileSpec(_Spec):
     cbs: Annotated[Burst, PlainValidator(values.burst)]
 
 
+def aqm_named(value: object) -> object:
+    """The name of a discipline stands for a mapping with nothing but it."""
+    return {"kind": values.aqm_kind(value)} if isinstance(value, str) else value
+
+
+class AqmSpec(_Spec):
+    """How a queue is kept short: a `kind`, and numbers of its own that come before those that are worked out."""
+
+    kind: Annotated[AqmKind, PlainValidator(values.aqm_kind)] = AqmKind.FQ_CODEL
+    ecn: bool | None = None
+    target: Annotated[float | None, PlainValidator(values.aqm_time)] = None
+    interval: Annotated[float | None, PlainValidator(values.aqm_time)] = None
+    limit: Annotated[values.QueueLimit | None, PlainValidator(values.queue_limit)] = None
+
+
 class ClassSpec(_Spec):
     """A class as written; what is None was not."""
 
@@ -151,6 +167,7 @@ class ClassSpec(_Spec):
     burst: Annotated[Burst | None, PlainValidator(values.burst)] = None
     cburst: Annotated[Burst | None, PlainValidator(values.burst)] = None
     profile: ProfileSpec | None = None
+    aqm: Annotated[AqmSpec, BeforeValidator(aqm_named)] | None = None
     adapt: AdaptSpec = _KEEPS_ALL
     default: bool = False
     match: list[MatchSpec] = []
@@ -166,6 +183,7 @@ class DefaultsSpec(_Spec):
     share: Annotated[float | None, PlainValidator(values.share)] = None
     burst: Annotated[Burst | None, PlainValidator(values.burst)] = None
     cburst: Annotated[Burst | None, PlainValidator(values.burst)] = None
+    aqm: Annotated[AqmSpec, BeforeValidator(aqm_named)] | None = None
     sla: Annotated[values.SlaSpec, PlainValidator(values.sla)] = values.SlaSpec()
 
 
@@ -233,6 +251,8 @@ _BELOW: dict[tuple[type[BaseModel], str], type[BaseModel]] = {
     (MatchSpec, "not"): MatchSpec,
     (ClassSpec, "adapt"): AdaptSpec,
     (ClassSpec, "profile"): ProfileSpec,
+    (ClassSpec, "aqm"): AqmSpec,
+    (DefaultsSpec, "aqm"): AqmSpec,
 }
 _COLLECTIONS = frozenset({"interfaces", "policies", "classes", "match", "match-groups", "any", "all", "not"})
 _WHOLE: dict[str, Any] = {"version": 1, "interfaces": {}, "policies": {}}
@@ -261,6 +281,8 @@ _EXAMPLES = {
     "egress": "20mbit",
     "min": "500kbit",
     "profile": "{cir: 2mbit, cbs: 20kb}",
+    "aqm": "fq_codel",
+    "ecn": "true",
     "cir": "2mbit",
     "cbs": "20kb",
 }

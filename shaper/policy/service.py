@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from shaper.model.aqm import AqmKind
 from shaper.model.service import SERVICE_CLASSES
 from shaper.policy.names import dscp_text
-from shaper.policy.schema import ClassSpec, Lost, MatchSpec
+from shaper.policy.schema import AqmSpec, ClassSpec, Lost, MatchSpec
 from shaper.policy.text import Loc
 from shaper.policy.values import SlaSpec
 from shaper.units import format_duration, format_percent
@@ -40,4 +41,6 @@ def with_presets(spec: ClassSpec, loc: Loc, lost: Lost) -> tuple[ClassSpec, tupl
         targets = [f"{target.key} {format_duration(target.seconds)}" for target in preset.delays]
         targets += [f"loss {format_percent(preset.loss)}"] if preset.loss is not None else []
         give("sla", SlaSpec(preset.delays, preset.loss), f"sla {{{', '.join(targets)}}}")
+    if leaf and not preset.managed:
+        give("aqm", AqmSpec(kind=AqmKind.FIFO), "aqm fifo")
     return spec.model_copy(update=update), tuple(said)

@@ -15,6 +15,7 @@ from netaddr import INET_PTON, AddrFormatError, IPAddress
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from shaper.model.aqm import AqmKind
 from shaper.model.device import Selector
 from shaper.model.link import LINK_LAYERS, LinkLayer
 from shaper.model.match import PortRange, Prefix
@@ -34,6 +35,7 @@ _LONGEST_NAME = 127  # ALTIFNAMSIZ, less the closing zero
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}\Z")
 _LARGEST_MARGIN = 0.5
 _LONGEST_BURST = 10.0
+_LEAST_AQM_TIME = 0.0001
 _LARGEST_BURST = 10**9
 
 _T = TypeVar("_T")
@@ -203,6 +205,41 @@ def burst(value: object) -> Burst:
 def step(value: object) -> int:
     """`100kbit` -> bit/s."""
     return _quantity(value, parse_rate, "a rate", "100kbit")
+
+
+class QueueLimit(NamedTuple):
+    """How much a queue holds: packets, or bytes; the other is 0."""
+
+    packets: int = 0
+    size: int = 0
+
+
+def aqm_kind(value: object) -> AqmKind:
+    """`fq_codel` or `fifo`."""
+    if not isinstance(value, str) or value not in list(AqmKind):
+        names = [kind.value for kind in AqmKind]
+        hint = f"{did_you_mean(str(value), names)}use one of {', '.join(names)}"
+        raise refuse(Kind.UNKNOWN_AQM, f"{said(value)} is not a queue that a class can have", hint)
+    return AqmKind(value)
+
+
+def aqm_time(value: object) -> float:
+    """`5ms` in seconds, as far as CoDel's clock goes."""
+    seconds = _quantity(value, parse_duration, "a duration", "5ms")
+    if not _LEAST_AQM_TIME <= seconds <= _LONGEST_BURST:
+        raise refuse(Kind.BAD_QUANTITY, f"{quoted(value)} is no time for a queue", "from 0.1ms to 10s")
+    return seconds
+
+
+def queue_limit(value: object) -> QueueLimit:
+    """`1000` packets, or `64kb`."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        limit = QueueLimit(packets=value)
+    else:
+        limit = QueueLimit(size=_quantity(value, parse_size, "a queue's limit", "1000 (packets) or 64kb"))
+    if not 0 < max(limit) < 2**31:
+        raise refuse(Kind.BAD_QUANTITY, f"{said(value)} is no limit of a queue", "1000 (packets) or 64kb")
+    return limit
 
 
 def service(value: object) -> str:
