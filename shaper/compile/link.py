@@ -61,11 +61,11 @@ def link_notes(interface: Interface, facts: LinkFacts, table: SizeTable | None) 
         used, whole = format_rate(interface.bandwidth), format_rate(interface.line_rate)
         yield f"{used} of {whole} are used: {' and '.join(reasons)}"
     if layer is not None and table is None:
-        yield f"a {layer.name} link: rates count {layer.overhead} bytes around each IP packet"
+        yield f"link {layer.name}: rates count {layer.overhead} bytes around each IP packet"
     if layer is not None and table is not None:
         small, large = (table.count(size) for size in (64, facts.mtu + facts.header))
         yield (
-            f"a {layer.name} link: rates, counters and queues count {layer.overhead} bytes around each IP packet"
+            f"link {layer.name}: rates, counters and queues count {layer.overhead} bytes around each IP packet"
             + (f", at least {layer.mpu} a packet" if layer.mpu else "")
             + (", in whole ATM cells" if layer.cells is Cells.ATM else "")
             + f"; a frame of 64 bytes counts for {small}, one of {facts.mtu + facts.header} for {large}"
