@@ -20,6 +20,7 @@ from shaper.cli.common import (
     read_placed,
     state_option,
 )
+from shaper.cli.completion import device_names
 from shaper.kernel.protocol import Kernel
 from shaper.plan.steps import Plan
 from shaper.report.as_json import plan_json
@@ -33,7 +34,14 @@ from shaper.run.waiting import read_waiting
 @click.command()
 @click.argument("policy_file", metavar="[POLICY]", type=click.Path(path_type=Path), required=False)
 @interface_option
-@click.option("--device", "-d", "devices", multiple=True, help="This device, whatever policy it had (repeatable).")
+@click.option(
+    "--device",
+    "-d",
+    "devices",
+    multiple=True,
+    shell_complete=device_names,
+    help="This device, whatever policy it had (repeatable).",
+)
 @message_option
 @state_option
 @json_option

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from shaper.cli.completion import interface_names
 from shaper.errors import Exit, PolicyError, ShaperError
 from shaper.kernel.netlink import NetlinkKernel
 from shaper.kernel.protocol import Kernel
@@ -21,9 +22,24 @@ from shaper.report.as_json import problems_json
 from shaper.report.render import console, problems
 from shaper.run.place import placed
 from shaper.run.state import DeviceState, default_folder
+from shaper.units import UnitError, parse_duration
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+
+class _Duration(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """Such as `30s`, as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return parse_duration(str(value))
+        except UnitError as error:
+            self.fail(f"{error} ({error.hint})", param, ctx)
+
+
+DURATION = _Duration()
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 state_option = click.option(
     "--state",
@@ -33,7 +49,13 @@ state_option = click.option(
     help="Where state lives [default: /var/lib/shaper, or under $XDG_STATE_HOME without root].",
 )
 interface_option = click.option(
-    "--interface", "-i", "names", multiple=True, metavar="NAME", help="Only this interface of the policy (repeatable)."
+    "--interface",
+    "-i",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Only this interface of the policy (repeatable).",
+    shell_complete=interface_names,
 )
 policy_argument = click.argument("policy_file", metavar="POLICY", type=click.Path(path_type=Path))
 

@@ -13,10 +13,13 @@ from shaper.cli import (
     apply,
     check,
     clear,
+    completion,
     confirm,
     doctor,
     explain,
     history,
+    install_service,
+    man,
     plan,
     rollback,
     run,
@@ -54,6 +57,9 @@ for command in (
     explain.explain,
     schema.schema,
     watchdog.watchdog,
+    install_service.install_service,
+    completion.completion,
+    man.man,
 ):
     cli.add_command(command)
 

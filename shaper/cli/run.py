@@ -15,6 +15,7 @@ import click
 
 from shaper.api.server import listening
 from shaper.cli.common import (
+    DURATION,
     chosen,
     folder_of,
     interface_option,
@@ -32,6 +33,8 @@ from shaper.report.run_lines import ready_line, second_line, summary_line
 from shaper.run.clock import Clock, SystemClock
 from shaper.run.inbox import Inbox
 from shaper.run.interface import Mode, Settings
+from shaper.run.late import wait_for
+from shaper.run.notify import ALIVE, READY, STOPPING, notify
 from shaper.run.service import Service, Watcher
 
 
@@ -56,6 +59,9 @@ from shaper.run.service import Service, Watcher
     help="Where /metrics is served; port 0 takes a free one.",
 )
 @click.option("--no-metrics", is_flag=True, help="Serve no metrics.")
+@click.option(
+    "--wait-device", "wait", type=DURATION, default=None, metavar="DURATION", help="Wait so long for missing devices."
+)
 @json_option
 def run(
     policy_file: Path,
@@ -66,6 +72,7 @@ def run(
     dry_run: bool,
     listen: str,
     no_metrics: bool,
+    wait: float | None,
     as_json: bool,
 ) -> None:
     """Apply POLICY and hold its SLAs until SIGTERM, which puts the static allocation back and leaves the tree.
@@ -76,13 +83,17 @@ def run(
     host, port = _address(listen)
     policy = read_placed(policy_file)
     inbox, clock = Inbox(), SystemClock()
-    watcher: JsonLines | Words = JsonLines(clock) if as_json else Words()
+    watcher = Notifying(JsonLines(clock) if as_json else Words())
     with contextlib.ExitStack() as stack:
         kernel = stack.enter_context(open_kernel())
+        interfaces = chosen(policy, names)
+        if wait is not None:
+            devices = [interface.device for interface in interfaces]
+            wait_for(kernel, devices, seconds=wait, clock=clock, told=watcher.told)
         service = Service(
             kernel,
             policy,
-            chosen(policy, names),
+            interfaces,
             folder=folder_of(folder),
             settings=Settings(Mode(mode), tick, dry_run),
             clock=clock,
@@ -133,6 +144,26 @@ def _signals(inbox: Inbox) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Notifying:
+    """Also tells the service manager, if one listens."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self.told = watcher.told
+
+    def ready(self, statuses: Sequence[InterfaceStatus]) -> None:
+        self._watcher.ready(statuses)
+        notify(READY)
+
+    def second(self, statuses: Sequence[InterfaceStatus]) -> None:
+        notify(ALIVE)
+        self._watcher.second(statuses)
+
+    def ended(self, totals: Sequence[RunTotals]) -> None:
+        notify(STOPPING)
+        self._watcher.ended(totals)
 
 
 class Words:

@@ -19,6 +19,7 @@ from shaper.cli.common import (
     read_placed,
     state_option,
 )
+from shaper.cli.completion import device_names
 from shaper.errors import Exit, UnavailableError
 from shaper.model.status import ClassStatus
 from shaper.report.as_json import status_from_json, status_json
@@ -30,7 +31,14 @@ from shaper.run.state import DeviceState, known_devices
 @click.command()
 @click.argument("policy_file", metavar="[POLICY]", type=click.Path(path_type=Path), required=False)
 @interface_option
-@click.option("--device", "-d", "devices", multiple=True, help="This device (repeatable).")
+@click.option(
+    "--device",
+    "-d",
+    "devices",
+    multiple=True,
+    shell_complete=device_names,
+    help="This device (repeatable).",
+)
 @state_option
 @json_option
 def status(

@@ -1,0 +1,88 @@
+"""The text of the systemd unit: what it may do, when it starts, and whether somebody has changed it since."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+NAME = "shaper.service"
+_MARK = "# Made by `shaper install-service`; sha256 of what follows: "
+
+_UNIT = """\
+[Unit]
+Description=Holds the SLAs of a shaping policy (shaper)
+Wants=network.target
+After=network-pre.target network.target
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={start}
+ExecReload=/bin/kill -HUP $MAINPID
+Restart=on-failure
+RestartSec=5
+# A wrong policy, wrong usage or a missing right does not mend itself.
+RestartPreventExitStatus=64 65 77
+TimeoutStartSec=120
+WatchdogSec=30
+
+# Queues, captured packets, BPF programs, and nothing else.
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_BPF CAP_PERFMON
+NoNewPrivileges=yes
+RestrictAddressFamilies=AF_NETLINK AF_PACKET AF_UNIX AF_INET AF_INET6
+SystemCallFilter=@system-service bpf perf_event_open
+SystemCallErrorNumber=EPERM
+SystemCallArchitectures=native
+
+# It writes to its state folder; caches of its libraries are gone with it.
+StateDirectory=shaper
+StateDirectoryMode=0750
+RuntimeDirectory=shaper
+Environment=HOME=/run/shaper
+ProtectSystem=strict
+ProtectHome=read-only
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+KeyringMode=private
+RemoveIPC=yes
+UMask=0027
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def unit_text(command: Sequence[str]) -> str:
+    """The unit that runs this command, its own hash in its first line."""
+    body = _UNIT.format(start=" ".join(map(_quoted, command)))
+    return f"{_MARK}{_hash(body)}\n{body}"
+
+
+def is_untouched(text: str) -> bool:
+    """Whether it is a unit of ours that nobody has changed."""
+    mark, _, body = text.partition("\n")
+    return mark == _MARK + _hash(body)
+
+
+def _hash(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+def _quoted(word: str) -> str:
+    """As systemd.service(5) reads it: specifiers and variables doubled, everything unusual in quotes."""
+    word = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    word = "".join(char if char.isprintable() else "".join(f"\\x{byte:02x}" for byte in char.encode()) for char in word)
+    plain = all(char.isalnum() or char in "/._-+:=@%" for char in word)
+    return word if word and plain else f'"{word}"'
