@@ -22,19 +22,21 @@ from shaper.cli.common import (
     json_option,
     open_kernel,
     policy_argument,
-    read_placed,
     state_option,
 )
 from shaper.errors import ShaperError
 from shaper.model.status import InterfaceStatus, RunTotals
+from shaper.policy import read_policy
 from shaper.report.metrics import serve
 from shaper.report.render import console
 from shaper.report.run_lines import ready_line, second_line, summary_line
 from shaper.run.clock import Clock, SystemClock
+from shaper.run.drift import Drift
 from shaper.run.inbox import Inbox
 from shaper.run.interface import Mode, Settings
 from shaper.run.late import wait_for
 from shaper.run.notify import ALIVE, READY, STOPPING, notify
+from shaper.run.place import placed
 from shaper.run.service import Service, Watcher
 
 
@@ -50,6 +52,13 @@ from shaper.run.service import Service, Watcher
     help="controlled: tiers and controller; structured: tiers only; static: plain tc.",
 )
 @click.option("--tick", type=click.FloatRange(0.05, 1.0), default=0.25, show_default=True, help="Seconds per decision.")
+@click.option(
+    "--drift",
+    type=click.Choice([one.value for one in Drift]),
+    default=Drift.MEND.value,
+    show_default=True,
+    help="What somebody else changes of ours: put it back, or only say so.",
+)
 @click.option("--dry-run", is_flag=True, help="Decide and journal, but leave the static allocation in the kernel.")
 @click.option(
     "--listen",
@@ -69,6 +78,7 @@ def run(
     folder: Path | None,
     mode: str,
     tick: float,
+    drift: str,
     dry_run: bool,
     listen: str,
     no_metrics: bool,
@@ -81,21 +91,20 @@ def run(
     one each second, and a summary at the end.
     """
     host, port = _address(listen)
-    policy = read_placed(policy_file)
+    policy = read_policy(policy_file)
     inbox, clock = Inbox(), SystemClock()
     watcher = Notifying(JsonLines(clock) if as_json else Words())
     with contextlib.ExitStack() as stack:
         kernel = stack.enter_context(open_kernel())
-        interfaces = chosen(policy, names)
         if wait is not None:
-            devices = [interface.device for interface in interfaces]
-            wait_for(kernel, devices, seconds=wait, clock=clock, told=watcher.told)
+            wait_for(kernel, policy, chosen(policy, names), seconds=wait, clock=clock, told=watcher.told)
+        policy = placed(policy, kernel)
         service = Service(
             kernel,
             policy,
-            interfaces,
+            chosen(policy, names),
             folder=folder_of(folder),
-            settings=Settings(Mode(mode), tick, dry_run),
+            settings=Settings(Mode(mode), tick, dry_run, Drift(drift)),
             clock=clock,
             inbox=inbox,
             watcher=watcher,

@@ -78,7 +78,10 @@ class PendingConfirmation:
 
 @dataclass(frozen=True, slots=True)
 class InterfaceStatus:
-    """One interface, from a running `run` (`running`) or read once from the kernel."""
+    """One interface, from a running `run` (`running`) or read once from the kernel.
+
+    `drift` says what somebody else changed of ours, `mends` how often the run has put such things back.
+    """
 
     interface: str
     device: str
@@ -94,6 +97,8 @@ class InterfaceStatus:
     unshaped_packets: int = 0
     alarms: tuple[str, ...] = ()
     confirmation: PendingConfirmation | None = None
+    drift: tuple[str, ...] = ()
+    mends: int = 0
 
 
 @dataclass(frozen=True, slots=True)

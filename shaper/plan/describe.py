@@ -35,20 +35,20 @@ _NO_NAMES: Mapping[Handle, str] = {}
 
 def describe(step: Step, names: Mapping[Handle, str] = _NO_NAMES) -> str:
     """One line, such as `class voice 5a00:10: rate 2mbit -> 3mbit`; `names` has the paths of class handles."""
-    subject = _subject(step.node, names)
+    title = subject(step.node, names)
     if step.verb is Verb.DELETE:
-        return f"{subject}: remove"
-    fields = dict(_fields(step.node))
+        return f"{title}: remove"
+    new = dict(fields(step.node))
     if step.before is None:
-        values = ", ".join(f"{name} {value}" if name else value for name, value in fields.items())
-        return f"{subject}: add" + (f", {values}" if values else "")
-    old = dict(_fields(step.before))
+        values = ", ".join(f"{name} {value}" if name else value for name, value in new.items())
+        return f"{title}: add" + (f", {values}" if values else "")
+    old = dict(fields(step.before))
     changes = [
-        f"{name} {old.get(name, '-')} -> {fields.get(name, '-')}"
-        for name in {**old, **fields}
-        if old.get(name) != fields.get(name)
+        f"{name} {old.get(name, '-')} -> {new.get(name, '-')}"
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
     ]
-    return f"{subject}: {', '.join(changes) or 'a change below the digits shown'}"
+    return f"{title}: {', '.join(changes) or 'a change below the digits shown'}"
 
 
 def _name(number: Handle, names: Mapping[Handle, str]) -> str:
@@ -56,7 +56,8 @@ def _name(number: Handle, names: Mapping[Handle, str]) -> str:
     return f"class {path} {handle_text(number)}" if path else f"class {handle_text(number)}"
 
 
-def _subject(node: Node, names: Mapping[Handle, str]) -> str:
+def subject(node: Node, names: Mapping[Handle, str]) -> str:
+    """What a node is, such as `class voice 5a00:10`."""
     if isinstance(node, Class):
         return _name(node.handle, names)
     if isinstance(node, Qdisc):
@@ -71,7 +72,7 @@ def _subject(node: Node, names: Mapping[Handle, str]) -> str:
     return f"filter {kind} at {handle_text(node.parent)} preference {node.preference}"
 
 
-def _fields(node: Node) -> Iterator[tuple[str, str]]:
+def fields(node: Node) -> Iterator[tuple[str, str]]:
     """What a step can say of a node; a value without a name stands for itself."""
     if isinstance(node, HtbClass):
         yield "parent", handle_text(node.parent)

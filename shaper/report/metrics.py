@@ -97,6 +97,7 @@ _PER_INTERFACE: tuple[_Series[InterfaceStatus], ...] = (
         lambda s: s.unshaped_packets,
     ),
     _Series("shaper_interface_alarms", "Alarms that stand; status says which.", lambda s: len(s.alarms)),
+    _Series("shaper_interface_drift", "Parts of our tree that somebody else changed.", lambda s: len(s.drift)),
 )
 
 _PER_RUN: tuple[_Series[InterfaceStatus], ...] = (
@@ -107,6 +108,7 @@ _PER_RUN: tuple[_Series[InterfaceStatus], ...] = (
         "shaper_controller_held", "1 while something holds the controller back.", lambda s: bool(s.controller.held)
     ),
     _Series("shaper_controller_tick_seconds", "Time that the last tick took.", lambda s: s.controller.tick_seconds),
+    _Series("shaper_interface_mends_total", "Times that the run put back what somebody changed.", lambda s: s.mends),
     _Series("shaper_capture_running", "1 while packets are captured.", lambda s: s.capture.running),
 )
 

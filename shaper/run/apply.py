@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from shaper.compile import compile_interface
+from shaper.compile import compile_interface, tap
 from shaper.compile.handles import lasting
 from shaper.compile.program import Program
 from shaper.errors import ShaperError, UnavailableError
+from shaper.kernel.decode import GONE
 from shaper.kernel.protocol import Kernel
 from shaper.model.policy import Interface, Policy
 from shaper.plan import adopt_live, diff
+from shaper.plan.drift import differences, some
 from shaper.plan.steps import Plan
 from shaper.run.state import DeviceState, Pending, Record, boot_id
 from shaper.tree import (
@@ -190,8 +192,9 @@ def _carry_out(kernel: Kernel, state: DeviceState, pending: Pending, *, target: 
             kernel.send(state.device, pending.plan.steps)
             held = ours(kernel.read(state.device), pending.after or pending.before, leaving=pending.after is None)
             if held != target:
+                found = some(differences(held, target))
                 raise VerifyError(
-                    f"{state.device}: the kernel took every step and holds something else: {difference(held, target)}",
+                    f"{state.device}: the kernel took every step and holds something else: {found}",
                     hint="the change was taken back; another program may be changing the same interface",
                 )
             state.write_record(pending.after)
@@ -269,19 +272,17 @@ def ours(observed: Tree, record: Record | None, *, leaving: bool = False) -> Tre
         mine.extend(node for node in observed.filters if node.parent == root.handle and isinstance(node, kinds))
     if record.tap:
         hooked = [node for node in observed.filters if node.parent >> 16 == CLSACT_HANDLE >> 16]
-        taps = [node for node in hooked if isinstance(node, BpfFilter) and node.mirror == record.tap]
+        taps = [node for node in hooked if isinstance(node, BpfFilter) and _feeds(node, record)]
         mine.extend(taps)
         if len(taps) == len(hooked) or (taps and not leaving):
             mine.extend(node for node in observed.qdiscs if node.parent == CLSACT and node.kind == "clsact")
     return tree(observed.device, mine)
 
 
-def difference(held: Tree, target: Tree) -> str:
-    """The first nodes in which two trees differ, in words."""
-    have = {node.key: node for node in held.nodes()}
-    want = {node.key: node for node in target.nodes()}
-    keys = [key for key in sorted({*have, *want}) if have.get(key) != want.get(key)]
-    return "; ".join(f"wanted {want.get(key)}, found {have.get(key)}" for key in keys[:3])
+def _feeds(node: BpfFilter, record: Record) -> bool:
+    """Whether a filter on the hook is the measurement's; at its place also when somebody removed the ifb it fed."""
+    there = (node.preference, node.handle) == (tap.PREFERENCE, tap.FILTER_HANDLE)
+    return node.mirror == record.tap or (node.mirror == GONE and there)
 
 
 def _root_handle(desired: Tree) -> Handle:

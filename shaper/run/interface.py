@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -22,13 +22,14 @@ from shaper.model.match import Packet, classify
 from shaper.model.observation import Observation
 from shaper.model.policy import Interface, Policy
 from shaper.model.status import ControllerStatus, InterfaceStatus, RunTotals
-from shaper.plan import diff
-from shaper.plan.describe import describe
+from shaper.plan import adopt_live, diff
+from shaper.plan.drift import differences, some
 from shaper.plan.steps import Plan
 from shaper.run import apply, changes, confirm
 from shaper.run.apply import Prepared
 from shaper.run.changes import Condition, Order
 from shaper.run.clock import Clock
+from shaper.run.drift import Drift, Mending, changed_facts
 from shaper.run.observe import Observer
 from shaper.run.probation import Probation
 from shaper.run.saved import SavedInterface, check_unmoved
@@ -36,7 +37,7 @@ from shaper.run.standing import interface_on
 from shaper.run.state import DeviceState
 from shaper.run.waiting import read_waiting
 from shaper.run.who import caller
-from shaper.tree import Tree
+from shaper.tree import Class, Tree
 
 _HORIZON = 3.0
 """Seconds after which a packet that never left the queue counts as lost."""
@@ -66,11 +67,15 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a run behaves. `tick` in seconds; with `dry_run` decisions are made and journalled, not carried out."""
+    """How a run behaves. `tick` in seconds; with `dry_run` decisions are made and journalled, not carried out.
+
+    `drift` says what is done about changes that somebody else makes to our tree.
+    """
 
     mode: Mode = Mode.CONTROLLED
     tick: float = 0.25
     dry_run: bool = False
+    drift: Drift = Drift.MEND
 
 
 class InterfaceRun:
@@ -101,6 +106,7 @@ class InterfaceRun:
         self._reopen = self._looked = 0.0
         self._offset = clock.wall() - clock.boot()
 
+        self._mending = Mending(settings.drift)
         self._frozen = self.gone = False
         """Rolled back to before the first policy: there is nothing left to hold."""
 
@@ -173,15 +179,20 @@ class InterfaceRun:
 
     def _go_over(self, policy: Policy, interface: Interface, *, keep_live: bool, **how: Any) -> Prepared:
         prepared = self._apply(policy, interface, keep_live=keep_live, **how)
+        self._mending.renew()
+        self._policy = policy
+        return self._took(prepared)
+
+    def _took(self, prepared: Prepared) -> Prepared:
+        """Goes on by what was applied."""
         self.probation.trial.anew()
         self._record = prepared.after
-        self._policy = policy
         self._tree = prepared.target
         before, program = self._program, prepared.program
         if program != before:
             self._take_over(program)
             self._control = control.resume(control.initial(self._setup), self._allocation, before=self._control)
-            self._observer = Observer(program, self._kernel.counters(interface.device), before=self._observer)
+            self._observer = Observer(program, self._kernel.counters(self._interface.device), before=self._observer)
             if (before.rules, before.handles, before.tap) != (program.rules, program.handles, program.tap):
                 self._open_capture()
         return prepared
@@ -197,6 +208,32 @@ class InterfaceRun:
             return ""
         self._alarms.pop("confirmation", None)
         return words
+
+    def mend(self) -> str:
+        """Puts back what somebody changed, or fits it to a changed device; what was done in words. Errors are alarms.
+
+        The live allocation stays where it fits. Nothing is touched while a change waits for its confirmation, nor
+        where somebody keeps changing it.
+        """
+        if self.probation.held or not self._mending.due(self._last):
+            return ""
+        done, mended = self._mending.words(), False
+        with self._alarming("mending"):
+            self._mending.tries()
+            prepared = self._prepare(self._policy, self._interface, keep_live=False)
+            target = adopt_live(self._tree, prepared.program.tree, bounds=prepared.program.field_bounds())
+            plan = diff(prepared.mine, target, bounds={})
+            if plan.steps or prepared.program != self._program:
+                self._mending.sends(self._last)
+                order = Order(caller(), self._clock.wall(), done)
+                made = replace(prepared, plan=plan, target=target)
+                self._took(changes.make(self._kernel, self.state, made, what="mend", order=order))
+                if any(not isinstance(step.node, Class) for step in plan.steps):
+                    self._open_capture()
+                mended = True
+            self._mending.succeeded(mended=mended)
+            self._alarms.pop("tree", None)
+        return done if mended else ""
 
     def stop(self) -> None:
         """Puts the static allocation back, leaves the tree, and lets go of everything."""
@@ -279,17 +316,15 @@ class InterfaceRun:
         expected: SavedInterface | None = None,
         **how: Any,
     ) -> Prepared:
-        prepared = apply.prepare(
-            self._kernel,
-            self.state,
-            policy,
-            interface,
-            structure=self._settings.mode is not Mode.STATIC,
-            keep_live=keep_live,
-        )
+        prepared = self._prepare(policy, interface, keep_live=keep_live)
         if expected is not None:
             check_unmoved(prepared, expected)
         return changes.make(self._kernel, self.state, prepared, **how)
+
+    def _prepare(self, policy: Policy, interface: Interface, *, keep_live: bool) -> Prepared:
+        structure = self._settings.mode is not Mode.STATIC
+        self._link = self._kernel.link(interface.device)
+        return apply.prepare(self._kernel, self.state, policy, interface, structure=structure, keep_live=keep_live)
 
     def _take_over(self, program: Program) -> None:
         """Measures and controls by this program from now on."""
@@ -342,7 +377,7 @@ class InterfaceRun:
             counters = self._kernel.counters(self._interface.device)
         if now - self._looked >= _LOOK:
             self._looked = now
-            self._watch_tree()
+            self._watch_tree(now)
         if self._capture is None and self._program.tap and now >= self._reopen:
             self._open_capture()
         if self._capture is not None:
@@ -350,18 +385,18 @@ class InterfaceRun:
             window = self._drain(self._capture, queued=queued if last else None)
         return self._observer.tick(now=now, seconds=seconds, counters=counters, window=window, why=self._no_capture)
 
-    def _watch_tree(self) -> None:
-        """Somebody else may remove or change what is ours: a class, the classifier, the tap's filter or its ifb."""
-        device = self._interface.device
+    def _watch_tree(self, now: float) -> None:
+        """Somebody else may remove or change what is ours, and the device may go, come back, or change itself."""
+        device, mending = self._interface.device, self._mending
         with self._alarming("tree"):
+            mending.saw((), ())
+            link = self._kernel.link(device)
             held = apply.ours(self._kernel.read(device), self._record)
-            drift = diff(held, self._tree, bounds={}).steps
-            if drift:
-                names = {handle: path for path, handle in self._program.handles.items()}
-                raise apply.VerifyError(
-                    f"somebody changed what {device} holds; it lacks {len(drift)} steps, "
-                    f"such as {describe(drift[0], names)}: apply again"
-                )
+            names = {handle: path for path, handle in self._program.handles.items()}
+            mending.saw(differences(held, self._tree, names), changed_facts(self._link, link))
+            if mending.found:
+                raise apply.VerifyError(mending.alarm(device, now))
+            self._alarms.pop("mending", None)
 
     def _drain(self, capture: Capture, *, queued: dict[int, int] | None) -> CaptureWindow | None:
         """`queued` packets by classid end the account: what neither left nor is queued was lost."""
@@ -435,7 +470,7 @@ class InterfaceRun:
             self._tree = apply.ours(self._kernel.read(device), self._record)
         if self._tree != target:
             raise apply.VerifyError(
-                f"{device} holds something else than was sent: {apply.difference(self._tree, target)}",
+                f"{device} holds something else than was sent: {some(differences(self._tree, target))}",
                 hint="another program is changing the same interface",
             )
 
@@ -476,6 +511,8 @@ class InterfaceRun:
             utilisation=self._utilisation(),
             unshaped_packets=self._unshaped,
             alarms=tuple(alarms),
+            drift=self._mending.found,
+            mends=self._mending.count,
             confirmation=self.probation.status(self._last),
         )
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from shaper.errors import UnavailableError
 from shaper.kernel.protocol import Kernel
+from shaper.model.policy import Interface, Policy
 from shaper.run.clock import Clock
+from shaper.run.place import placed
 from shaper.units import format_duration
 
 _EVERY = 0.2
@@ -15,16 +18,20 @@ _EVERY = 0.2
 
 def wait_for(
     kernel: Kernel,
-    devices: Sequence[str],
+    policy: Policy,
+    interfaces: Sequence[Interface],
     *,
     seconds: float,
     clock: Clock,
     told: Callable[[str], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Returns when all devices are there, or after `seconds`; an apply names what it then lacks, and its line."""
+    """Returns when the devices of all these interfaces are there, or after `seconds`.
+
+    An apply names what it then lacks, and its line.
+    """
     until = clock.boot() + seconds
-    missing = _missing(kernel, devices)
+    missing = _missing(kernel, policy, interfaces)
     if missing:
         told(f"waiting up to {format_duration(seconds)} for {', '.join(missing)}, not there yet")
     while missing:
@@ -33,14 +40,16 @@ def wait_for(
             told(f"{', '.join(missing)} did not come within {format_duration(seconds)}; --wait-device waits longer")
             return
         sleep(min(_EVERY, left))
-        missing = _missing(kernel, missing)
+        missing = _missing(kernel, policy, interfaces)
 
 
-def _missing(kernel: Kernel, devices: Sequence[str]) -> list[str]:
+def _missing(kernel: Kernel, policy: Policy, interfaces: Sequence[Interface]) -> list[str]:
     missing = []
-    for device in devices:
+    for interface in interfaces:
         try:
-            kernel.link(device)
+            (there,) = placed(replace(policy, interfaces=(interface,)), kernel).interfaces
+            kernel.link(there.device)
         except UnavailableError:
-            missing.append(device)
+            wanted = interface.wanted
+            missing.append(f"the {wanted}" if wanted and not wanted.name else interface.device)
     return missing

@@ -7,7 +7,8 @@ from shaper.kernel.protocol import ClassCounters, Kernel
 from shaper.model.observation import CaptureHealth
 from shaper.model.sla import SlaResult, SlaState
 from shaper.model.status import ClassStatus, ControllerStatus, InterfaceStatus
-from shaper.plan import diff
+from shaper.plan import adopt_live
+from shaper.plan.drift import differences, some
 from shaper.run.apply import ours
 from shaper.run.probation import pending_confirmation
 from shaper.run.standing import interface_of, program_of
@@ -34,7 +35,8 @@ def look(kernel: Kernel, state: DeviceState, *, now: float) -> InterfaceStatus:
     program = program_of(record, interface, kernel.capabilities(), kernel.link(state.device))
     held = ours(kernel.read(state.device), record)
     counters = kernel.counters(state.device)
-    drift = diff(held, program.tree, bounds=program.field_bounds())
+    names = {handle: path for path, handle in program.handles.items()}
+    drift = differences(held, adopt_live(held, program.tree, bounds=program.field_bounds()), names)
     alarms = []
     waiting = read_waiting(state)
     if waiting is not None and waiting.left(now) <= 0:
@@ -44,8 +46,8 @@ def look(kernel: Kernel, state: DeviceState, *, now: float) -> InterfaceStatus:
         )
     if pending is not None:
         alarms.append("an apply was killed in the middle; the next command that changes anything takes it back first")
-    if drift.steps:
-        alarms.append(f"the kernel holds something else than the policy says in {len(drift.steps)} places; see `plan`")
+    if drift:
+        alarms.append(f"somebody changed what {state.device} holds: {some(drift)}; `shaper apply` puts it back")
     allocation = program.allocation_in(held)
     classes = []
     for leaf in program.interface.leaves():
@@ -79,5 +81,6 @@ def look(kernel: Kernel, state: DeviceState, *, now: float) -> InterfaceStatus:
         capture=CaptureHealth(running=False, reason="no `shaper run` is up"),
         unshaped_packets=counters.unshaped,
         alarms=tuple(alarms),
+        drift=drift,
         confirmation=pending_confirmation(state, waiting, now) if waiting else None,
     )

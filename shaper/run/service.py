@@ -143,7 +143,7 @@ class Service:
 
     def _tick(self) -> None:
         for device, run in self._runs.items():
-            if words := run.keep_time():
+            for words in filter(None, (run.keep_time(), run.mend())):
                 self._watcher.told(f"{device}: {words}")
         self._drop_gone()
         for device, run in self._runs.items():

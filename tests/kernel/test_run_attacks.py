@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -50,21 +51,117 @@ def alarmed(box: Box, word: str) -> bool:
 
 
 ROOT_GONE = "tc qdisc del dev {device} root"
-CLASSIFIER_GONE = "tc filter del dev {device} parent 5a00: pref 1"
+CLASSIFIER_GONE = "tc filter del dev {device} parent 5a00: pref 10"
 HOOK_GONE = "tc filter del dev {device} egress"
 IFB_GONE = "ip link del shp-{device}"
-CLASS_CHANGED = "tc class change dev {device} classid {leaf} parent {parent} htb rate 1mbit ceil 2mbit"
 
 
 @pytest.mark.parametrize("command", [ROOT_GONE, HOOK_GONE, IFB_GONE], ids=["root", "hook", "ifb"])
 def test_a_tree_that_somebody_removes_is_an_alarm_and_an_apply_mends_it(box: Box, command: str) -> None:
-    process = box.start("--no-metrics")
+    process = box.start("--no-metrics --drift report")
     box.lab.run(command.format(device=box.pair.a))
     until(lambda: alarmed(box, "somebody changed"))
     assert box.shaper(f"apply {box.policy}")[0] == 0
     until(lambda: not alarmed(box, "somebody changed"))
     code, _, err = end(process)
     assert code == 0, err
+
+
+CEIL_CHANGED = "tc class change dev {device} classid {video} parent {top} htb rate 3mbit ceil 5mbit"
+INSIDE_BOUNDS = "tc class change dev {device} classid {bulk} parent {top} htb rate 2500kbit ceil 19mbit"
+CLASS_ADDED = "tc class add dev {device} classid 5a00:999 parent 5a00: htb rate 1mbit"
+QUEUE_CHANGED = "tc qdisc replace dev {device} parent {video} handle 77: bfifo limit 3000b"
+MENDED = {
+    "root": (ROOT_GONE, "qdisc htb 5a00: at root is gone"),
+    "classifier": (CLASSIFIER_GONE, "filter bpf at 5a00: preference 10 is gone"),
+    "hook": (HOOK_GONE, "filter bpf at egress"),
+    "ifb": (IFB_GONE, "(ifb) is gone"),
+    "ceil": (CEIL_CHANGED, "class video {video}: ceil is 5mbit, ours is 20mbit"),
+    "inside-bounds": (INSIDE_BOUNDS, "class bulk {bulk}: rate is 2.5mbit, ours is "),
+    "class": (CLASS_ADDED, "class 5a00:999 is not ours"),
+    "queue": (QUEUE_CHANGED, "of class video {video}"),
+}
+
+
+@pytest.mark.parametrize("attack", MENDED)
+def test_what_somebody_changes_is_named_put_back_and_kept_in_the_history(box: Box, attack: str) -> None:
+    process = box.start("--no-metrics --mode structured")
+    applied = box.tc()
+    (record,) = box.state.rglob("record.json")
+    handles = json.loads(record.read_text())["handles"]
+    names = {"device": box.pair.a, "video": minor(handles["video"]), "bulk": minor(handles["bulk"]), "top": "5a00:1"}
+    command, words = MENDED[attack]
+    box.lab.run(command.format(**names))
+    until(lambda: status(box)["mends"] == 1)
+    assert not alarmed(box, "somebody changed")
+    until(lambda: status(box)["capture"]["running"])
+    assert without_ids(box.tc()) == without_ids(applied)
+    history = json.loads(box.shaper("history --json")[1])["changes"]
+    mends = [change for change in history if change["what"] == "mend"]
+    assert len(mends) == 1
+    assert words.format(**names) in mends[0]["why"]
+    code, _, err = end(process)
+    assert code == 0, err
+    assert "put back what somebody changed" in err
+    assert box.shaper(f"plan {box.policy}")[0] == 0
+
+
+def minor(handle: int) -> str:
+    return f"{handle >> 16:x}:{handle & 0xFFFF:x}"
+
+
+def without_ids(text: str) -> str:
+    """As tc shows it, without what the kernel numbers by itself: BPF programs, interfaces, random MACs."""
+    return re.sub(r"\bid \d+|([0-9a-f]{2}:){5}[0-9a-f]{2}|@if\d+", "", text)
+
+
+def test_with_somebody_who_does_not_give_up_there_is_no_fight(box: Box) -> None:
+    process = box.start("--no-metrics")
+    changed = CLASSIFIER_GONE.format(device=box.pair.a)
+    for mends in (1, 2, 3):
+        box.lab.run(changed)
+        until(lambda mends=mends: status(box)["mends"] == mends)
+    box.lab.run(changed)
+    until(lambda: alarmed(box, "put back 3 times within a minute"))
+    assert status(box)["mends"] == 3
+    assert status(box)["drift"] == ["filter bpf at 5a00: preference 10 is gone"]
+    assert box.shaper(f"apply {box.policy}")[0] == 0
+    until(lambda: not alarmed(box, "somebody changed"))
+    box.lab.run(changed)
+    until(lambda: status(box)["mends"] == 4)
+    assert end(process)[0] == 0
+
+
+def test_somebody_else_s_queue_in_our_place_is_named_and_left_alone(box: Box) -> None:
+    process = box.start("--no-metrics")
+    box.lab.run(f"tc qdisc replace dev {box.pair.a} root handle 1: pfifo")
+    until(lambda: alarmed(box, "somebody else's qdisc (pfifo 1:)"))
+    assert "pfifo 1: root" in box.tc()
+    box.lab.run(f"tc qdisc del dev {box.pair.a} root")
+    until(lambda: status(box)["mends"] == 1)
+    assert not alarmed(box, "somebody")
+    assert end(process)[0] == 0
+
+
+def test_a_tree_follows_the_mtu_of_its_device(box: Box) -> None:
+    process = box.start("--no-metrics")
+    box.lab.run(f"ip link set {box.pair.a} mtu 9000")
+    until(lambda: status(box)["mends"] == 1)
+    assert box.shaper(f"plan {box.policy}")[0] == 0
+    _, _, err = end(process)
+    assert f"fitted to the device: the MTU of {box.pair.a} is 9000, was 1500" in err
+
+
+def test_status_names_the_field_without_a_run(box: Box) -> None:
+    assert box.shaper(f"apply {box.policy}")[0] == 0
+    (record,) = box.state.rglob("record.json")
+    video = minor(json.loads(record.read_text())["handles"]["video"])
+    box.lab.run(CEIL_CHANGED.format(device=box.pair.a, video=video, top="5a00:1"))
+    code, out, _ = box.shaper("status --json")
+    assert code == 4
+    (found,) = json.loads(out)["interfaces"]
+    assert any("ceil is 5mbit" in line for line in found["drift"])
+    assert "somebody changed" in found["alarms"][0]
 
 
 def test_a_link_that_went_down_is_measured_again_when_it_is_up(box: Box) -> None:
@@ -84,16 +181,15 @@ def test_a_link_that_went_down_is_measured_again_when_it_is_up(box: Box) -> None
 def test_a_device_that_goes_and_comes_back(box: Box) -> None:
     process = box.start("--no-metrics")
     device, peer = box.pair.a, box.pair.b
-    box.lab.run(f"ip link del {device}")
-    until(lambda: alarmed(box, device))
-    box.lab.run(f"ip link add {device} type veth peer name {peer} netns {box.lab.peer}")
-    box.lab.run(f"ip link set {device} up")
-    box.lab.run(f"ip link set {peer} up", peer=True)
-    until(lambda: alarmed(box, "somebody changed"))
-    code, out, err = box.shaper(f"apply {box.policy}")
-    assert code == 0, (out, err)
-    until(lambda: not alarmed(box, "somebody changed"))
-    until(lambda: status(box)["capture"]["running"])
+    for mends in (1, 2):
+        box.lab.run(f"ip link del {device}")
+        until(lambda: alarmed(box, device))
+        box.lab.run(f"ip link add {device} type veth peer name {peer} netns {box.lab.peer}")
+        box.lab.run(f"ip link set {device} up")
+        box.lab.run(f"ip link set {peer} up", peer=True)
+        until(lambda mends=mends: status(box)["mends"] == mends)
+        until(lambda: status(box)["capture"]["running"])
+        assert box.shaper(f"plan {box.policy}")[0] == 0
     assert end(process)[0] == 0
 
 

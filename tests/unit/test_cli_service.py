@@ -15,6 +15,7 @@ from shaper.cli.entry import cli
 from shaper.cli.unit import NAME, is_untouched, unit_text
 from shaper.errors import NotPermittedError, ShaperError, UnavailableError
 from shaper.kernel.fake import FakeKernel
+from shaper.policy import parse_policy
 from shaper.run.late import wait_for
 from shaper.run.notify import READY, notify
 
@@ -145,14 +146,17 @@ class Slept:
             self._kernel.add_device("ppp0")
 
 
+@pytest.mark.parametrize(("device", "words"), [("ppp0", "ppp0"), ('{pattern: "ppp*"}', "the pattern ppp*")])
 @pytest.mark.parametrize(("comes_at", "ends_at"), [(3.0, 3.0), (60.0, 30.0)])
-def test_a_device_is_waited_for_so_long_and_no_longer(comes_at: float, ends_at: float) -> None:
+def test_a_device_is_waited_for_so_long_and_no_longer(comes_at: float, ends_at: float, device: str, words: str) -> None:
     kernel = FakeKernel("eth0")
     clock = Slept(kernel, comes_at)
     said: list[str] = []
-    wait_for(kernel, ["eth0", "ppp0"], seconds=30.0, clock=clock, told=said.append, sleep=clock.sleep)
+    text = POLICY.read_text().replace("device: eth1", f"device: {device}")
+    policy = parse_policy(text, source="office.yaml")
+    wait_for(kernel, policy, policy.interfaces, seconds=30.0, clock=clock, told=said.append, sleep=clock.sleep)
     assert clock.now == pytest.approx(ends_at, abs=0.21)
-    assert said[0] == "waiting up to 30s for ppp0, not there yet"
+    assert said[0] == f"waiting up to 30s for {words}, not there yet"
     assert len(said) == (1 if comes_at < 30 else 2)
     if comes_at > 30:
         with pytest.raises(UnavailableError):

@@ -18,6 +18,7 @@ from shaper.model.change import outcomes
 from shaper.model.status import InterfaceStatus, RunTotals
 from shaper.plan.steps import Step, Verb
 from shaper.policy import parse_policy, read_policy
+from shaper.run.drift import Drift
 from shaper.run.inbox import Inbox, Request
 from shaper.run.interface import Settings
 from shaper.run.service import Service
@@ -86,13 +87,13 @@ class Bench:
         self.folder = folder / "state"
         self.policy = read_policy(path)
 
-    def serve(self, watcher: Watching) -> Service:
+    def serve(self, watcher: Watching, settings: Settings | None = None) -> Service:
         service = Service(
             self.kernel,
             self.policy,
             self.policy.interfaces,
             folder=self.folder,
-            settings=Settings(),
+            settings=settings or Settings(),
             clock=self.clock,
             inbox=self.inbox,
             watcher=watcher,
@@ -193,7 +194,7 @@ def test_removed_parts_of_the_tree_are_an_alarm_until_they_are_back(bench: Bench
             bench.stop()
 
     watcher._at = at
-    bench.serve(watcher)
+    bench.serve(watcher, Settings(drift=Drift.REPORT))
     assert not any("somebody changed" in alarm for alarm in alarms[1])
     assert any("somebody changed" in alarm for alarm in alarms[5])
     assert not any("somebody changed" in alarm for alarm in alarms[9])

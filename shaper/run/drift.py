@@ -1,0 +1,101 @@
+"""Somebody else changes what is ours: what was found, and when putting it back would only be a fight."""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import StrEnum
+
+from shaper.plan.drift import some
+from shaper.tree import LinkFacts
+from shaper.units import format_duration, format_rate
+
+_MOST = 3
+_WITHIN = 60.0
+_PAUSE = 600.0
+
+
+class Drift(StrEnum):
+    """What a run does about it: puts ours back, or only says so."""
+
+    MEND = "mend"
+    REPORT = "report"
+
+
+class Mending:
+    """Remembers what was found, and lets it be put back three times a minute; then it rests for ten minutes.
+
+    `found` is what differs, in words; `count` how often it was put back. Times are boot time in seconds.
+    """
+
+    def __init__(self, way: Drift) -> None:
+        self.found: tuple[str, ...] = ()
+        self.count = 0
+        self._facts: tuple[str, ...] = ()
+        self._fresh = False
+        self._way = way
+        self._recent: deque[float] = deque(maxlen=_MOST)
+        self._rests_until = 0.0
+
+    def saw(self, found: tuple[str, ...], facts: tuple[str, ...]) -> None:
+        """A look at the device: what differs of ours, and how the device itself changed."""
+        self.found, self._facts, self._fresh = found, facts, True
+
+    def due(self, now: float) -> bool:
+        """Whether the last look found something that may be put back, and nobody has tried since."""
+        if self.found and self._way is Drift.REPORT:
+            return False
+        return self._fresh and bool(self.found or self._facts) and not self._resting(now)
+
+    def tries(self) -> None:
+        """It is being put back; should that fail, the next look says whether it is worth another attempt."""
+        self._fresh = False
+
+    def sends(self, now: float) -> None:
+        """The steps are sent now. The third time within a minute is the last for a while."""
+        self._recent.append(now)
+        if len(self._recent) == _MOST and now - self._recent[0] < _WITHIN:
+            self._rests_until = now + _PAUSE
+            self._recent.clear()
+
+    def succeeded(self, *, mended: bool) -> None:
+        """All is as it should be; `mended` says that something had to be sent."""
+        self.count += mended
+        self.found = self._facts = ()
+
+    def renew(self) -> None:
+        """Somebody applied a policy: what was found before is over, and patience begins anew."""
+        self.found = self._facts = ()
+        self._recent.clear()
+        self._rests_until = 0.0
+
+    def words(self) -> str:
+        """What putting it back is about, for the history and who watches."""
+        if self.found:
+            return f"put back what somebody changed: {some(self.found)}"
+        return f"fitted to the device: {some(self._facts)}"
+
+    def alarm(self, device: str, now: float) -> str:
+        """What was found, as an alarm with its mend."""
+        found = f"somebody changed what {device} holds: {some(self.found)}"
+        if self._resting(now):
+            left = format_duration(round(self._rests_until - now))
+            return f"{found}; put back {_MOST} times within a minute, now left alone for {left}: find out who it is"
+        return found + ("; an apply puts it back" if self._way is Drift.REPORT else "")
+
+    def _resting(self, now: float) -> bool:
+        return now < self._rests_until
+
+
+def changed_facts(before: LinkFacts, now: LinkFacts) -> tuple[str, ...]:
+    """How a device itself has changed as far as a tree depends on it, in words."""
+    pairs = (
+        ("MTU", before.mtu, now.mtu),
+        ("link-layer header", before.header, now.header),
+        ("largest frame", before.super_packet, now.super_packet),
+        ("speed", _speed(before), _speed(now)),
+    )
+    return tuple(f"the {name} of {now.name} is {new}, was {old}" for name, old, new in pairs if new != old)
+
+
+def _speed(link: LinkFacts) -> str:
+    return format_rate(link.speed) if link.speed else "unknown"

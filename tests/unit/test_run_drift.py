@@ -1,0 +1,171 @@
+"""Changes that somebody else makes to our tree: named by field, put back, and never fought over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_run_service import Bench, Watching
+
+from shaper.history.changes import ChangeLog
+from shaper.plan.drift import differences, some
+from shaper.run.drift import Drift, Mending, changed_facts
+from shaper.run.interface import Mode, Settings
+from shaper.run.look import look
+from shaper.run.state import DeviceState
+from shaper.tree import HtbClass, LinkFacts, Tree, tree, with_grants
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    yield Bench(tmp_path)
+
+
+def rest_of(held: Tree) -> HtbClass:
+    return next(cls for cls in held.classes if cls.prio == 2)
+
+
+def test_differences_in_words() -> None:
+    ours = HtbClass(0x5A000012, 0x5A000001, 3_000_000, 20_000_000, 8000, 1200, 1, 1514)
+    names = {ours.handle: "video"}
+    wanted = tree("eth1", [ours])
+    assert differences(wanted, wanted, names) == ()
+    slower = tree("eth1", [replace(ours, ceil=5_000_000, cburst=4800)])
+    assert differences(slower, wanted, names) == ("class video 5a00:12: ceil is 5mbit, ours is 20mbit",)
+    assert differences(tree("eth1", []), wanted, names) == ("class video 5a00:12 is gone",)
+    assert differences(wanted, tree("eth1", []), names) == ("class video 5a00:12 is not ours",)
+    assert some(["a", "b", "c", "d", "e"]) == "a; b; c; and 2 more"
+
+
+def test_changed_facts_in_words() -> None:
+    link = LinkFacts("ppp0", 7, 1492, 0, 1492, True, None)
+    assert changed_facts(link, replace(link, index=9, up=False)) == ()
+    assert changed_facts(link, replace(link, mtu=1400, speed=10**9)) == (
+        "the MTU of ppp0 is 1400, was 1492",
+        "the speed of ppp0 is 1gbit, was unknown",
+    )
+
+
+@given(st.lists(st.floats(min_value=0.0, max_value=90.0), max_size=60))
+def test_never_more_than_three_mends_in_a_minute(gaps: list[float]) -> None:
+    mending, now, sent = Mending(Drift.MEND), 1000.0, []
+    for gap in gaps:
+        now += gap
+        mending.saw(("something",), ())
+        if mending.due(now):
+            mending.tries()
+            assert not mending.due(now), "once a look"
+            mending.sends(now)
+            sent.append(now)
+    for first, fourth in zip(sent, sent[3:], strict=False):
+        assert fourth - first >= 60.0
+
+
+def test_an_apply_ends_the_rest() -> None:
+    mending = Mending(Drift.MEND)
+    for now in (1.0, 2.0, 3.0):
+        mending.sends(now)
+    mending.saw(("class video is gone",), ())
+    assert not mending.due(4.0)
+    assert "put back 3 times within a minute, now left alone for 600s" in mending.alarm("eth1", 3.0)
+    mending.renew()
+    mending.saw(("class video is gone",), ())
+    assert mending.due(5.0)
+
+
+def seconds(bench: Bench, *steps: Callable[[], Any], settings: Settings | None = None, last: int = 8) -> Watching:
+    """Serves for some seconds, and calls a step every eighth second."""
+    count = 0
+
+    def at() -> None:
+        nonlocal count
+        if count % last == 0 and count // last < len(steps):
+            steps[count // last]()
+        count += 1
+        if count == last * len(steps):
+            bench.stop()
+
+    watcher = Watching(at)
+    bench.serve(watcher, settings)
+    return watcher
+
+
+def alarms(watcher: Watching) -> str:
+    return "; ".join(watcher.statuses[0].alarms)
+
+
+def changed(bench: Bench, **fields: int) -> None:
+    bench.kernel.put("eth1", replace(rest_of(bench.kernel.read("eth1")), **fields))
+
+
+STRUCTURED = Settings(mode=Mode.STRUCTURED)
+
+
+@pytest.mark.parametrize("fields", [{"ceil": 5_000_000}, {"rate": 2_400_000}, {"prio": 5}])
+def test_a_field_is_put_back_with_a_line_in_the_history(bench: Bench, fields: dict[str, int]) -> None:
+    """The rate is inside the controller's bounds, and yet nobody but the controller may move it."""
+    watcher = seconds(bench, lambda: changed(bench, **fields), settings=STRUCTURED)
+    (name,) = fields
+    assert f"put back what somebody changed: class rest 5a00:12: {name} is" in " ".join(watcher.said)
+    assert watcher.statuses[0].mends == 1
+    assert "somebody" not in alarms(watcher)
+    cls = rest_of(bench.kernel.read("eth1"))
+    assert getattr(cls, name) != fields[name]
+    lines = ChangeLog(DeviceState(bench.folder, "eth1").folder).all()
+    assert [line.what for line in lines] == ["run", "mend"]
+    assert f"{name} is" in lines[1].why
+
+
+def test_report_only_says_so(bench: Bench) -> None:
+    settings = replace(STRUCTURED, drift=Drift.REPORT)
+    watcher = seconds(bench, lambda: changed(bench, ceil=5_000_000), settings=settings)
+    status = watcher.statuses[0]
+    assert status.mends == 0
+    assert status.drift[0].startswith("class rest 5a00:12: ceil is 5mbit, ours is ")
+    assert "an apply puts it back" in alarms(watcher)
+
+
+def test_a_fourth_time_within_a_minute_is_an_alarm(bench: Bench) -> None:
+    attack = lambda: changed(bench, prio=5)  # noqa: E731
+    watcher = seconds(bench, *[attack] * 4, settings=STRUCTURED)
+    status = watcher.statuses[0]
+    assert status.mends == 3
+    assert "put back 3 times within a minute" in alarms(watcher)
+    assert any(cls.prio == 5 for cls in bench.kernel.read("eth1").classes), "left alone"
+
+
+def test_a_device_that_comes_back_has_its_tree_again(bench: Bench) -> None:
+    facts = bench.kernel.link("eth1")
+    before: list[Tree] = []
+
+    def gone() -> None:
+        before.append(bench.kernel.read("eth1"))
+        bench.kernel.remove_device("eth1")
+
+    def back() -> None:
+        assert watcher_alarm(bench)
+        bench.kernel.add_device("eth1", replace(facts, index=facts.index + 40))
+
+    watcher = seconds(bench, gone, back, settings=STRUCTURED)
+    assert watcher.statuses[0].mends == 1
+    assert bench.kernel.read("eth1") == before[0]
+
+
+def watcher_alarm(bench: Bench) -> bool:
+    return any("eth1" in alarm for status in bench.service.statuses() for alarm in status.alarms)
+
+
+def test_status_without_a_run_names_the_policy_s_fields_only(bench: Bench) -> None:
+    seconds(bench, lambda: None, settings=STRUCTURED)
+    state = DeviceState(bench.folder, "eth1")
+    held = bench.kernel.read("eth1")
+    moved = with_grants(held, {rest_of(held).handle: (2_400_000, 20_000_000, 150_000)})
+    bench.kernel.put("eth1", rest_of(moved))
+    assert look(bench.kernel, state, now=0.0).drift == ()
+    changed(bench, prio=5)
+    assert look(bench.kernel, state, now=0.0).drift == ("class rest 5a00:12: prio is 5, ours is 2",)
