@@ -45,8 +45,8 @@ def test_written_again_and_removed(tmp_path: Path) -> None:
     done = install(POLICY, "--root", tmp_path)
     assert f"systemctl --root={tmp_path} enable {NAME}" in done.stdout
     assert is_untouched(unit.read_text())
-    assert install(POLICY.with_name("home.yaml"), "--root", tmp_path).exit_code == 0
-    assert "home.yaml" in unit.read_text()
+    assert install(POLICY.with_name("home-cable.yaml"), "--root", tmp_path).exit_code == 0
+    assert "home-cable.yaml" in unit.read_text()
     assert install("--remove", "--root", tmp_path).exit_code == 0
     assert [*unit.parent.iterdir()] == []
     assert "there is no" in str(install("--remove", "--root", tmp_path).exception)
