@@ -12,6 +12,7 @@ from shaper.cli.asking import CLOCK, asker, held, message_option, order
 from shaper.cli.common import (
     chosen,
     counted,
+    device_name,
     folder_of,
     interface_option,
     json_option,
@@ -39,6 +40,7 @@ from shaper.run.waiting import read_waiting
     "-d",
     "devices",
     multiple=True,
+    type=device_name,
     shell_complete=device_names,
     help="This device, whatever policy it had (repeatable).",
 )

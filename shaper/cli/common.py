@@ -18,6 +18,7 @@ from shaper.kernel.netlink import NetlinkKernel
 from shaper.kernel.protocol import Kernel
 from shaper.model.policy import Interface, Policy
 from shaper.policy import read_policy
+from shaper.policy.fields import is_device
 from shaper.report.as_json import problems_json
 from shaper.report.render import console, problems
 from shaper.run.place import placed
@@ -68,6 +69,13 @@ def open_kernel() -> Iterator[Kernel]:
         yield kernel
     finally:
         kernel.close()
+
+
+def device_name(text: str) -> str:
+    """A type of click's: a device names a folder of the state, too, where `eth0/../eth0` would hold eth0's record."""
+    if not is_device(text) or not text.isprintable():
+        raise click.BadParameter(f"{text!r} cannot be a network device; write it as `ip link` shows it")
+    return text
 
 
 def folder_of(folder: Path | None) -> Path:

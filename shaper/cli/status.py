@@ -11,6 +11,7 @@ from shaper.api.client import ask
 from shaper.cli.asking import CLOCK
 from shaper.cli.common import (
     chosen,
+    device_name,
     folder_of,
     interface_option,
     json_option,
@@ -36,6 +37,7 @@ from shaper.run.state import DeviceState, known_devices
     "-d",
     "devices",
     multiple=True,
+    type=device_name,
     shell_complete=device_names,
     help="This device (repeatable).",
 )

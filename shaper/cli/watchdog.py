@@ -10,13 +10,13 @@ import click
 
 from shaper.api.client import ask
 from shaper.cli.asking import CLOCK
-from shaper.cli.common import folder_of, open_kernel, state_option
+from shaper.cli.common import device_name, folder_of, open_kernel, state_option
 from shaper.run.watchdog import Watchdog, guarding
 
 
 @click.command(hidden=True)
 @click.argument("ident", metavar="ID")
-@click.option("--device", "-d", "devices", multiple=True, required=True)
+@click.option("--device", "-d", "devices", multiple=True, required=True, type=device_name)
 @state_option
 def watchdog(ident: str, devices: tuple[str, ...], folder: Path | None) -> None:
     """Roll back what waits by ID on the devices when its time is over; end when nothing waits."""

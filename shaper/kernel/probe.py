@@ -65,7 +65,10 @@ def capabilities() -> Capabilities:
             start_new_session=True,  # a terminal's Ctrl-C is for this program, not for its probe
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UnavailableError(f"the kernel could not be probed: {error}") from error
+        raise UnavailableError(
+            f"the kernel could not be probed: {error}",
+            hint=f"the probe is a program of its own: this user must be able to run {sys.executable}",
+        ) from error
     if done.returncode:
         said = done.stderr.strip().splitlines()
         raise UnavailableError(f"the kernel could not be probed: {said[-1] if said else f'exit {done.returncode}'}")

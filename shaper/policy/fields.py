@@ -27,7 +27,8 @@ LAST_VLAN = 4094
 _RANGE = re.compile(r"([0-9]{1,9})\s*-\s*([0-9]{1,9})\Z")
 _MAC = re.compile(r"[0-9a-fA-F]{2}([:-])[0-9a-fA-F]{2}(?:\1[0-9a-fA-F]{2}){4}\Z")
 _NUMBER = re.compile(r"0x[0-9a-fA-F]{1,8}\Z|[0-9]{1,10}\Z")
-_DEVICE = re.compile(r"[^\s/:]{1,15}\Z")
+_DEVICE = re.compile(r"(?!\.{1,2}\Z)[^\s/:\x00]{1,15}\Z")  # dev_valid_name() in net/core/dev.c
+_LONGEST_DEVICE = 15  # bytes: IFNAMSIZ
 
 
 def dscp(value: object) -> int:
@@ -168,9 +169,14 @@ def _range(value: object, last: int, what: str, example: str) -> PortRange:
     return span
 
 
+def is_device(name: str) -> bool:
+    """Whether a network device can have this name."""
+    return bool(_DEVICE.match(name)) and len(name.encode(errors="surrogatepass")) <= _LONGEST_DEVICE
+
+
 def device(value: object) -> str:
     """The name of a network device."""
-    if isinstance(value, str) and _DEVICE.match(value) and value.isprintable() and value not in (".", ".."):
+    if isinstance(value, str) and is_device(value) and value.isprintable():
         return value
     hint = "write it as `ip link` shows it: at most 15 characters, no blanks, slashes or colons"
     raise refuse(Kind.BAD_DEVICE, f"{said(value)} cannot be a network device", hint)

@@ -201,7 +201,8 @@ class DeviceState:
             return None
         except OSError as error:
             raise StateError(
-                f"{self.folder / name} can't be read: {error.strerror}", hint="run as the user who applied"
+                f"{self.folder / name} can't be read: {error.strerror}",
+                hint="run as the user who applied, or name another with --state DIR",
             ) from error
         except (ValueError, RecursionError) as error:
             raise self._damaged(name, error) from error
@@ -248,9 +249,26 @@ def waiting_devices(folder: Path) -> tuple[str, ...]:
 
 
 def _devices_with(folder: Path, *names: str) -> tuple[str, ...]:
+    """Raises StateError where that can't be looked at: a folder that is closed to us is not an empty one."""
     here = folder / namespace_key()
-    # Also a link to nowhere in a file's place is something that must be looked at.
-    return tuple(sorted(path.name for path in here.glob("*") if any(os.path.lexists(path / name) for name in names)))
+    try:
+        return tuple(sorted(path.name for path in here.iterdir() if any(_is_there(path / name) for name in names)))
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    except OSError as error:
+        raise StateError(
+            f"the state folder {here} can't be read: {error.strerror}",
+            hint="run as the user who applied, or name another with --state DIR",
+        ) from error
+
+
+def _is_there(path: Path) -> bool:
+    """Also a link to nowhere in a file's place is something that must be looked at. Raises OSError."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def record_to_json(record: Record) -> dict[str, Any]:
