@@ -44,6 +44,15 @@ def test_devices_are_known_by_namespace(state: DeviceState, tmp_path: Path) -> N
     assert namespace_key() in state.folder.parts
 
 
+def test_a_folder_that_cannot_be_looked_at_is_no_empty_one(tmp_path: Path) -> None:
+    """A chain of links that never ends is what root cannot read either."""
+    (tmp_path / namespace_key()).symlink_to(namespace_key())
+    with pytest.raises(StateError) as caught:
+        known_devices(tmp_path)
+    assert "--state" in caught.value.hint
+    assert known_devices(tmp_path / "not-there") == ()
+
+
 def test_there_is_one_writer(state: DeviceState, tmp_path: Path) -> None:
     with state.lock(), pytest.raises(TryAgainError) as caught, DeviceState(tmp_path, "eth9").lock():
         pass
