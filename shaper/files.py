@@ -29,8 +29,11 @@ def read_regular(path: Path, *, most: int) -> bytes:
 def replace_file(path: Path, content: bytes) -> None:
     """Puts a file in place whole or not at all, on disk before it returns. Raises OSError."""
     draft = path.with_name(f".{path.name}.draft")
+    draft.unlink(
+        missing_ok=True
+    )  # of one who was killed; and what else stands there, a link to elsewhere, is not followed
     try:
-        with draft.open("wb") as file:
+        with draft.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from shaper.errors import ShaperError, TryAgainError
-from shaper.files import read_regular
+from shaper.files import read_regular, replace_file
 from shaper.plan.codec import from_json, to_json
 from shaper.plan.steps import Plan
 from shaper.tree import Handle
@@ -215,15 +215,10 @@ class DeviceState:
         path = self.folder / name
         self._make()
         try:
-            if data is None:
-                path.unlink(missing_ok=True)
-            else:
-                draft = path.with_suffix(".draft")
-                with draft.open("w") as file:
-                    file.write(json.dumps(data, sort_keys=True))
-                    file.flush()
-                    os.fsync(file.fileno())
-                draft.replace(path)
+            if data is not None:
+                replace_file(path, json.dumps(data, sort_keys=True).encode())
+                return
+            path.unlink(missing_ok=True)
             folder = os.open(self.folder, os.O_RDONLY)
             try:
                 os.fsync(folder)

@@ -53,6 +53,17 @@ def test_a_folder_that_cannot_be_looked_at_is_no_empty_one(tmp_path: Path) -> No
     assert known_devices(tmp_path / "not-there") == ()
 
 
+@pytest.mark.parametrize("name", ["record.json", ".record.json.draft", "record.draft"])
+def test_a_link_in_a_files_place_is_not_written_through(state: DeviceState, tmp_path: Path, name: str) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    state.folder.mkdir(parents=True)
+    (state.folder / name).symlink_to(precious)
+    state.write_record(RECORD)
+    assert precious.read_text() == "mine"
+    assert state.record() == RECORD
+
+
 def test_there_is_one_writer(state: DeviceState, tmp_path: Path) -> None:
     with state.lock(), pytest.raises(TryAgainError) as caught, DeviceState(tmp_path, "eth9").lock():
         pass
