@@ -323,8 +323,9 @@ class InterfaceRun:
 
     def _prepare(self, policy: Policy, interface: Interface, *, keep_live: bool) -> Prepared:
         structure = self._settings.mode is not Mode.STATIC
+        prepared = apply.prepare(self._kernel, self.state, policy, interface, structure=structure, keep_live=keep_live)
         self._link = self._kernel.link(interface.device)
-        return apply.prepare(self._kernel, self.state, policy, interface, structure=structure, keep_live=keep_live)
+        return prepared
 
     def _take_over(self, program: Program) -> None:
         """Measures and controls by this program from now on."""

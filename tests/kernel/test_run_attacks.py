@@ -152,16 +152,22 @@ def test_a_tree_follows_the_mtu_of_its_device(box: Box) -> None:
     assert f"fitted to the device: the MTU of {box.pair.a} is 9000, was 1500" in err
 
 
+PRIO_CHANGED = "tc class change dev {device} classid {video} parent {top} htb rate 3mbit ceil 20mbit prio 6"
+
+
 def test_status_names_the_field_without_a_run(box: Box) -> None:
     assert box.shaper(f"apply {box.policy}")[0] == 0
     (record,) = box.state.rglob("record.json")
     video = minor(json.loads(record.read_text())["handles"]["video"])
-    box.lab.run(CEIL_CHANGED.format(device=box.pair.a, video=video, top="5a00:1"))
+    box.lab.run(PRIO_CHANGED.format(device=box.pair.a, video=video, top="5a00:1"))
     code, out, _ = box.shaper("status --json")
     assert code == 4
     (found,) = json.loads(out)["interfaces"]
-    assert any("ceil is 5mbit" in line for line in found["drift"])
-    assert "somebody changed" in found["alarms"][0]
+    (line,) = found["drift"]
+    assert line.startswith(f"class video {video}: prio is 6, ours is 1")
+    assert f"somebody changed what {box.pair.a} holds: {line}" in found["alarms"][0]
+    assert box.shaper(f"apply {box.policy}")[0] == 0
+    assert json.loads(box.shaper("status --json")[1])["interfaces"][0]["drift"] == []
 
 
 def test_a_link_that_went_down_is_measured_again_when_it_is_up(box: Box) -> None:
