@@ -17,7 +17,9 @@ from shaper.cli import (
     confirm,
     doctor,
     explain,
+    export,
     history,
+    import_,
     install_service,
     man,
     plan,
@@ -60,6 +62,8 @@ for command in (
     install_service.install_service,
     completion.completion,
     man.man,
+    import_.import_,
+    export.export,
 ):
     cli.add_command(command)
 

@@ -1,0 +1,168 @@
+"""A tree as the tc commands that make it: a shell script for a device without qdiscs of its own.
+
+What tc's own text cannot say exactly is said in the script: see `rounded`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import shlex
+from collections.abc import Iterator, Sequence
+
+from shaper.tree import (
+    CLSACT,
+    ETH_P_ALL,
+    ROOT,
+    BpfFilter,
+    FifoOptions,
+    FlowerFilter,
+    FlowerKey,
+    FqCodelOptions,
+    Handle,
+    HtbClass,
+    HtbOptions,
+    Ifb,
+    Insn,
+    Node,
+    OtherFilter,
+    Qdisc,
+    Tree,
+    handle_text,
+    ticks,
+    ticks_to_bytes,
+)
+
+_ETHERTYPES = {0x0800: "ip", 0x86DD: "ipv6", ETH_P_ALL: "all"}
+_PORT_PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
+
+
+def script(trees: Sequence[Tree], notes: Sequence[str] = ()) -> str:
+    """The whole script; `notes` become comments."""
+    lines = ["#!/bin/sh", "# By `shaper export tc`. Each device must have no qdiscs of its own.", "set -e"]
+    lines += [f"# {note}" for note in notes]
+    for tree in trees:
+        lines.append("")
+        for node in tree.nodes():
+            lines += _command(tree.device, node)
+    return "\n".join(lines) + "\n"
+
+
+def rounded(tree: Tree) -> tuple[str, ...]:
+    """The nodes of which tc's text makes something else by rounding."""
+    return tuple(
+        f"class {handle_text(cls.handle)}: tc keeps a burst in whole bytes, the kernel in ticks of 64 ns"
+        for cls in tree.classes
+        if ticks_of_text(cls.burst, cls.rate) != cls.burst or ticks_of_text(cls.cburst, cls.ceil) != cls.cburst
+    )
+
+
+def ticks_of_text(count: int, rate: int) -> int:
+    """The ticks that come out when a burst of `count` ticks at a rate in bit/s is written in whole bytes."""
+    return ticks(_burst(count, rate), rate)
+
+
+def _burst(count: int, rate: int) -> int:
+    """The least whole bytes that last so many ticks."""
+    size = ticks_to_bytes(count, rate)
+    return size if ticks(size, rate) >= count else size + 1
+
+
+def _command(device: str, node: Node) -> Iterator[str]:
+    dev = f"dev {shlex.quote(device)}"
+    match node:
+        case Ifb():
+            name = shlex.quote(node.name)
+            yield f"ip link add name {name} type ifb"
+            yield f"ip link set dev {name} alias {shlex.quote(node.alias)} up"
+        case Qdisc():
+            place = {ROOT: "root", CLSACT: "clsact"}.get(node.parent) or f"parent {handle_text(node.parent)}"
+            handle = "" if node.parent == CLSACT else f" handle {handle_text(node.handle)}"
+            yield f"tc qdisc add {dev} {place}{handle} {_qdisc(node)}".rstrip()
+        case HtbClass():
+            place = f"parent {handle_text(node.parent)} classid {handle_text(node.handle)}"
+            yield f"tc class add {dev} {place} {_htb(node)}"
+        case BpfFilter() | FlowerFilter():
+            where = f"{_hook(node.parent)} protocol {_protocol(node.protocol)} pref {node.preference}"
+            kind = _bpf(node) if isinstance(node, BpfFilter) else _flower(node)
+            yield f"tc filter add {dev} {where} handle {node.handle:#x} {kind}"
+        case OtherFilter():
+            yield f"# a {node.kind} filter is not ours"
+
+
+def _hook(parent: Handle) -> str:
+    text = handle_text(parent)
+    return text if text == "egress" else f"parent {text}"
+
+
+def _protocol(ethertype: int) -> str:
+    return _ETHERTYPES.get(ethertype, f"{ethertype:#06x}")
+
+
+def _qdisc(node: Qdisc) -> str:
+    match node.options:
+        case HtbOptions(default, direct_queue):
+            return f"htb default {default:#x}" + (f" direct_qlen {direct_queue}" if direct_queue else "")
+        case FifoOptions(limit):
+            return f"{node.kind} limit {limit}"
+        case FqCodelOptions() as options:
+            ecn = "ecn" if options.ecn else "noecn"
+            return (
+                f"fq_codel limit {options.limit} flows {options.flows} target {options.target}us "
+                f"interval {options.interval}us quantum {options.quantum} memory_limit {options.memory} {ecn}"
+            )
+        case _:
+            return "" if node.kind == "clsact" else node.kind
+
+
+def _htb(cls: HtbClass) -> str:
+    return (
+        f"htb rate {cls.rate}bit ceil {cls.ceil}bit burst {_burst(cls.burst, cls.rate)} "
+        f"cburst {_burst(cls.cburst, cls.ceil)} prio {cls.prio} quantum {cls.quantum}"
+    )
+
+
+def _bpf(node: BpfFilter) -> str:
+    text = f"bpf bytecode '{bytecode(node.program)}'"
+    if node.classid:
+        text += f" flowid {handle_text(node.classid) if node.classid > 0xFFFF else f'0:{node.classid:x}'}"
+    return text + (f" action mirred egress mirror dev {shlex.quote(node.mirror)} continue" if node.mirror else "")
+
+
+def bytecode(program: Sequence[Insn]) -> str:
+    """As tc reads a classic program: the number of instructions, then each as code, jt, jf, k."""
+    return ",".join([str(len(program)), *(f"{insn.code} {insn.jt} {insn.jf} {insn.k}" for insn in program)])
+
+
+def _flower(node: FlowerFilter) -> str:
+    words = ["flower"]
+    keys = {key.field: key for key in node.keys}
+    for key in node.keys:
+        words += _flower_key(key, keys)
+    return " ".join([*words, f"classid {handle_text(node.classid)}"])
+
+
+def _flower_key(key: FlowerKey, keys: dict[str, FlowerKey]) -> Iterator[str]:
+    field, value, mask = key
+    match field:
+        case "eth_type" | "sport_max" | "dport_max":
+            return
+        case "ip_proto":
+            yield f"ip_proto {_PORT_PROTOCOLS.get(value, f'{value:#x}')}"
+        case "ip_tos":
+            yield f"ip_tos {value:#x}/{mask:#x}"
+        case "ip_flags":
+            yield "ip_flags frag" if value else "ip_flags nofrag"
+        case "icmpv6_type":
+            yield f"type {value}" + ("" if mask == 0xFF else f"/{mask}")
+        case "src4" | "dst4" | "src6" | "dst6":
+            make = ipaddress.IPv4Address if field[3] == "4" else ipaddress.IPv6Address
+            yield f"{field[:3]}_ip {make(value)}/{mask.bit_count()}"
+        case "sport" | "dport":
+            yield f"{_side(field)}_port {value}" + ("" if mask == 0xFFFF else f"/{mask:#x}")
+        case _:
+            last = keys[f"{field[:5]}_max"].value
+            yield f"{_side(field)}_port {value}-{last}"
+
+
+def _side(field: str) -> str:
+    return "src" if field.startswith("s") else "dst"

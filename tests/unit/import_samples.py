@@ -1,0 +1,34 @@
+"""The importers by the folder of their examples in tests/golden/import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from shaper.policy.importers import Imported, fireqos, imported, libreqos, tcconfig, vyos
+from shaper.policy.importers.draft import Interface, Report
+
+FOLDER = Path(__file__).parents[1] / "golden" / "import"
+CASES = sorted(path for path in FOLDER.glob("*/*") if path.is_dir())
+_RESULTS = ("expected.yaml", "report.json")
+
+_READ: Mapping[str, Callable[..., list[Interface]]] = {
+    "fireqos": fireqos.read,
+    "vyos": vyos.read,
+    "tcconfig": tcconfig.read,
+    "libreqos": libreqos.read,
+}
+ORDER = {"libreqos": ("network.json", "ShapedDevices.csv")}
+
+
+def inputs(case: Path) -> list[tuple[str, str]]:
+    """(text, file name) of a case, in the order in which the command takes them."""
+    names = ORDER.get(case.parent.name) or sorted(one.name for one in case.iterdir() if one.name not in _RESULTS)
+    return [((case / name).read_text(), name) for name in names]
+
+
+def run(tool: str, texts: Sequence[tuple[str, str]]) -> Imported:
+    """Raises ImportFailedError."""
+    report = Report()
+    found = _READ[tool](*(part for pair in texts for part in pair), report)
+    return imported(found, report, tool=tool, nothing="nothing is there")
