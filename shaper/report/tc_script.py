@@ -1,18 +1,17 @@
-"""A tree as the tc commands that make it: a shell script for a device without qdiscs of its own.
-
-What tc's own text cannot say exactly is said in the script: see `rounded`.
-"""
+"""A tree as the tc commands that make it: a shell script for a device without qdiscs of its own."""
 
 from __future__ import annotations
 
 import ipaddress
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from shaper.tree import (
     CLSACT,
     ETH_P_ALL,
     ROOT,
+    TICK_NS,
     BpfFilter,
     FifoOptions,
     FlowerFilter,
@@ -28,8 +27,6 @@ from shaper.tree import (
     Qdisc,
     Tree,
     handle_text,
-    ticks,
-    ticks_to_bytes,
 )
 
 _ETHERTYPES = {0x0800: "ip", 0x86DD: "ipv6", ETH_P_ALL: "all"}
@@ -48,23 +45,35 @@ def script(trees: Sequence[Tree], notes: Sequence[str] = ()) -> str:
 
 
 def rounded(tree: Tree) -> tuple[str, ...]:
-    """The nodes of which tc's text makes something else by rounding."""
-    return tuple(
-        f"class {handle_text(cls.handle)}: tc keeps a burst in whole bytes, the kernel in ticks of 64 ns"
+    """What tc's text cannot say exactly."""
+    kept = as_tc_keeps(tree)
+    moved = [handle_text(cls.handle) for cls, after in zip(tree.classes, kept.classes, strict=True) if cls != after]
+    why = "tc reckons bursts in whole bytes and microseconds, the kernel in ticks of 64 ns: up to one of each more"
+    return (f"{why} for {', '.join(moved)}",) if moved else ()
+
+
+def as_tc_keeps(tree: Tree) -> Tree:
+    """The tree that the script makes: bursts of whole bytes and microseconds, never less than what was meant."""
+    classes = (
+        replace(
+            cls,
+            burst=_ticks_of(_burst(cls.burst, cls.rate), cls.rate),
+            cburst=_ticks_of(_burst(cls.cburst, cls.ceil), cls.ceil),
+        )
         for cls in tree.classes
-        if ticks_of_text(cls.burst, cls.rate) != cls.burst or ticks_of_text(cls.cburst, cls.ceil) != cls.cburst
     )
-
-
-def ticks_of_text(count: int, rate: int) -> int:
-    """The ticks that come out when a burst of `count` ticks at a rate in bit/s is written in whole bytes."""
-    return ticks(_burst(count, rate), rate)
+    return replace(tree, classes=tuple(classes))
 
 
 def _burst(count: int, rate: int) -> int:
-    """The least whole bytes that last so many ticks."""
-    size = ticks_to_bytes(count, rate)
-    return size if ticks(size, rate) >= count else size + 1
+    """The least bytes that tc takes for at least `count` ticks at a rate in bit/s."""
+    micros = -(-count * TICK_NS // 1000)
+    return -(-micros * (rate // 8) // 10**6)
+
+
+def _ticks_of(size: int, rate: int) -> int:
+    """The ticks that tc makes of a size in bytes at a rate in bit/s."""
+    return 10**6 * size // (rate // 8) * 1000 // TICK_NS
 
 
 def _command(device: str, node: Node) -> Iterator[str]:

@@ -27,11 +27,13 @@ def mutated(draw: st.DrawFn) -> tuple[str, list[tuple[str, str]]]:
     """An example with words put in, taken out, swapped or cut off."""
     case = draw(st.sampled_from(CASES))
     texts = []
-    for text, name in inputs(case):
+    for original, name in inputs(case):
+        text = original
         for _ in range(draw(st.integers(0, 6))):
             start = draw(st.integers(0, len(text)))
             end = draw(st.one_of(st.just(start), st.integers(start, min(len(text), start + 40))))
-            text = text[:start] + draw(st.one_of(st.just(""), st.sampled_from(WORDS), st.text(max_size=8))) + text[end:]
+            word = draw(st.one_of(st.just(""), st.sampled_from(WORDS), st.text(max_size=8)))
+            text = text[:start] + word + text[end:]
         texts.append((text, name))
     return case.parent.name, texts
 
