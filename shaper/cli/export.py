@@ -8,13 +8,16 @@ import click
 
 from shaper.cli.common import chosen, interface_option, json_option, open_kernel, policy_argument, print_json
 from shaper.compile import compile_interface
+from shaper.errors import UnavailableError
+from shaper.model.policy import Interface, Policy
 from shaper.policy import read_policy
 from shaper.report.tc_script import rounded, script
+from shaper.run.place import placed
 from shaper.tree import Capabilities, LinkFacts
 
 _USUAL = Capabilities(
     "a usual kernel",
-    frozenset({"htb", "bfifo", "pfifo", "fq_codel", "clsact"}),
+    frozenset({"htb", "hfsc", "cake", "ets", "prio", "bfifo", "pfifo", "fq_codel", "clsact"}),
     frozenset({"bpf", "flower"}),
     frozenset({"mirred"}),
     frozenset({"ifb"}),
@@ -38,11 +41,7 @@ def tc_(policy_file: Path, names: tuple[str, ...], here: bool, as_json: bool) ->
     """The tc commands that make what `apply` makes, as a shell script. Nothing is changed, and no kernel is needed."""
     policy = read_policy(policy_file)
     trees, notes = [], []
-    for interface in chosen(policy, names):
-        capabilities, link = _USUAL, _ethernet(interface.device)
-        if here:
-            with open_kernel() as kernel:
-                capabilities, link = kernel.capabilities(), kernel.link(interface.device)
+    for interface, capabilities, link in _targets(policy, names, here=here):
         program = compile_interface(interface, capabilities, link)
         trees.append(program.tree)
         notes += [f"{interface.device}: {note}" for note in (*program.notes, *rounded(program.tree))]
@@ -51,6 +50,19 @@ def tc_(policy_file: Path, names: tuple[str, ...], here: bool, as_json: bool) ->
         print_json({"schema": 1, "exit": 0, "script": text, "notes": notes})
     else:
         click.echo(text, nl=False)
+
+
+def _targets(policy: Policy, names: tuple[str, ...], *, here: bool) -> list[tuple[Interface, Capabilities, LinkFacts]]:
+    """Raises UnavailableError where only a machine could say which device is meant."""
+    if here:
+        with open_kernel() as kernel:
+            there = chosen(placed(policy, kernel), names)
+            return [(one, kernel.capabilities(), kernel.link(one.device)) for one in there]
+    for one in chosen(policy, names):
+        if one.wanted is not None and not one.wanted.name:
+            why = f"{one.name}: which device the {one.wanted} is, only its machine knows"
+            raise UnavailableError(why, hint="`--here` on that machine, or name the device", where=one.device_where)
+    return [(one, _USUAL, _ethernet(one.device)) for one in chosen(policy, names)]
 
 
 def _ethernet(device: str) -> LinkFacts:

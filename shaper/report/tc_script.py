@@ -7,19 +7,18 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from shaper.disciplines import HfscClass
+from shaper.report.tc_options import hfsc_words, qdisc_words, stab_words
 from shaper.tree import (
     CLSACT,
     ETH_P_ALL,
     ROOT,
     TICK_NS,
     BpfFilter,
-    FifoOptions,
     FlowerFilter,
     FlowerKey,
-    FqCodelOptions,
     Handle,
     HtbClass,
-    HtbOptions,
     Ifb,
     Insn,
     Node,
@@ -55,7 +54,9 @@ def rounded(tree: Tree) -> tuple[str, ...]:
 def as_tc_keeps(tree: Tree) -> Tree:
     """The tree that the script makes: bursts of whole bytes and microseconds, never less than what was meant."""
     classes = (
-        replace(
+        cls
+        if isinstance(cls, HfscClass)
+        else replace(
             cls,
             burst=_ticks_of(_burst(cls.burst, cls.rate), cls.rate),
             cburst=_ticks_of(_burst(cls.cburst, cls.ceil), cls.ceil),
@@ -85,11 +86,13 @@ def _command(device: str, node: Node) -> Iterator[str]:
             yield f"ip link set dev {name} alias {shlex.quote(node.alias)} up"
         case Qdisc():
             place = {ROOT: "root", CLSACT: "clsact"}.get(node.parent) or f"parent {handle_text(node.parent)}"
-            handle = "" if node.parent == CLSACT else f" handle {handle_text(node.handle)}"
-            yield f"tc qdisc add {dev} {place}{handle} {_qdisc(node)}".rstrip()
-        case HtbClass():
+            handle = f" handle {handle_text(node.handle)}" if node.parent != CLSACT else ""
+            table = f"{stab_words(node.stab)} " if node.stab is not None else ""
+            kind = f" {qdisc_words(node.kind, node.options)}" if node.parent != CLSACT else ""
+            yield f"tc qdisc add {dev} {table}{place}{handle}{kind}"
+        case HtbClass() | HfscClass():
             place = f"parent {handle_text(node.parent)} classid {handle_text(node.handle)}"
-            yield f"tc class add {dev} {place} {_htb(node)}"
+            yield f"tc class add {dev} {place} {_htb(node) if isinstance(node, HtbClass) else hfsc_words(node)}"
         case BpfFilter() | FlowerFilter():
             where = f"{_hook(node.parent)} protocol {_protocol(node.protocol)} pref {node.preference}"
             kind = _bpf(node) if isinstance(node, BpfFilter) else _flower(node)
@@ -105,22 +108,6 @@ def _hook(parent: Handle) -> str:
 
 def _protocol(ethertype: int) -> str:
     return _ETHERTYPES.get(ethertype, f"{ethertype:#06x}")
-
-
-def _qdisc(node: Qdisc) -> str:
-    match node.options:
-        case HtbOptions(default, direct_queue):
-            return f"htb default {default:#x}" + (f" direct_qlen {direct_queue}" if direct_queue else "")
-        case FifoOptions(limit):
-            return f"{node.kind} limit {limit}"
-        case FqCodelOptions() as options:
-            ecn = "ecn" if options.ecn else "noecn"
-            return (
-                f"fq_codel limit {options.limit} flows {options.flows} target {options.target}us "
-                f"interval {options.interval}us quantum {options.quantum} memory_limit {options.memory} {ecn}"
-            )
-        case _:
-            return "" if node.kind == "clsact" else node.kind
 
 
 def _htb(cls: HtbClass) -> str:
@@ -145,7 +132,7 @@ def bytecode(program: Sequence[Insn]) -> str:
 def _flower(node: FlowerFilter) -> str:
     words = ["flower"]
     keys = {key.field: key for key in node.keys}
-    for key in node.keys:
+    for key in sorted(node.keys, key=lambda each: each.field != "ip_proto"):  # what follows is read by it
         words += _flower_key(key, keys)
     return " ".join([*words, f"classid {handle_text(node.classid)}"])
 

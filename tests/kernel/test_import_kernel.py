@@ -13,7 +13,7 @@ import pytest
 from shaper.model.match import TCP, UDP, Packet, classify
 from shaper.policy import parse_policy
 from shaper.report.tc_script import as_tc_keeps
-from shaper.tree import TICK_NS
+from shaper.tree import TICK_NS, HtbClass
 
 pytestmark = pytest.mark.kernel
 
@@ -46,13 +46,17 @@ def command(lab: Any, words: str, *, code: int = 0) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("classifier", ["", ", classifier: flower"])
-def test_the_exported_script_makes_the_tree_that_apply_makes(netns: Any, tmp_path: Path, classifier: str) -> None:
+KINDS = ["", ", classifier: flower", ", link: docsis", ", backend: hfsc", ", link: adsl-pppoe-llcsnap"]
+
+
+@pytest.mark.parametrize("more", KINDS)
+def test_the_exported_script_makes_the_tree_that_apply_makes(netns: Any, tmp_path: Path, more: str) -> None:
     pair, kernel = netns.link_pair(), netns.kernel()
-    if classifier and "flower" not in kernel.capabilities().filters:
-        pytest.skip("missing capability: the flower filter")
+    for kind, there in (("flower", kernel.capabilities().filters), ("hfsc", kernel.capabilities().qdiscs)):
+        if kind in more and kind not in there:
+            pytest.skip(f"missing capability: {kind}")
     policy, state, script = tmp_path / "p.yaml", tmp_path / "state", tmp_path / "script.sh"
-    policy.write_text(POLICY.format(device=pair.a, more=classifier))
+    policy.write_text(POLICY.format(device=pair.a, more=more))
     script.write_text(command(netns, f"{SHAPER} export tc --here {policy}"))
     command(netns, f"{SHAPER} apply {policy} --state {state}")
     applied = kernel.read(pair.a)
@@ -62,8 +66,39 @@ def test_the_exported_script_makes_the_tree_that_apply_makes(netns: Any, tmp_pat
     command(netns, f"sh {script}")
     assert kernel.read(pair.a) == as_tc_keeps(applied)
     for kept, cls in zip(as_tc_keeps(applied).classes, applied.classes, strict=True):
-        byte = 8 * 10**9 // (TICK_NS * cls.rate) + 1
-        assert 0 <= kept.burst - cls.burst <= TICKS_OF_A_MICROSECOND + byte
+        if isinstance(cls, HtbClass) and isinstance(kept, HtbClass):
+            byte = 8 * 10**9 // (TICK_NS * cls.rate) + 1
+            assert 0 <= kept.burst - cls.burst <= TICKS_OF_A_MICROSECOND + byte
+
+
+BANDS = """\
+version: 1
+interfaces:
+  wan: {{device: {device}, bandwidth: {{egress: 20mbit}}, policy: p, backend: {backend}}}
+policies:
+  p: {{classes: {classes}}}
+"""
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("backend", "classes"),
+    [
+        ("prio", "{a: {match: [{dscp: ef}]}, b: {default: true}}"),
+        ("ets", "{a: {match: [{dscp: ef}]}, b: {share: 70%, match: [{proto: tcp}]}, c: {share: 30%, default: true}}"),
+        ("cake", "{rest: {default: true}}"),
+    ],
+)
+def test_backends_without_classes_are_exported(netns: Any, tmp_path: Path, backend: str, classes: str) -> None:
+    pair, kernel = netns.link_pair(), netns.kernel()
+    policy, state, script = tmp_path / "p.yaml", tmp_path / "state", tmp_path / "script.sh"
+    policy.write_text(BANDS.format(device=pair.a, backend=backend, classes=classes))
+    script.write_text(command(netns, f"{SHAPER} export tc --here {policy}"))
+    command(netns, f"{SHAPER} apply {policy} --state {state}")
+    applied = kernel.read(pair.a)
+    command(netns, f"{SHAPER} clear {policy} --state {state}")
+    command(netns, f"sh {script}")
+    assert kernel.read(pair.a) == applied
 
 
 def test_a_running_tree_is_imported_with_its_meaning(netns: Any, tmp_path: Path) -> None:
@@ -86,11 +121,11 @@ def test_a_running_tree_is_imported_with_its_meaning(netns: Any, tmp_path: Path)
     answer = json.loads(command(netns, f"{SHAPER} import tc {pair.a} --json"))
     (wan,) = parse_policy(answer["policy"], source="import").interfaces
     assert (wan.device, wan.bandwidth) == (pair.a, 20_000_000)
-    classes = {cls.path: (cls.guarantee, cls.limit, cls.tier.name) for cls in wan.walk() if not cls.implied}
+    classes = {cls.path: (cls.guarantee, cls.limit, cls.priority) for cls in wan.walk() if not cls.implied}
     assert classes == {
-        "class-10": (2_000_000, 4_000_000, "SPECIAL"),
-        "class-20": (8_000_000, 20_000_000, "PRIORITY"),
-        "class-30": (9_000_000, 20_000_000, "STANDARD"),
+        "class-10": (2_000_000, 4_000_000, 0),
+        "class-20": (8_000_000, 20_000_000, 1),
+        "class-30": (9_000_000, 20_000_000, 3),
     }
     assert [(one["text"], one["why"].split(",")[0]) for one in answer["report"]] == [
         ("filter u32 0x80400800 parent 1: pref 7", "it asks for bytes at 8")

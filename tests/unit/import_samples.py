@@ -12,12 +12,9 @@ FOLDER = Path(__file__).parents[1] / "golden" / "import"
 CASES = sorted(path for path in FOLDER.glob("*/*") if path.is_dir())
 _RESULTS = ("expected.yaml", "report.json")
 
-_READ: Mapping[str, Callable[..., list[Interface]]] = {
-    "fireqos": fireqos.read,
-    "vyos": vyos.read,
-    "tcconfig": tcconfig.read,
-    "libreqos": libreqos.read,
-}
+_MODULES = {"fireqos": fireqos, "vyos": vyos, "tcconfig": tcconfig, "libreqos": libreqos}
+_READ: Mapping[str, Callable[..., list[Interface]]] = {name: module.read for name, module in _MODULES.items()}
+_TOOLS = {name: module.FACTS.tool for name, module in _MODULES.items()}
 ORDER = {"libreqos": ("network.json", "ShapedDevices.csv")}
 
 
@@ -31,4 +28,4 @@ def run(tool: str, texts: Sequence[tuple[str, str]]) -> Imported:
     """Raises ImportFailedError."""
     report = Report()
     found = _READ[tool](*(part for pair in texts for part in pair), report)
-    return imported(found, report, tool=tool, nothing="nothing is there")
+    return imported(found, report, tool=_TOOLS[tool], nothing="nothing is there")

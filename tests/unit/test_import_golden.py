@@ -14,7 +14,6 @@ import pytest
 from import_samples import CASES, inputs, run
 
 from shaper.model.match import TCP, UDP, Packet, classify
-from shaper.model.policy import Tier
 from shaper.policy import parse_policy
 from shaper.report.imports import lost_json
 
@@ -67,7 +66,7 @@ def test_fireqos_means_what_its_manual_says() -> None:
     assert (classes["voice"].guarantee, classes["voice"].limit) == (1_000_000, 5_000_000)
     assert classes["acks"].guarantee == 100_000  # a hundredth, where nothing is said
     assert classes["web"].guarantee == 2_000_000
-    assert classes["voice"].tier < classes["web"].tier
+    assert [classes[name].priority for name in ("voice", "acks", "web")] == [0, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +95,7 @@ set qos policy shaper S default bandwidth 1mbit
     classes = {cls.path: cls for cls in eth0.walk()}
     assert (classes["class-10"].guarantee, classes["class-10"].limit) == (2_000_000, 2_000_000)
     assert (classes["class-20"].guarantee, classes["class-20"].limit) == (1_000_000, 5_000_000)
-    assert [classes[name].tier for name in ("class-10", "class-20", "default")] == list(Tier)
+    assert [classes[name].priority for name in ("class-10", "class-20", "default")] == [0, 4, 7]
     assert eth0.default().path == "default"
 
 

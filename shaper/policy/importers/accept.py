@@ -78,9 +78,9 @@ def _of_class(
 
 def _undress(cls: Class, problem: Problem) -> None:
     """The default class stays, with nothing but that."""
-    if not (cls.guarantee or cls.tier or cls.rules):
+    if not (cls.guarantee or cls.limit or cls.burst or cls.rules):
         raise ImportFailedError(f"what was read makes no policy: {problem.message}", hint=problem.hint)
-    cls.guarantee, cls.limit, cls.tier, cls.rules = None, None, "", []
+    cls.guarantee, cls.limit, cls.burst, cls.rules = None, None, None, []
 
 
 def _remover(holder: list, one: object) -> Callable[[], None]:  # type: ignore[type-arg]

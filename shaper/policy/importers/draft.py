@@ -61,7 +61,7 @@ class Rule:
 
 @dataclass(slots=True)
 class Class:
-    """A class; rates in bit/s. `rank` is the tool's own priority, lower first; None where it says none.
+    """A class; rates in bit/s, `burst` in bytes. `rank` is HTB's priority in that tool, lower first; None for none.
 
     `order` is the place of its first rule in the order that the tool asks rules in.
     """
@@ -72,7 +72,7 @@ class Class:
     limit: int | None = None
     rank: int | None = None
     order: float | None = None
-    tier: str = ""
+    burst: int | None = None
     default: bool = False
     rules: list[Rule] = field(default_factory=list)
     classes: list[Class] = field(default_factory=list)
@@ -86,13 +86,14 @@ class Class:
 
 @dataclass(slots=True)
 class Interface:
-    """An interface with the classes of its egress; `bandwidth` in bit/s."""
+    """An interface with the classes of its egress; `bandwidth` in bit/s, `link` the name of a link layer of ours."""
 
     name: str
     device: str
     bandwidth: int
     line: Line
     classes: list[Class] = field(default_factory=list)
+    link: str = ""
 
     def walk(self) -> Iterator[Class]:
         """Every class, parents before children."""

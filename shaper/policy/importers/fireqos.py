@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from shaper.model.link import LINK_LAYERS
 from shaper.policy.importers import fireqos_match, quantities
 from shaper.policy.importers.draft import Class, Facts, Interface, Line, Report, Rule
 
@@ -17,16 +18,18 @@ FACTS = Facts(
         "`class`, `class group` ... `class group end`, `class default`": "classes, nested; the default",
         "`commit`, `min`, `rate`, `minrate` (1 % where none is said)": "`guarantee`",
         "`ceil`, `max`, inherited": "`limit`",
-        "`prio`, `prio keep`, `balanced`, the order of classes": "`tier`, three of them",
+        "`prio`, `prio keep`, `balanced`, the order of classes": "`priority`",
+        "`adsl local \\| remote ENCAPSULATION`": "`link`",
+        "`burst`": "`burst`",
         "`match`: protocols, ports, addresses, `tos`, `mark`, `syn`, `ack`, `prio`, `class`": "`match`",
         "`server NAME`, `client NAME`, `server_NAME_ports=`": "`match` with `sport`, `dport`",
         "`NAME=value`, `$NAME`": "put in their place",
     },
     {
         "`input`, and the input half of `bidirectional`": "`bandwidth: {ingress: ..}`",
-        "`adsl`, `atm`, `ethernet`, `overhead`, `mpu`, `mtu`, `tsize`": "`link`",
+        "`atm`, `overhead`, `mpu`, `mtu`, `tsize`, and a link layer of a class group": "`link`",
         "`pfifo`, `sfq`, `codel` ..., `options`": "`aqm`",
-        "`burst`, `cburst`, `quantum`, `r2q`": "worked out from the rates",
+        "`cburst`, `quantum`, `r2q`": "worked out from the rates",
         "`match .. at`, `custom`, shell commands": "",
     },
 )
@@ -36,7 +39,8 @@ _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_
 _RATES = {**dict.fromkeys(("rate", "commit", "min"), "rate"), **dict.fromkeys(("ceil", "max"), "ceil")}
 _QUEUES = ("pfifo", "bfifo", "sfq", "fq_codel", "codel", "none", "cake", "red")
 _LINK = ("mtu", "mpu", "tsize", "overhead", "linklayer")
-_DERIVED = ("burst", "cburst", "quantum", "r2q")
+_DERIVED = ("cburst", "quantum", "r2q")
+_SHORT = {"vc": "vcmux", "mux": "vcmux", "vc/mux": "vcmux", "llc": "llcsnap", "snap": "llcsnap", "llc/snap": "llcsnap"}
 _FAMILIES = {"": None, "4": (4,), "6": (6,), "46": (4, 6)}
 _LONGEST_LINE = 10_000
 _MOST_LINES = 20_000
@@ -66,6 +70,8 @@ class _Params:
     minrate: int | None = None
     prio: str = ""
     balanced: bool | None = None
+    burst: int | None = None
+    link: str = ""
 
 
 def read(text: str, file: str, report: Report) -> list[Interface]:
@@ -153,6 +159,7 @@ class _Reader:
             return
         name = quantities.name(words[2], {one.name for one in self.interfaces})
         found = Interface(name, words[1], params.rate, line)
+        found.link = params.link
         self.interfaces.append(found)
         self._skipping, self._families = False, families
         self._scopes = [_Scope(params.rate, None, families, found.classes, None, params.minrate, bool(params.balanced))]
@@ -174,6 +181,7 @@ class _Reader:
         least = scope.minrate or scope.rate // 100
         cls.guarantee = params.rate if params.rate is not None else params.minrate or max(8, least)
         cls.limit = params.ceil if params.ceil is not None else scope.ceil
+        cls.burst = params.burst
         scope.rank = self._rank(scope, params.prio)
         cls.rank = scope.rank
         cls.default = names[0] == "default" and len(self._scopes) == 1
@@ -208,6 +216,12 @@ class _Reader:
                 self._amount(line, params, _RATES.get(word, word), (value, direction), whole)
             elif word == "prio":
                 params.prio, words[:1] = value, []
+            elif word == "burst":
+                params.burst, words[:1] = quantities.size(value), []
+                if params.burst is None:
+                    self._report.lose(line, f"`burst {value}` is no size", "such as 15k")
+            elif word == "adsl" and whole is None and (link := _adsl(words[1:2])):
+                params.link, words[:2] = link, []
             elif word in ("balanced", "priority"):
                 params.balanced = word == "balanced"
             else:
@@ -256,8 +270,8 @@ class _Reader:
         return 0
 
     def _link(self, line: Line, text: str) -> None:
-        mend = "`link` is the key for it; until then give `bandwidth` 10 to 15 % less (ADSL), which covers the cells"
-        self._report.lose(line, f"`{text}`: rates count Ethernet frames without further overhead", mend)
+        mend = "`link` of the interface is the key for it: `{overhead: .., mpu: .., atm: true}`, around the IP packet"
+        self._report.lose(line, f"`{text}` counts from the frame, `link` from the IP packet", mend)
 
     def _match(self, line: Line, words: list[str], families: tuple[int, ...]) -> None:
         found = fireqos_match.matched(words, families, line, self._report)
@@ -291,6 +305,13 @@ class _Reader:
         if rules and self._current.order is None:
             self._current.order = float(self._matches * 10)
         self._current.rules += rules
+
+
+def _adsl(words: list[str]) -> str:
+    """`pppoe-llc` -> the name of our link layer, or ""."""
+    protocol, _, encapsulation = "".join(words).lower().partition("-")
+    name = f"adsl-{protocol}-{_SHORT.get(encapsulation, encapsulation)}"
+    return name if name in LINK_LAYERS else ""
 
 
 def _split(head: str) -> tuple[str, str]:

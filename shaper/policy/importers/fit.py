@@ -1,4 +1,4 @@
-"""Makes what was read fit our rules: names, tiers, the order of matching, rates that fit each other, one default.
+"""Makes what was read fit our rules: names, priorities, the order of matching, rates that fit each other, one default.
 
 Every change of what was meant is reported. What still does not pass is found by the checks themselves (`accept`).
 """
@@ -14,7 +14,7 @@ from shaper.policy.importers.draft import Class, Interface, Report
 from shaper.policy.importers.quantities import rate_text
 from shaper.policy.resolve import network_control
 
-_TIERS = ("special", "priority", "standard")
+_LAST = 7
 _LEAST = 8
 
 
@@ -22,8 +22,8 @@ def fit(interface: Interface, report: Report) -> None:
     """In place."""
     _named(interface.classes)
     _ordered(interface.classes, report)
-    _tiers(interface.classes, interface.bandwidth, report)
     _default(interface)
+    _priorities(interface)
     _limits(interface.classes, interface.bandwidth, report)
     control = network_control(interface.bandwidth, Where("", 0, 0)).guarantee
     _guarantees(interface.classes, interface.bandwidth - control, report)
@@ -49,21 +49,12 @@ def _ordered(classes: list[Class], report: Report) -> None:
         _ordered(cls.classes, report)
 
 
-def _tiers(classes: Sequence[Class], most: int, report: Report) -> None:
-    """Ranks become tiers, in order; special only where each of its classes is limited below what is there."""
-    ranks = sorted({cls.rank for cls in classes if cls.rank is not None})
-    if len(ranks) > 1:
-        first = [cls for cls in classes if cls.rank == ranks[0]]
-        bounded = all(cls.limit is not None and cls.limit < most for cls in first)
-        tiers = _TIERS if bounded and len(ranks) > 2 else _TIERS[1:]
-        for cls in classes:
-            place = len(tiers) - 1 if cls.rank is None else ranks.index(cls.rank)
-            cls.tier = tiers[min(place, len(tiers) - 1)]
-            if place >= len(tiers):
-                why = f"its priority is number {place + 1} of {len(ranks)}; in our tier standard they borrow alike"
-                report.lose(cls.line, why, "give it a smaller `share`, or put the classes that come first a tier up")
-    for cls in classes:
-        _tiers(cls.classes, most if cls.limit is None else cls.limit, report)
+def _priorities(interface: Interface) -> None:
+    """HTB's own, of the leaves: it looks at no others, and takes what is beyond 7 for 7. None where all are alike."""
+    leaves = [cls for cls in interface.walk() if not cls.classes]
+    ranks = {min(_LAST, cls.rank) for cls in leaves if cls.rank is not None}
+    for cls in interface.walk():
+        cls.rank = None if cls.classes or len(ranks) < 2 else _LAST if cls.rank is None else min(_LAST, cls.rank)
 
 
 def _default(interface: Interface) -> None:

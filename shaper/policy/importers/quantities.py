@@ -33,6 +33,12 @@ def rate(text: str, units: Mapping[str, int], *, unit: str = "") -> int | None:
     return bits if 8 <= bits <= _MOST else None
 
 
+def size(text: str) -> int | None:
+    """`15k` -> 15360 bytes, as tc reads it; None where it is no size."""
+    match = re.match(r"([0-9]{1,12})(b?|kb?|mb?)\Z", text.strip().lower())
+    return int(match[1]) * {"k": 1024, "m": 1024**2}.get(match[2][:1], 1) or None if match else None
+
+
 def percent(text: str) -> Decimal | None:
     """`10%` -> 0.1; None where it is no percentage of 0 to 100."""
     match = re.match(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%\Z", text.strip())

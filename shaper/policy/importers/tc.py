@@ -25,7 +25,8 @@ from shaper.tree import (
 FACTS = Facts(
     "tc (running)",
     {
-        "an `htb` root and its classes; `rate`, `ceil`, `prio`, `default`": "`guarantee`, `limit`, `tier`, the default",
+        "an `htb` root and its classes": "an interface and classes",
+        "`rate`, `ceil`, `prio`, `default`": "`guarantee`, `limit`, `priority`, the default",
         "`flower`: addresses, protocol, ports and ranges, DS byte": "`match`",
         "`u32` on IPv4 and IPv6 headers: addresses, protocol, ports, DS byte, length, TCP flags": "`match`",
         "`fw`, and `u32` with a mark": "`match` with `mark`",
@@ -97,7 +98,7 @@ class _Reader:
         return Line(self._tree.device, 0, text)
 
     def _below(self, parent: Handle) -> list[Class]:
-        return [self._class(cls) for cls in self._tree.classes if cls.parent == parent]
+        return [self._class(cls) for cls in self._tree.classes if cls.parent == parent and isinstance(cls, HtbClass)]
 
     def _class(self, cls: HtbClass) -> Class:
         text = (

@@ -15,7 +15,7 @@ FACTS = Facts(
         "`qos policy shaper`, `traffic-policy shaper`, as `set` lines or in braces": "a policy",
         "`qos interface .. egress`, `traffic-policy out`": "an interface for each",
         "`bandwidth` of a class, `ceiling` (as `bandwidth` where none is said)": "`guarantee`, `limit`",
-        "`priority` (0 where none is said, 20 for the default)": "`tier`, three of them",
+        "`priority` (0 where none is said, 20 for the default), `burst`": "`priority`, `burst`",
         "`default`": "the default class",
         "`match`: `ip`, `ipv6`, `ether` addresses, `vif`, `mark`; `match-group`": "`match`",
     },
@@ -115,13 +115,17 @@ class _Shaper:
             cls.limit = cls.guarantee  # the ceiling is as the bandwidth
         if branch.value("bandwidth") in (None,) or (branch.value("bandwidth") or ("",))[0] == "auto":
             cls.guarantee, cls.limit = None, None
+        burst = branch.value("burst")
+        cls.burst = quantities.size(burst[0]) if burst else None
+        if burst and cls.burst is None:
+            self._report.lose(burst[1], f"`burst {burst[0]}` is no size", "such as 15k")
         rank = branch.value("priority")
         cls.rank = int(rank[0]) if rank and re.fullmatch(r"[0-9]{1,2}", rank[0]) else None
         for match_name, match in branch.items("match"):
             self._match(cls, match_name, match)
         for group, member in branch.items("match-group"):
             self._group(cls, group, member.line, ())
-        self._unmeant(branch, ("bandwidth", "ceiling", "priority", "match", "match-group", "description"))
+        self._unmeant(branch, ("bandwidth", "ceiling", "burst", "priority", "match", "match-group", "description"))
         return cls
 
     def _rate(self, branch: Branch, key: str, whole: int) -> int | None:
@@ -225,8 +229,6 @@ class _Shaper:
             if key in _QUEUE:
                 mend = "`aqm` is the key for it; each leaf is fq_codel, or a FIFO sized in time"
                 self._report.lose(below.line, f"`{key}`: a leaf's queue is chosen by its rates and its SLA", mend)
-            elif key == "burst":
-                self._report.lose(below.line, "`burst` is worked out from rate and MTU", "leave it out")
             elif key == "set-dscp":
                 self._report.lose(below.line, "packets are not remarked", "`set: {dscp: ..}` is the key for it")
             else:

@@ -21,6 +21,8 @@ def policy_text(interfaces: Sequence[Interface], *, tool: str, lost: int) -> str
         lines.append(f"  {one.name}:{_from(one.line)}")
         lines.append(f"    device: {_value(one.device)}")
         lines.append(f"    bandwidth: {{egress: {rate_text(one.bandwidth)}}}")
+        if one.link:
+            lines.append(f"    link: {one.link}")
         lines.append(f"    policy: {one.name}")
     lines.append("policies:")
     for one in interfaces:
@@ -31,11 +33,13 @@ def policy_text(interfaces: Sequence[Interface], *, tool: str, lost: int) -> str
 
 def _class(cls: Class) -> Iterator[str]:
     yield f"{cls.name}:{_from(cls.line)}"
-    if cls.tier:
-        yield f"  tier: {cls.tier}"
     for key, rate in (("guarantee", cls.guarantee), ("limit", cls.limit)):
         if rate:
             yield f"  {key}: {rate_text(rate)}"
+    if cls.rank is not None:
+        yield f"  priority: {cls.rank}"
+    if cls.burst:
+        yield f"  burst: {cls.burst}b"
     if cls.default:
         yield "  default: true"
     if cls.rules:
