@@ -52,7 +52,10 @@ def rounded(tree: Tree) -> tuple[str, ...]:
 
 
 def as_tc_keeps(tree: Tree) -> Tree:
-    """The tree that the script makes: bursts of whole bytes and microseconds, never less than what was meant."""
+    """The tree that the script makes: bursts of whole bytes and microseconds, never less than what was meant.
+
+    Of a flower filter that asks for an ethertype alone tc sends no key: its preference's protocol says the same.
+    """
     classes = (
         cls
         if isinstance(cls, HfscClass)
@@ -63,7 +66,13 @@ def as_tc_keeps(tree: Tree) -> Tree:
         )
         for cls in tree.classes
     )
-    return replace(tree, classes=tuple(classes))
+    filters = (
+        replace(one, keys=())
+        if isinstance(one, FlowerFilter) and {key.field for key in one.keys} == {"eth_type"}
+        else one
+        for one in tree.filters
+    )
+    return replace(tree, classes=tuple(classes), filters=tuple(filters))
 
 
 def _burst(count: int, rate: int) -> int:
