@@ -61,9 +61,9 @@ class Rule:
 
 @dataclass(slots=True)
 class Class:
-    """A class; rates in bit/s, `burst` in bytes. `rank` is HTB's priority in that tool, lower first; None for none.
+    """A class; rates in bit/s, `burst` in bytes, `aqm` by our name.
 
-    `order` is the place of its first rule in the order that the tool asks rules in.
+    `rank` is HTB's priority in that tool, the lowest first; None where it says none. `order` is the place of its first rule in the order that the tool asks rules in.
     """
 
     name: str
@@ -73,6 +73,7 @@ class Class:
     rank: int | None = None
     order: float | None = None
     burst: int | None = None
+    aqm: str = ""
     default: bool = False
     rules: list[Rule] = field(default_factory=list)
     classes: list[Class] = field(default_factory=list)

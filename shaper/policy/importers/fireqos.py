@@ -21,6 +21,7 @@ FACTS = Facts(
         "`prio`, `prio keep`, `balanced`, the order of classes": "`priority`",
         "`adsl local \\| remote ENCAPSULATION`": "`link`",
         "`burst`": "`burst`",
+        "`fq_codel`, `pfifo`, `bfifo`, inherited": "`aqm`",
         "`match`: protocols, ports, addresses, `tos`, `mark`, `syn`, `ack`, `prio`, `class`": "`match`",
         "`server NAME`, `client NAME`, `server_NAME_ports=`": "`match` with `sport`, `dport`",
         "`NAME=value`, `$NAME`": "put in their place",
@@ -28,7 +29,7 @@ FACTS = Facts(
     {
         "`input`, and the input half of `bidirectional`": "`bandwidth: {ingress: ..}`",
         "`atm`, `overhead`, `mpu`, `mtu`, `tsize`, and a link layer of a class group": "`link`",
-        "`pfifo`, `sfq`, `codel` ..., `options`": "`aqm`",
+        "`sfq`, `codel`, `red` ..., and `options`": "`aqm` has fq_codel and fifo",
         "`cburst`, `quantum`, `r2q`": "worked out from the rates",
         "`match .. at`, `custom`, shell commands": "",
     },
@@ -57,6 +58,7 @@ class _Scope:
     owner: Class | None = None
     minrate: int | None = None
     balanced: bool = False
+    aqm: str = ""
     rank: int = -1
     classes: dict[str, Class] = field(default_factory=dict)
 
@@ -72,6 +74,7 @@ class _Params:
     balanced: bool | None = None
     burst: int | None = None
     link: str = ""
+    aqm: str = ""
 
 
 def read(text: str, file: str, report: Report) -> list[Interface]:
@@ -162,7 +165,9 @@ class _Reader:
         found.link = params.link
         self.interfaces.append(found)
         self._skipping, self._families = False, families
-        self._scopes = [_Scope(params.rate, None, families, found.classes, None, params.minrate, bool(params.balanced))]
+        self._scopes = [
+            _Scope(params.rate, None, families, found.classes, None, params.minrate, bool(params.balanced), params.aqm)
+        ]
 
     def _class(self, line: Line, words: list[str], families: tuple[int, ...] | None) -> None:
         group = words[1:2] == ["group"]
@@ -181,7 +186,7 @@ class _Reader:
         least = scope.minrate or scope.rate // 100
         cls.guarantee = params.rate if params.rate is not None else params.minrate or max(8, least)
         cls.limit = params.ceil if params.ceil is not None else scope.ceil
-        cls.burst = params.burst
+        cls.burst, cls.aqm = params.burst, params.aqm or scope.aqm
         scope.rank = self._rank(scope, params.prio)
         cls.rank = scope.rank
         cls.default = names[0] == "default" and len(self._scopes) == 1
@@ -191,7 +196,14 @@ class _Reader:
         if group:
             self._scopes.append(
                 _Scope(
-                    cls.guarantee, cls.limit, self._families, cls.classes, cls, params.minrate, bool(params.balanced)
+                    cls.guarantee,
+                    cls.limit,
+                    self._families,
+                    cls.classes,
+                    cls,
+                    params.minrate,
+                    bool(params.balanced),
+                    cls.aqm,
                 )
             )
 
@@ -222,6 +234,8 @@ class _Reader:
                     self._report.lose(line, f"`burst {value}` is no size", "such as 15k")
             elif word == "adsl" and whole is None and (link := _adsl(words[1:2])):
                 params.link, words[:2] = link, []
+            elif word in quantities.AQM and value != "options":
+                params.aqm = quantities.AQM[word]
             elif word in ("balanced", "priority"):
                 params.balanced = word == "balanced"
             else:
@@ -250,8 +264,8 @@ class _Reader:
         if word in _QUEUES or word == "qdisc":
             used = 1 if word == "qdisc" else 0
             used += 2 if words[used : used + 1] == ["options"] else 0
-            mend = "`aqm` is the key for it; each leaf is fq_codel, or a FIFO sized in time"
-            self._report.lose(line, f"`{word}`: a leaf's queue is chosen by its rates and its SLA", mend)
+            mend = "`aqm: fq_codel` keeps delay short for every flow, `aqm: fifo` does not tell them apart"
+            self._report.lose(line, f"`{word}`: a leaf is fq_codel or a FIFO, with numbers from its rates", mend)
             return used
         if word in _DERIVED:
             self._report.lose(line, f"`{word}` is worked out from rate and MTU", "leave it out")

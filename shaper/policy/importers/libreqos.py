@@ -93,7 +93,9 @@ def _circuits(text: str, file: str, report: Report) -> list[_Circuit]:
             continue
         if row.get("sqm", "").strip():
             report.lose(
-                line, f"`sqm` {row['sqm'].strip()}: a leaf's queue is chosen by its rates", "`aqm` is the key for it"
+                line,
+                f"`sqm` {row['sqm'].strip()}: a leaf's queue is one for both directions",
+                "choose fq_codel or fifo by `aqm`",
             )
         key = row.get("Circuit ID", "") or f"row {line.number}"
         if key in found:

@@ -33,6 +33,16 @@ def rate(text: str, units: Mapping[str, int], *, unit: str = "") -> int | None:
     return bits if 8 <= bits <= _MOST else None
 
 
+AQM: Mapping[str, str] = {
+    "fq_codel": "fq_codel",
+    "fq-codel": "fq_codel",
+    "pfifo": "fifo",
+    "bfifo": "fifo",
+    "drop-tail": "fifo",
+}
+"""Leaf queues that we have, by the names that tools give them."""
+
+
 def size(text: str) -> int | None:
     """`15k` -> 15360 bytes, as tc reads it; None where it is no size."""
     match = re.match(r"([0-9]{1,12})(b?|kb?|mb?)\Z", text.strip().lower())

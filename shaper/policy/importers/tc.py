@@ -119,9 +119,7 @@ class _Reader:
                 and qdisc.kind != "fq_codel"
             ):
                 line = self._line(f"qdisc {qdisc.kind} {handle_text(qdisc.handle)} parent {handle_text(qdisc.parent)}")
-                self._report.lose(
-                    line, f"{qdisc.kind}: a leaf's queue is chosen by its rates", "`aqm` is the key for it"
-                )
+                self._report.lose(line, f"{qdisc.kind}: a leaf is fq_codel or a FIFO", "choose one by `aqm`")
             elif qdisc.parent != ROOT and qdisc.parent not in self._classes:
                 line = self._line(f"qdisc {qdisc.kind} {handle_text(qdisc.handle)} parent {handle_text(qdisc.parent)}")
                 self._report.lose(line, "it stands under no class of the HTB", "leave it to whoever made it")

@@ -17,10 +17,11 @@ FACTS = Facts(
         "`bandwidth` of a class, `ceiling` (as `bandwidth` where none is said)": "`guarantee`, `limit`",
         "`priority` (0 where none is said, 20 for the default), `burst`": "`priority`, `burst`",
         "`default`": "the default class",
+        "`queue-type fq-codel`, `drop-tail`": "`aqm`",
         "`match`: `ip`, `ipv6`, `ether` addresses, `vif`, `mark`; `match-group`": "`match`",
     },
     {
-        "`queue-type`, `queue-limit`, `codel-quantum`, `flows`, `interval`, `target`": "`aqm`",
+        "other `queue-type`s, `queue-limit`, `codel-quantum`, `flows`, `interval`, `target`": "`aqm`",
         "`set-dscp`": "`set: {dscp: ..}`",
         "`bandwidth auto`, and percentages of the interface's speed": "`bandwidth` in bit/s",
         "`match .. interface`": "a mark",
@@ -115,6 +116,8 @@ class _Shaper:
             cls.limit = cls.guarantee  # the ceiling is as the bandwidth
         if branch.value("bandwidth") in (None,) or (branch.value("bandwidth") or ("",))[0] == "auto":
             cls.guarantee, cls.limit = None, None
+        queue = branch.value("queue-type")
+        cls.aqm = quantities.AQM.get(queue[0], "") if queue else ""
         burst = branch.value("burst")
         cls.burst = quantities.size(burst[0]) if burst else None
         if burst and cls.burst is None:
@@ -224,11 +227,13 @@ class _Shaper:
 
     def _unmeant(self, branch: Branch, known: tuple[str, ...]) -> None:
         for key, below in branch.items():
-            if key in known:
+            if key in known or (key == "queue-type" and next(iter(below.below), "") in quantities.AQM):
                 continue
             if key in _QUEUE:
-                mend = "`aqm` is the key for it; each leaf is fq_codel, or a FIFO sized in time"
-                self._report.lose(below.line, f"`{key}`: a leaf's queue is chosen by its rates and its SLA", mend)
+                mend = "`aqm: fq_codel` keeps delay short for every flow, `aqm: fifo` does not tell them apart"
+                self._report.lose(
+                    below.line, f"`{key}`: a leaf is fq_codel or a FIFO, with numbers from its rates", mend
+                )
             elif key == "set-dscp":
                 self._report.lose(below.line, "packets are not remarked", "`set: {dscp: ..}` is the key for it")
             else:

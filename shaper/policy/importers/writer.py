@@ -40,6 +40,8 @@ def _class(cls: Class) -> Iterator[str]:
         yield f"  priority: {cls.rank}"
     if cls.burst:
         yield f"  burst: {cls.burst}b"
+    if cls.aqm and not cls.classes:
+        yield f"  aqm: {cls.aqm}"
     if cls.default:
         yield "  default: true"
     if cls.rules:
