@@ -129,8 +129,8 @@ def test_where_a_part_stands_makes_no_difference(tmp_path_factory: pytest.TempPa
     folder = tmp_path_factory.mktemp("split")
     whole = yaml.safe_load(data.draw(st.sampled_from(sorted((ROOT / "policies").glob("*.yaml")))).read_text())
     parts: list[dict[str, dict[str, object]]] = [{}, {}, {}]
-    for key in ("interfaces", "policies"):
-        for name, value in whole[key].items():
+    for key in ("match-groups", "interfaces", "policies"):
+        for name, value in whole.get(key, {}).items():
             data.draw(st.sampled_from(parts)).setdefault(key, {})[name] = value
     for number, part in enumerate(parts):
         (folder / f"{number}.yaml").write_text(yaml.safe_dump(part, sort_keys=False))
