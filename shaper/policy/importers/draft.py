@@ -63,7 +63,8 @@ class Rule:
 class Class:
     """A class; rates in bit/s, `burst` in bytes, `aqm` by our name.
 
-    `rank` is HTB's priority in that tool, the lowest first; None where it says none. `order` is the place of its first rule in the order that the tool asks rules in.
+    `rank` is HTB's priority in that tool, the lowest first; None where it says none. `order` is the place of its first
+    rule in the order that the tool asks rules in.
     """
 
     name: str
