@@ -25,6 +25,7 @@ from shaper.tree import (
     OtherFilter,
     Qdisc,
     Tree,
+    flower_key,
     handle_text,
 )
 
@@ -54,7 +55,7 @@ def rounded(tree: Tree) -> tuple[str, ...]:
 def as_tc_keeps(tree: Tree) -> Tree:
     """The tree that the script makes: bursts of whole bytes and microseconds, never less than what was meant.
 
-    Of a flower filter that asks for an ethertype alone tc sends no key: its preference's protocol says the same.
+    Of every flower filter tc asks the ethertype of its preference, which says the same.
     """
     classes = (
         cls
@@ -66,13 +67,14 @@ def as_tc_keeps(tree: Tree) -> Tree:
         )
         for cls in tree.classes
     )
-    filters = (
-        replace(one, keys=())
-        if isinstance(one, FlowerFilter) and {key.field for key in one.keys} == {"eth_type"}
-        else one
-        for one in tree.filters
-    )
+    filters = (_with_ethertype(one) if isinstance(one, FlowerFilter) else one for one in tree.filters)
     return replace(tree, classes=tuple(classes), filters=tuple(filters))
+
+
+def _with_ethertype(one: FlowerFilter) -> FlowerFilter:
+    if one.protocol == ETH_P_ALL:
+        return one
+    return replace(one, keys=tuple(sorted({*one.keys, flower_key("eth_type", one.protocol)})))
 
 
 def _burst(count: int, rate: int) -> int:

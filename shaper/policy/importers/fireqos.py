@@ -165,9 +165,9 @@ class _Reader:
         found.link = params.link
         self.interfaces.append(found)
         self._skipping, self._families = False, families
-        self._scopes = [
-            _Scope(params.rate, None, families, found.classes, None, params.minrate, bool(params.balanced), params.aqm)
-        ]
+        scope = _Scope(params.rate, None, families, found.classes, minrate=params.minrate, aqm=params.aqm)
+        scope.balanced = bool(params.balanced)
+        self._scopes = [scope]
 
     def _class(self, line: Line, words: list[str], families: tuple[int, ...] | None) -> None:
         group = words[1:2] == ["group"]
@@ -194,18 +194,9 @@ class _Reader:
         scope.classes[names[0]] = cls
         self._current, self._families = cls, families or scope.families
         if group:
-            self._scopes.append(
-                _Scope(
-                    cls.guarantee,
-                    cls.limit,
-                    self._families,
-                    cls.classes,
-                    cls,
-                    params.minrate,
-                    bool(params.balanced),
-                    cls.aqm,
-                )
-            )
+            below = _Scope(cls.guarantee, cls.limit, self._families, cls.classes, cls, params.minrate, aqm=cls.aqm)
+            below.balanced = bool(params.balanced)
+            self._scopes.append(below)
 
     def _rank(self, scope: _Scope, prio: str) -> int:
         if prio in ("keep", "last"):

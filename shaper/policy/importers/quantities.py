@@ -34,11 +34,8 @@ def rate(text: str, units: Mapping[str, int], *, unit: str = "") -> int | None:
 
 
 AQM: Mapping[str, str] = {
-    "fq_codel": "fq_codel",
-    "fq-codel": "fq_codel",
-    "pfifo": "fifo",
-    "bfifo": "fifo",
-    "drop-tail": "fifo",
+    **dict.fromkeys(("fq_codel", "fq-codel"), "fq_codel"),
+    **dict.fromkeys(("pfifo", "bfifo", "drop-tail"), "fifo"),
 }
 """Leaf queues that we have, by the names that tools give them."""
 
