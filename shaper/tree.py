@@ -20,8 +20,9 @@ ROOT: Handle = 0xFFFFFFFF
 CLSACT: Handle = 0xFFFFFFF1
 """The parent of a clsact qdisc (TC_H_CLSACT)."""
 CLSACT_HANDLE: Handle = 0xFFFF0000
+CLSACT_INGRESS: Handle = 0xFFFFFFF2
 CLSACT_EGRESS: Handle = 0xFFFFFFF3
-"""The parent of filters on the egress hook (TC_H_MAJ(TC_H_CLSACT) | TC_H_MIN_EGRESS)."""
+"""The parents of filters on the two hooks (TC_H_MAJ(TC_H_CLSACT) | TC_H_MIN_INGRESS, TC_H_MIN_EGRESS)."""
 
 # Majors that are ours. Users and tools number by hand from 1: up, the kernel by itself from 8000: up.
 ROOT_MAJORS = range(0x5A00, 0x5B00)
@@ -47,7 +48,7 @@ def qdisc_of(parent: Handle) -> Handle:
 
 def handle_text(value: Handle) -> str:
     """As tc writes it: `5a00:10`, `5a00:`, `root`, `clsact`."""
-    names = {ROOT: "root", CLSACT: "clsact", CLSACT_EGRESS: "egress"}
+    names = {ROOT: "root", CLSACT: "clsact", CLSACT_EGRESS: "egress", CLSACT_INGRESS: "ingress"}
     if value in names:
         return names[value]
     return f"{value >> 16:x}:{value & 0xFFFF:x}" if value & 0xFFFF else f"{value >> 16:x}:"
@@ -104,19 +105,28 @@ OUR_ROOTS = ("htb", "hfsc", "cake", "ets", "prio")
 """The kinds that a root of ours may have."""
 
 
+def _kind_at(kind: str, device: str) -> str:
+    """The first part of a key: what stands on another device than the tree's has places of its own."""
+    return f"{kind}@{device}" if device else kind
+
+
 @dataclass(frozen=True, slots=True)
 class Qdisc:
-    """`stab` says how a root counts packets; without it by the frames that the device is given."""
+    """`stab` says how a root counts packets; without it by the frames that the device is given.
+
+    `device` is where it stands, "" for the tree's own device.
+    """
 
     handle: Handle
     parent: Handle
     kind: str
     options: Options = None
     stab: SizeTable | None = None
+    device: str = ""
 
     @property
     def key(self) -> tuple[str, int, int]:
-        return ("qdisc", self.parent, 0)
+        return (_kind_at("qdisc", self.device), self.parent, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +164,11 @@ class Insn(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BpfFilter:
-    """A classic cls_bpf filter. Its return value names the class; with `mirror` a match is copied to that device.
+    """A classic cls_bpf filter. Its return value names the class; with `mirror` a match is copied to that device, with
+    `redirect` it goes there instead, and no filter behind sees it.
 
-    `classid` is what a return value of -1 stands for; 0 where the program names classes itself.
+    `classid` is what a return value of -1 stands for; 0 where the program names classes itself. `device` is where the
+    filter stands, "" for the tree's own device.
     """
 
     parent: Handle
@@ -166,10 +178,17 @@ class BpfFilter:
     protocol: int = ETH_P_ALL
     classid: Handle = 0
     mirror: str = ""
+    redirect: str = ""
+    device: str = ""
 
     @property
     def key(self) -> tuple[str, int, int]:
-        return ("filter", self.parent, self.preference << 32 | self.handle)
+        return (_kind_at("filter", self.device), self.parent, self.preference << 32 | self.handle)
+
+    @property
+    def target(self) -> str:
+        """The device that gets what matches, "" for none."""
+        return self.mirror or self.redirect
 
 
 FLOWER_FIELDS: Mapping[str, int] = {
@@ -215,7 +234,7 @@ class FlowerFilter:
     """A flower filter: what meets all `keys` belongs to the class `classid`. The keys are sorted.
 
     `protocol` is the ethertype that its preference belongs to, ETH_P_ALL for all. Flower takes what a packet does not
-    have for 0: the ports of a fragment too.
+    have for 0: the ports of a fragment too. `device` is where it stands, "" for the tree's own device.
     """
 
     parent: Handle
@@ -224,10 +243,11 @@ class FlowerFilter:
     protocol: int
     keys: tuple[FlowerKey, ...]
     classid: Handle
+    device: str = ""
 
     @property
     def key(self) -> tuple[str, int, int]:
-        return ("filter", self.parent, self.preference << 32 | self.handle)
+        return (_kind_at("filter", self.device), self.parent, self.preference << 32 | self.handle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,15 +259,16 @@ class OtherFilter:
     handle: Handle
     protocol: int
     kind: str
+    device: str = ""
 
     @property
     def key(self) -> tuple[str, int, int]:
-        return ("filter", self.parent, self.preference << 32 | self.handle)
+        return (_kind_at("filter", self.device), self.parent, self.preference << 32 | self.handle)
 
 
 @dataclass(frozen=True, slots=True)
 class Ifb:
-    """A device of ours that takes the copies of the measurement; its alias says whose it is."""
+    """A device of ours that takes the measurement's copies or what comes in; its alias says whose it is."""
 
     name: str
     alias: str
@@ -263,7 +284,10 @@ Node = Qdisc | HtbClass | HfscClass | Filter | Ifb
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """Everything on one device, each collection sorted by key. Build it with `tree()`."""
+    """Everything on one device, each collection sorted by key. Build it with `tree()`.
+
+    The tree of an incoming direction stands on an ifb; the hook that feeds it is part of it, on a device of its own.
+    """
 
     device: str
     links: tuple[Ifb, ...] = ()
@@ -349,7 +373,8 @@ class Capabilities:
 class LinkFacts:
     """What matters of a device. `super_packet` is the largest frame in bytes that can reach its qdisc whole.
 
-    `header` is the link-layer header in bytes (14 for Ethernet, 0 for a tunnel or PPP); `speed` is in bit/s.
+    `joined_packet` is the largest that it may hand over as received, joined by GRO or LRO. `header` is the link-layer
+    header in bytes (14 for Ethernet, 0 for a tunnel or PPP); `speed` is in bit/s.
     """
 
     name: str
@@ -359,6 +384,7 @@ class LinkFacts:
     super_packet: int
     up: bool
     speed: int | None = None
+    joined_packet: int = 0
 
 
 BURST_NS = 1_000_000

@@ -9,18 +9,21 @@ from shaper.kernel.codec import bpf, decode_class, decode_qdisc, flower, stab
 from shaper.tree import BpfFilter, Class, Filter, FlowerFilter, HtbOptions, Options, OtherFilter, Qdisc
 
 GONE = "?"
-"""The mirror of a filter whose device has been removed; no device can have this name."""
+"""Where a filter sends to whose device has been removed; no device can have this name."""
 
 
-def alias_of(device: str) -> str:
-    """The alias that marks an ifb as ours, for the measurement of one device."""
-    return f"sla-shaper {device}"
+def alias_of(device: str, *, incoming: bool = False) -> str:
+    """The alias that marks an ifb as ours: for the measurement of one device, or for what comes in by it."""
+    return f"sla-shaper {device} ingress" if incoming else f"sla-shaper {device}"
 
 
-def qdiscs(readings: Iterable[QdiscReading], *, queue: int) -> list[Qdisc]:
-    """All but the kernel's own defaults (handle 0:); `queue` is the device's transmit queue length in packets."""
+def qdiscs(readings: Iterable[QdiscReading], *, queue: int, on: str = "") -> list[Qdisc]:
+    """All but the kernel's own defaults (handle 0:); `queue` is the device's transmit queue length in packets.
+
+    `on` names the device where it is not the tree's own.
+    """
     return [
-        Qdisc(reading.handle, reading.parent, reading.kind, _options(reading, queue), stab.decode(reading.stab))
+        Qdisc(reading.handle, reading.parent, reading.kind, _options(reading, queue), stab.decode(reading.stab), on)
         for reading in readings
         if reading.handle
     ]
@@ -39,38 +42,44 @@ def classes(readings: Iterable[ClassReading]) -> list[Class]:
     return [cls for cls in found if cls is not None]
 
 
-def filters(readings: Iterable[FilterReading], names: Mapping[int, str]) -> list[Filter]:
-    """The filters of one hook; `names` are the devices by index.
+def filters(readings: Iterable[FilterReading], names: Mapping[int, str], *, on: str = "") -> list[Filter]:
+    """The filters of one hook; `names` are the devices by index, `on` is the device where it is not the tree's own.
 
     The kernel lists a head for each preference, with handle 0. Some kinds have nothing but it: then it stands for them.
     """
     listed = list(readings)
     peopled = {reading.preference for reading in listed if reading.handle}
     return [
-        _filter(reading, names)
+        _filter(reading, names, on)
         for reading in listed
         if reading.handle or (reading.preference not in peopled and reading.kind not in ("bpf", "flower"))
     ]
 
 
-def _filter(reading: FilterReading, names: Mapping[int, str]) -> Filter:
-    found = _flower(reading) if reading.kind == "flower" else _bpf(reading, names) if reading.kind == "bpf" else None
-    return found or OtherFilter(reading.parent, reading.preference, reading.handle, reading.protocol, reading.kind)
+def _filter(reading: FilterReading, names: Mapping[int, str], on: str) -> Filter:
+    found: Filter | None = None
+    if reading.kind == "flower":
+        found = _flower(reading, on)
+    elif reading.kind == "bpf":
+        found = _bpf(reading, names, on)
+    return found or OtherFilter(reading.parent, reading.preference, reading.handle, reading.protocol, reading.kind, on)
 
 
-def _flower(reading: FilterReading) -> FlowerFilter | None:
+def _flower(reading: FilterReading, on: str) -> FlowerFilter | None:
     options = flower.decode(reading.options)
     if options is None:
         return None
     place = reading.parent, reading.preference, reading.handle, reading.protocol
-    return FlowerFilter(*place, options.keys, options.classid)
+    return FlowerFilter(*place, options.keys, options.classid, on)
 
 
-def _bpf(reading: FilterReading, names: Mapping[int, str]) -> BpfFilter | None:
+def _bpf(reading: FilterReading, names: Mapping[int, str], on: str) -> BpfFilter | None:
     options = bpf.decode(reading.options)
     if options is None:
         return None
-    mirror = "" if options.mirror is None else names.get(options.mirror, GONE)
+    sent = options.sent
+    target = "" if sent is None else names.get(sent.device, GONE)
+    away = sent is not None and sent.away
     return BpfFilter(
         parent=reading.parent,
         preference=reading.preference,
@@ -78,5 +87,7 @@ def _bpf(reading: FilterReading, names: Mapping[int, str]) -> BpfFilter | None:
         program=options.program,
         protocol=reading.protocol,
         classid=options.classid,
-        mirror=mirror,
+        mirror="" if away else target,
+        redirect=target if away else "",
+        device=on,
     )

@@ -23,6 +23,7 @@ from collectors.netlink import (
 )
 from shaper.disciplines import HfscClass
 from shaper.kernel.codec import bpf, encode_class, encode_qdisc, flower, stab
+from shaper.kernel.codec.mirred import Sent
 from shaper.plan.steps import Step, Verb
 from shaper.tree import ROOT, BpfFilter, Class, FlowerFilter, HtbClass, Node, Qdisc
 
@@ -52,6 +53,8 @@ def check(step: Step) -> None:
     node = step.node
     if isinstance(node, (BpfFilter, FlowerFilter)) and not (0 < node.preference <= 0xFFFF and node.handle > 0):
         raise Refused(errors.EINVAL, "a filter's preference (1-65535) and handle must be pinned")
+    if isinstance(node, BpfFilter) and node.mirror and node.redirect:
+        raise Refused(errors.EINVAL, "a filter copies or redirects, not both")
     if isinstance(node, BpfFilter) and len(node.program) > LONGEST_PROGRAM:
         raise Refused(errors.EINVAL, f"a program of more than {LONGEST_PROGRAM} instructions cannot be read back")
     if (
@@ -84,7 +87,7 @@ def _identity(node: Node | None) -> tuple[object, ...]:
 def message(step: Step, index: int, index_of: Callable[[str], int]) -> Message:
     """The message of a step about a qdisc, class or filter of the device `index`.
 
-    `index_of` finds the device that a filter mirrors to. Raises Refused.
+    `index_of` finds the device that a filter sends to. Raises Refused.
     """
     node = step.node
     match node:
@@ -154,6 +157,6 @@ def _filter(verb: Verb, node: BpfFilter | FlowerFilter, index: int, index_of: Ca
     if isinstance(node, FlowerFilter):
         options = flower.encode(flower.FlowerOptions(node.keys, node.classid))
     else:
-        mirror = index_of(node.mirror) if node.mirror else None
-        options = bpf.encode(bpf.BpfOptions(node.program, node.classid, mirror))
+        sent = Sent(index_of(node.target), away=bool(node.redirect)) if node.target else None
+        options = bpf.encode(bpf.BpfOptions(node.program, node.classid, sent))
     return Message(RTM_NEWTFILTER, _CREATE[verb], body + attribute(TCA_OPTIONS, options))

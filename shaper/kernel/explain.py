@@ -38,13 +38,17 @@ def describe(node: Node) -> str:
     """A node in a few words: `class 5a00:10`, `bfifo qdisc 5b10: under 5a00:10`."""
     match node:
         case Qdisc():
-            return f"{node.kind} qdisc {handle_text(node.handle)} under {handle_text(node.parent)}"
+            return f"{node.kind} qdisc {handle_text(node.handle)} under {handle_text(node.parent)}{_on(node.device)}"
         case HtbClass() | HfscClass():
             return f"class {handle_text(node.handle)} under {handle_text(node.parent)}"
         case BpfFilter() | FlowerFilter() | OtherFilter():
-            return f"filter {node.handle:#x} pref {node.preference} on {handle_text(node.parent)}"
+            return f"filter {node.handle:#x} pref {node.preference} on {handle_text(node.parent)}{_on(node.device)}"
         case Ifb():
             return f"device {node.name}"
+
+
+def _on(device: str) -> str:
+    return f" of {device}" if device else ""
 
 
 def missing_kind(kind: str) -> str:

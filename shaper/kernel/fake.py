@@ -18,6 +18,7 @@ from shaper.kernel.protocol import ClassCounters, DeviceCounters
 from shaper.model.device import DeviceName
 from shaper.plan.steps import Step, Verb
 from shaper.tree import (
+    CLSACT,
     BpfFilter,
     Capabilities,
     FlowerFilter,
@@ -41,6 +42,19 @@ FULL = Capabilities(
     features=frozenset({"stab"}),
 )
 """A distribution's kernel."""
+
+
+def _place(device: str, node: Node) -> str:
+    """The device on which a node stands."""
+    return device if isinstance(node, (HtbClass, HfscClass, Ifb)) else node.device or device
+
+
+def _local(step: Step) -> Step:
+    """The step about a qdisc as its own device sees it."""
+    before, after = (
+        replace(node, device="") if isinstance(node, Qdisc) else node for node in (step.before, step.after)
+    )
+    return Step(step.verb, before, after)
 
 
 class Killed(BaseException):
@@ -77,7 +91,9 @@ class FakeKernel:
     ) -> None:
         """A device appears; `facts` say what it is, their index is ignored; `others` are its alternative names."""
         self._names[name] = DeviceName(name, others, mac)
-        shape = facts or LinkFacts(name=name, index=0, mtu=1500, header=14, super_packet=65550, up=True)
+        shape = facts or LinkFacts(
+            name=name, index=0, mtu=1500, header=14, super_packet=65550, up=True, joined_packet=65550
+        )
         self._links[name] = replace(shape, name=name, index=self._next_index)
         self._devices[name] = Device(self._capabilities, self._index_of)
         self._next_index += 1
@@ -88,20 +104,20 @@ class FakeKernel:
         self._ifbs.pop(name, None)
         for device in self._devices.values():
             for key, node in device.filters.items():
-                if isinstance(node, BpfFilter) and node.mirror == name:
-                    device.filters[key] = replace(node, mirror=GONE)
+                if isinstance(node, BpfFilter) and node.target == name:
+                    device.filters[key] = replace(node, mirror=node.mirror and GONE, redirect=node.redirect and GONE)
 
     def put(self, device: str, *nodes: Node) -> None:
         """Somebody else's doing: nodes of any kind appear, unchecked."""
-        held = self._devices[device]
         for node in nodes:
+            held = self._devices[_place(device, node)]
             match node:
                 case Qdisc():
-                    held.qdiscs[node.parent] = node
+                    held.qdiscs[node.parent] = replace(node, device="")
                 case HtbClass() | HfscClass():
                     held.classes[node.handle] = node
                 case BpfFilter() | FlowerFilter() | OtherFilter():
-                    held.filters[node.key] = node
+                    held.filters[replace(node, device="").key] = replace(node, device="")
                 case Ifb():
                     self.add_device(node.name)
                     self._ifbs[node.name] = node
@@ -144,12 +160,19 @@ class FakeKernel:
         self._device(device)
         return self._links[device]
 
-    def read(self, device: str) -> Tree:
+    def read(self, device: str, *, fed_by: str = "") -> Tree:
         """Raises UnavailableError when there is no such device."""
-        held = self._device(device)
-        alias = alias_of(device)
-        ifbs = [ifb for ifb in self._ifbs.values() if ifb.alias == alias]
-        return tree(device, [*ifbs, *held.qdiscs.values(), *held.classes.values(), *held.filters.values()])
+        held = self._device(device if device in self._devices or not fed_by else fed_by)
+        alias = alias_of(fed_by or device, incoming=bool(fed_by))
+        nodes: list[Node] = [ifb for ifb in self._ifbs.values() if ifb.alias == alias]
+        if device in self._devices:
+            nodes += [*held.qdiscs.values(), *held.classes.values(), *held.filters.values()]
+        if fed_by in self._devices:
+            source = self._devices[fed_by]
+            hooks = [qdisc for qdisc in source.qdiscs.values() if qdisc.parent == CLSACT]
+            hooked = [each for each in source.filters.values() if each.parent >> 16 == CLSACT >> 16]
+            nodes += [replace(node, device=fed_by) for node in (*hooks, *hooked)]
+        return tree(device, nodes)
 
     def counters(self, device: str) -> DeviceCounters:
         """Zero but for what `count` said. Raises UnavailableError when there is no such device."""
@@ -161,15 +184,18 @@ class FakeKernel:
 
     def send(self, device: str, steps: Sequence[Step]) -> None:
         """Raises StepError, UnavailableError, and Killed where `die_at` said so."""
-        held = self._device(device)
+        self._alive()
         for done, step in enumerate(steps):
+            place = _place(device, step.node)
+            if place not in self._devices and not isinstance(step.node, Ifb):
+                raise explain.no_device(place, self._links)
             if self._death == self._tried:
                 self._death = None
                 self._dead = True
             self._alive()
             number, self._tried = self._tried, self._tried + 1
             try:
-                self._carry_out(held, step, self._faults.pop(number, 0))
+                self._carry_out(self._devices.get(place), step, self._faults.pop(number, 0))
             except Refused as error:
                 raise explain.refusal(device, step, done=done, errno=error.errno, said=error.said) from error
             self.sent.append(step)
@@ -177,21 +203,23 @@ class FakeKernel:
     def close(self) -> None:
         """There is nothing to give back."""
 
-    def _carry_out(self, held: Device, step: Step, fault: int) -> None:
+    def _carry_out(self, held: Device | None, step: Step, fault: int) -> None:
         if fault:
             raise Refused(fault, "")
         check(step)
         if not self._permitted:
             raise Refused(errors.EPERM, "")
+        if isinstance(step.node, Ifb):
+            self._ifb(step.verb, step.node)
+            return
+        assert held is not None
         match step.node:
             case Qdisc() as node:
-                held.qdisc(step, node)
+                held.qdisc(_local(step), replace(node, device=""))
             case HtbClass() | HfscClass() as node:
                 held.cls(step.verb, node)
             case (BpfFilter() | FlowerFilter()) as node:
-                held.filter(step.verb, node)
-            case Ifb() as node:
-                self._ifb(step.verb, node)
+                held.filter(step.verb, replace(node, device=""))
             case OtherFilter():
                 raise Refused(errors.EOPNOTSUPP, f"an OtherFilter is not ours to {step.verb}")
 
@@ -213,6 +241,7 @@ class FakeKernel:
         self.remove_device(node.name)
 
     def _index_of(self, device: str) -> int | None:
+        """Of the device that a filter sends to."""
         return self._links[device].index if device in self._links else None
 
     def _device(self, device: str) -> Device:

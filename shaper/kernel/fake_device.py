@@ -52,7 +52,7 @@ def _major(handle: Handle) -> Handle:
 
 @dataclass(slots=True)
 class Device:
-    """The state of one device. `queue` is its transmit queue length; `index_of` finds the devices to mirror to."""
+    """The state of one device. `queue` is its transmit queue length; `index_of` finds the devices to send to."""
 
     able: Capabilities
     index_of: Callable[[str], int | None]
@@ -278,8 +278,8 @@ class Device:
     def filter(self, verb: Verb, node: Bpf | FlowerFilter) -> None:
         """Raises Refused."""
         kind = _kind(node)
-        if verb is not Verb.DELETE and isinstance(node, Bpf) and node.mirror and self.index_of(node.mirror) is None:
-            raise Refused(errors.ENODEV, f"there is no device {node.mirror!r} to mirror to")
+        if verb is not Verb.DELETE and isinstance(node, Bpf) and node.target and self.index_of(node.target) is None:
+            raise Refused(errors.ENODEV, f"there is no device {node.target!r} to send to")
         above = self._by_handle(_major(node.parent))
         if above is None:
             raise Refused(errors.EINVAL, "Parent Qdisc doesn't exists")
@@ -313,7 +313,7 @@ class Device:
             self.bound[node.key] = node.classid
 
     def _check_bpf(self, node: Bpf) -> None:
-        if node.mirror and "mirred" not in self.able.actions:
+        if node.target and "mirred" not in self.able.actions:
             raise Refused(errors.ENOENT, UNKNOWN_ACTION)
         if not _runs(node.program):
             raise Refused(errors.EINVAL, "")

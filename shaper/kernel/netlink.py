@@ -7,7 +7,7 @@ goes on after a refusal inside a batch, and the steps behind it would be carried
 from __future__ import annotations
 
 import errno as errors
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pyroute2 import IPRoute
 
@@ -31,9 +31,21 @@ from shaper.kernel.encode import Message, Refused, check, message
 from shaper.kernel.protocol import ClassCounters, DeviceCounters
 from shaper.model.device import DeviceName
 from shaper.plan.steps import Step, Verb
-from shaper.tree import CLSACT, CLSACT_EGRESS, OUR_ROOTS, ROOT, Capabilities, Ifb, LinkFacts, Node, Tree, tree
+from shaper.tree import (
+    CLSACT,
+    CLSACT_EGRESS,
+    CLSACT_INGRESS,
+    OUR_ROOTS,
+    ROOT,
+    Capabilities,
+    Class,
+    Ifb,
+    LinkFacts,
+    Node,
+    Tree,
+    tree,
+)
 
-_CLSACT_INGRESS = 0xFFFFFFF2
 _IFF_UP = 0x1
 _COUNTED = frozenset(OUR_ROOTS) - {"cake"}
 """Kinds whose classes are counted; what CAKE shows as classes are flows."""
@@ -92,9 +104,11 @@ class NetlinkKernel:
         queues them, whatever tso and gso say, unless the device's gso_max_segs is 1; forwarded packets are joined by
         GRO or LRO of the devices they came in by, so both must be off on every other device that is up. What a veth's
         other end or a virtual machine's host hands over already joined cannot be seen from here. Else it is the
-        device's gso_max_size. Raises UnavailableError when there is no such device.
+        device's gso_max_size. Incoming packets are joined by the device's own GRO or LRO.
+        Raises UnavailableError when there is no such device.
         """
         reading = self._find(device)
+        joins = links.joins_packets(self._socket, device)
         others = [other for other in self._links() if other.up and not other.loopback and other.name != device]
         # An ifb passes on what another device has received, and joins nothing itself.
         joined = reading.gso_max_segs > 1 or any(
@@ -108,27 +122,48 @@ class NetlinkKernel:
             super_packet=(reading.gso_max_size if joined else reading.mtu) + reading.header,
             up=reading.up,
             speed=links.link_speed(self._socket, device),
+            joined_packet=(reading.gso_max_size if joins else reading.mtu) + reading.header,
         )
 
-    def read(self, device: str) -> Tree:
+    def read(self, device: str, *, fed_by: str = "") -> Tree:
         """Everything on the device. Raises UnavailableError, TryAgainError when somebody else keeps changing it."""
-        devices = self._links()
-        found = next((reading for reading in devices if reading.name == device), None)
-        if found is None:
-            raise explain.no_device(device, (reading.name for reading in devices))
-        names = {reading.ifindex: reading.name for reading in devices}
-        alias = decode.alias_of(device)
+        devices = {reading.name: reading for reading in self._links()}
+        names = {reading.ifindex: name for name, reading in devices.items()}
+        if device not in devices and fed_by not in devices:
+            raise explain.no_device(fed_by or device, devices)
+        alias = decode.alias_of(fed_by or device, incoming=bool(fed_by))
         nodes: list[Node] = [
-            Ifb(reading.name, reading.alias) for reading in devices if (reading.kind, reading.alias) == ("ifb", alias)
+            Ifb(name, reading.alias)
+            for name, reading in devices.items()
+            if (reading.kind, reading.alias) == ("ifb", alias)
         ]
-        with explain.reading(device):
-            qdiscs = qdisc.parse_qdiscs(qdisc.dump_qdiscs(self._channel), found.ifindex)
-            nodes += decode.qdiscs(qdiscs, queue=found.queue)
-            nodes += decode.classes(qdisc.parse_classes(qdisc.dump_classes(self._channel, found.ifindex)))
-            for hook in _hooks(qdiscs):
-                bodies = qdisc.dump_filters(self._channel, found.ifindex, hook)
-                nodes += decode.filters(qdisc.parse_filters(bodies), names)
+        if device in devices:
+            nodes += self._read(devices[device], names)
+        if fed_by in devices:
+            nodes += self._read_hook(devices[fed_by], names)
         return tree(device, nodes)
+
+    def _read(self, found: links.LinkReading, names: Mapping[int, str]) -> Iterator[Node]:
+        with explain.reading(found.name):
+            qdiscs = qdisc.parse_qdiscs(qdisc.dump_qdiscs(self._channel), found.ifindex)
+            yield from decode.qdiscs(qdiscs, queue=found.queue)
+            yield from decode.classes(qdisc.parse_classes(qdisc.dump_classes(self._channel, found.ifindex)))
+            yield from self._read_filters(found, _hooks(qdiscs), names)
+
+    def _read_hook(self, found: links.LinkReading, names: Mapping[int, str]) -> Iterator[Node]:
+        """What stands on the clsact or ingress hook of a device that feeds an ifb."""
+        with explain.reading(found.name):
+            qdiscs = qdisc.parse_qdiscs(qdisc.dump_qdiscs(self._channel), found.ifindex)
+            hooks = [reading for reading in qdiscs if reading.parent == CLSACT]
+            yield from decode.qdiscs(hooks, queue=found.queue, on=found.name)
+            yield from self._read_filters(found, _hooks(hooks), names, on=found.name)
+
+    def _read_filters(
+        self, found: links.LinkReading, hooks: Iterable[int], names: Mapping[int, str], *, on: str = ""
+    ) -> Iterator[Node]:
+        for hook in hooks:
+            bodies = qdisc.dump_filters(self._channel, found.ifindex, hook)
+            yield from decode.filters(qdisc.parse_filters(bodies), names, on=on)
 
     def counters(self, device: str) -> DeviceCounters:
         """Counters of the leaf classes.
@@ -170,14 +205,18 @@ class NetlinkKernel:
 
     def send(self, device: str, steps: Sequence[Step]) -> None:
         """Carries out the steps, each acknowledged before the next. Raises StepError, UnavailableError."""
-        index = self._find(device).ifindex
+        found: dict[str, int] = {}
         for done, step in enumerate(steps):
             try:
                 check(step)
                 if isinstance(step.node, Ifb):
+                    found.pop(step.node.name, None)
                     self._send_ifb(step.verb, step.node)
                 else:
-                    kind, flags, body = message(step, index, self._index_of)
+                    on = device if isinstance(step.node, Class) else step.node.device or device
+                    if on not in found:
+                        found[on] = self._find(on).ifindex
+                    kind, flags, body = message(step, found[on], self._index_of)
                     self._channel.request(kind, flags, body)
             except Refused as error:
                 raise explain.refusal(device, step, done=done, errno=error.errno, said=error.said) from error
@@ -231,10 +270,10 @@ class NetlinkKernel:
         return found
 
     def _index_of(self, device: str) -> int:
-        """Of the device that a filter mirrors to. Raises Refused, NetlinkError."""
+        """Of the device that a filter sends to. Raises Refused, NetlinkError."""
         found = self._get(device)
         if found is None:
-            raise Refused(errors.ENODEV, f"there is no device {device!r} to mirror to")
+            raise Refused(errors.ENODEV, f"there is no device {device!r} to send to")
         return found.ifindex
 
 
@@ -245,5 +284,5 @@ def _hooks(qdiscs: Sequence[qdisc.QdiscReading]) -> list[int]:
     ]
     for reading in qdiscs:
         if reading.parent == CLSACT:
-            hooks += [CLSACT_EGRESS, _CLSACT_INGRESS] if reading.kind == "clsact" else [_CLSACT_INGRESS]
+            hooks += [CLSACT_EGRESS, CLSACT_INGRESS] if reading.kind == "clsact" else [CLSACT_INGRESS]
     return hooks

@@ -57,17 +57,22 @@ class Kernel(Protocol):
     def link(self, device: str) -> LinkFacts:
         """Raises UnavailableError when there is no such device."""
 
-    def read(self, device: str) -> Tree:
+    def read(self, device: str, *, fed_by: str = "") -> Tree:
         """All qdiscs, classes and filters on the device, and the ifbs whose alias says they are ours for it.
 
-        The kernel's default qdisc (handle 0:) is nobody's and is left out.
+        The kernel's default qdisc (handle 0:) is nobody's and is left out. With `fed_by` the device is the ifb that
+        takes what comes in by that one: the ifb itself, if it is there, all that stands on it, and what stands on the
+        clsact or ingress hook of `fed_by`. Raises UnavailableError when there is neither of the two.
         """
 
     def counters(self, device: str) -> DeviceCounters:
         """The counters of the leaf classes, bands or tins of the root."""
 
     def send(self, device: str, steps: Sequence[Step]) -> None:
-        """Carries out the steps in order. Raises StepError at the first that the kernel refuses."""
+        """Carries out the steps in order, each on the device that its node names, else on `device`.
+
+        Raises StepError at the first that the kernel refuses.
+        """
 
     def close(self) -> None:
         """Gives back the sockets."""

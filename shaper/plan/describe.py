@@ -63,13 +63,17 @@ def subject(node: Node, names: Mapping[Handle, str]) -> str:
     if isinstance(node, Qdisc):
         if isinstance(node.options, (FifoOptions, FqCodelOptions)) and node.parent != ROOT:
             return f"queue {node.kind} {handle_text(node.handle)} of {_name(node.parent, names)}"
-        return f"qdisc {node.kind} {handle_text(node.handle)} at {handle_text(node.parent)}"
+        return f"qdisc {node.kind} {handle_text(node.handle)} at {handle_text(node.parent)}{_on(node.device)}"
     if isinstance(node, Ifb):
         return f"device {node.name} (ifb)"
     if isinstance(node, FlowerFilter):
         return f"filter flower {node.handle:#x} at {handle_text(node.parent)} preference {node.preference}"
     kind = node.kind if isinstance(node, OtherFilter) else "bpf"
-    return f"filter {kind} at {handle_text(node.parent)} preference {node.preference}"
+    return f"filter {kind} at {handle_text(node.parent)}{_on(node.device)} preference {node.preference}"
+
+
+def _on(device: str) -> str:
+    return f" of {device}" if device else ""
 
 
 def fields(node: Node) -> Iterator[tuple[str, str]]:
@@ -93,6 +97,8 @@ def fields(node: Node) -> Iterator[tuple[str, str]]:
         yield "program", f"of {len(node.program)} instructions ({_fingerprint(node)})"
         if node.mirror:
             yield "mirror to", node.mirror
+        if node.redirect:
+            yield "redirect to", node.redirect
     elif isinstance(node, FlowerFilter):
         yield "match", asked_text(node)
         yield "class", handle_text(node.classid)

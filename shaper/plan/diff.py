@@ -84,7 +84,7 @@ def _anew(observed: Tree, wanted: Tree) -> frozenset[Key]:
         rebuilt = other is not None and other != node and not is_changeable(node, other, inner=inner)
         below = hangs_on(node)
         orphaned = below in handles or (below is not None and qdisc_of(below) in handles)
-        orphaned = orphaned or (isinstance(node, BpfFilter) and node.mirror in devices)
+        orphaned = orphaned or (isinstance(node, BpfFilter) and node.target in devices)
         orphaned = orphaned or (isinstance(node, FlowerFilter) and node.classid in handles)
         evicted = other is None and isinstance(node, Filter) and (node.parent, node.preference) in places
         if not (rebuilt or turned or orphaned or evicted):

@@ -134,6 +134,8 @@ def node_json(node: Node) -> dict[str, Any]:
     if isinstance(node, Ifb):
         return {"name": node.name, "alias": node.alias}
     place = {"handle": handle_text(node.handle), "parent": handle_text(node.parent)}
+    if not isinstance(node, Class) and node.device:
+        place["device"] = node.device
     if isinstance(node, Qdisc):
         counts = {"size_table": node.stab._asdict()} if node.stab is not None else {}
         return {**place, "kind": node.kind, **options_json(node.kind, node.options), **counts}
@@ -167,6 +169,7 @@ def _bpf(node: BpfFilter) -> dict[str, Any]:
     return {
         "classid": handle_text(node.classid) if node.classid else None,
         "mirror": node.mirror or None,
+        "redirect": node.redirect or None,
         "bytecode": f"{len(node.program)}," + ",".join(" ".join(map(str, instruction)) for instruction in node.program),
     }
 

@@ -66,11 +66,12 @@ def _title(node: Node, names: Mapping[Handle, str]) -> str:
     if isinstance(node, Class):
         return " ".join(filter(None, ("class", handle_text(node.handle), names.get(node.handle))))
     parent = handle_text(node.parent)
+    on = f" of {node.device}" if node.device else ""
     if isinstance(node, Qdisc):
         of = names.get(node.parent)
-        return f"qdisc {node.kind} {handle_text(node.handle)} under {parent}" + (f" {of}" if of else "")
+        return f"qdisc {node.kind} {handle_text(node.handle)} under {parent}{on}" + (f" {of}" if of else "")
     kind = node.kind if isinstance(node, OtherFilter) else "flower" if isinstance(node, FlowerFilter) else "bpf"
-    return f"filter {kind} {node.handle:#x} under {parent}, preference {node.preference}"
+    return f"filter {kind} {node.handle:#x} under {parent}{on}, preference {node.preference}"
 
 
 def _details(node: Node, names: Mapping[Handle, str]) -> dict[str, str]:
@@ -86,7 +87,8 @@ def _details(node: Node, names: Mapping[Handle, str]) -> dict[str, str]:
     if isinstance(node, HfscClass):
         return dict(hfsc_words(node))
     if isinstance(node, BpfFilter):
-        return {"instructions": str(len(node.program))} | ({"mirror": node.mirror} if node.mirror else {})
+        sent = {"mirror": node.mirror, "redirect": node.redirect}
+        return {"instructions": str(len(node.program))} | {name: target for name, target in sent.items() if target}
     if isinstance(node, FlowerFilter):
         path = names.get(node.classid, "")
         return {"match": asked_text(node), "class": f"{handle_text(node.classid)} {path}".rstrip()}

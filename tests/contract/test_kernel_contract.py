@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import pytest
 
+from shaper.errors import UnavailableError
 from shaper.kernel.fake import FakeKernel
 from shaper.kernel.netlink import NetlinkKernel
 from shaper.kernel.protocol import Kernel, StepError
@@ -24,6 +25,7 @@ from shaper.tree import (
     CLSACT,
     CLSACT_EGRESS,
     CLSACT_HANDLE,
+    CLSACT_INGRESS,
     ROOT,
     BpfFilter,
     FifoOptions,
@@ -98,6 +100,22 @@ def tap(mirror: str = "tap0", handle: int = 1) -> BpfFilter:
 
 def ifb(name: str = "tap0") -> Ifb:
     return Ifb(name, f"sla-shaper {DEVICE}")
+
+
+INCOMING = "inc0"
+"""The ifb that takes what comes in by the device."""
+
+
+def taker(name: str = INCOMING) -> Ifb:
+    return Ifb(name, f"sla-shaper {DEVICE} ingress")
+
+
+def hook() -> Qdisc:
+    return replace(clsact(), device=DEVICE)
+
+
+def redirect(to: str = INCOMING, handle: int = 1, *, device: str = DEVICE) -> BpfFilter:
+    return BpfFilter(CLSACT_INGRESS, 40, handle, ALL, redirect=to, device=device)
 
 
 def add(node: Node) -> Step:
@@ -262,6 +280,41 @@ SCENARIOS: dict[str, list[Step]] = {
         delete(ifb()),
         delete(ifb()),
     ],
+}
+
+FED: dict[str, list[Step]] = {
+    "up and down": [
+        *(up := [add(taker()), *BASE, add(classifier()), add(hook()), add(redirect())]),
+        *(step.inverse() for step in reversed(up)),
+    ],
+    "everything twice": [step for step in up for _ in range(2)],
+    "the hook without its place": [
+        add(taker()),
+        add(redirect()),
+        add(hook()),
+        add(redirect("nonsuch")),
+        add(redirect()),
+    ],
+    "a filter turns": [
+        add(taker()),
+        add(hook()),
+        add(redirect()),
+        change(replace(redirect(), redirect="", mirror=INCOMING)),
+        change(redirect()),
+        change(replace(redirect(), redirect="")),
+        add(redirect(handle=2)),
+        change(replace(redirect(), mirror=INCOMING)),
+    ],
+    "the ifb goes under its filter": [
+        *up,
+        delete(taker()),
+        change(redirect()),
+        add(taker()),
+        change(redirect()),
+        delete(redirect()),
+    ],
+    "the hook goes with its filters": [*up, delete(hook()), add(redirect()), add(hook()), add(redirect())],
+    "two hooks on one place": [add(taker()), add(hook()), add(redirect()), add(hook()), delete(hook()), delete(hook())],
 }
 
 FQ_CODEL: dict[str, list[Step]] = {
@@ -444,10 +497,10 @@ def real() -> Iterator[Callable[[], NetlinkKernel]]:
         subprocess.run(["ip", "netns", "del", name], timeout=10, check=True)
 
 
-def answer(kernel: Kernel, step: Step) -> tuple[int, int]:
+def answer(kernel: Kernel, step: Step, device: str = DEVICE) -> tuple[int, int]:
     """The errno of one step (0 for none) and the exit code it leads to."""
     try:
-        kernel.send(DEVICE, [step])
+        kernel.send(device, [step])
     except StepError as error:
         assert error.done == 0
         assert error.hint
@@ -535,6 +588,34 @@ def compare(steps: list[Step], model: FakeKernel, kernel: NetlinkKernel) -> None
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_fake_answers_as_the_kernel_does(name: str, real: Callable[[], NetlinkKernel]) -> None:
     compare(SCENARIOS[name], fake(), real())
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("name", FED)
+def test_the_fake_answers_as_the_kernel_does_for_what_comes_in(name: str, real: Callable[[], NetlinkKernel]) -> None:
+    model, kernel = fake(), real()
+    for number, step in enumerate(FED[name]):
+        there = isinstance(step.node, Ifb) or model.read(INCOMING, fed_by=DEVICE).links
+        if there or (not isinstance(step.node, HtbClass) and getattr(step.node, "device", "")):
+            assert answer(model, step, INCOMING) == answer(kernel, step, INCOMING), f"step {number}: {step}"
+        held = model.read(INCOMING, fed_by=DEVICE)
+        assert held == kernel.read(INCOMING, fed_by=DEVICE), f"after step {number}: {step}"
+        assert model.read(DEVICE) == kernel.read(DEVICE), f"after step {number}: {step}"
+
+
+@pytest.mark.parametrize("make", [fake, pytest.param(None, marks=pytest.mark.kernel)])
+def test_what_neither_has_cannot_be_read(
+    make: Callable[[], FakeKernel] | None, real: Callable[[], NetlinkKernel]
+) -> None:
+    kernel: Kernel = make() if make else real()
+    with pytest.raises(UnavailableError, match="nonsuch0"):
+        kernel.read("nonsuch1", fed_by="nonsuch0")
+    with pytest.raises(UnavailableError, match="nonsuch1"):
+        kernel.send("nonsuch1", [add(root())])
+    kernel.send(INCOMING, [add(taker())])
+    assert kernel.read(INCOMING, fed_by="nonsuch0").links == ()
+    assert kernel.read(INCOMING, fed_by=DEVICE).links == (taker(),)
+    assert kernel.read(DEVICE).links == ()
 
 
 @pytest.mark.full

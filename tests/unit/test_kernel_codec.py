@@ -76,9 +76,9 @@ def test_a_class_is_small() -> None:
     assert len(wide) == 48 + 2 * 12
 
 
-@given(st.lists(insns, max_size=50), u32, st.none() | st.integers(0, 2**31 - 1))
-def test_a_filter_comes_back(program: list[Insn], classid: int, mirror: int | None) -> None:
-    options = bpf.BpfOptions(tuple(program), classid, mirror)
+@given(st.lists(insns, max_size=50), u32, st.none() | st.builds(mirred.Sent, st.integers(0, 2**31 - 1), st.booleans()))
+def test_a_filter_comes_back(program: list[Insn], classid: int, sent: mirred.Sent | None) -> None:
+    options = bpf.BpfOptions(tuple(program), classid, sent)
     assert bpf.decode(bpf.encode(options)) == options
 
 
@@ -151,11 +151,11 @@ def test_flower_filters_that_are_not_ours(more: bytes) -> None:
 
 
 def test_a_mirror_that_stops_the_filters_is_not_ours() -> None:
-    ours = mirred.encode_mirror(9)
-    assert mirred.decode_mirror(ours) == 9
+    ours = mirred.encode(mirred.Sent(9))
+    assert mirred.decode(ours) == mirred.Sent(9)
     stops = ours.replace(struct.pack("=i", -1), struct.pack("=i", 3))
-    assert mirred.decode_mirror(stops) is None
-    assert mirred.decode_mirror(ours + ours.replace(b"\x01\x00", b"\x02\x00", 1)) is None
+    assert mirred.decode(stops) is None
+    assert mirred.decode(ours + ours.replace(b"\x01\x00", b"\x02\x00", 1)) is None
 
 
 def kernel_time(microseconds: int) -> int:

@@ -1,4 +1,4 @@
-"""cls_bpf with a classic program: struct sock_filter by struct sock_filter, with or without a mirror."""
+"""cls_bpf with a classic program: struct sock_filter by struct sock_filter, with or without a device to send to."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _INSN = struct.Struct("=HBBI")
 
 
 class BpfOptions(NamedTuple):
-    """`mirror` is the index of the device that gets a copy: None without one, 0 when that device is gone."""
+    """`sent` is where a match goes, None where it goes nowhere."""
 
     program: tuple[Insn, ...]
     classid: Handle
-    mirror: int | None
+    sent: mirred.Sent | None
 
 
 def encode(options: BpfOptions) -> bytes:
@@ -28,8 +28,8 @@ def encode(options: BpfOptions) -> bytes:
     data += attribute(_OPS, b"".join(_INSN.pack(*insn) for insn in options.program))
     if options.classid:
         data += attribute(_CLASSID, struct.pack("=I", options.classid))
-    if options.mirror is not None:
-        data += attribute(_ACT, mirred.encode_mirror(options.mirror))
+    if options.sent is not None:
+        data += attribute(_ACT, mirred.encode(options.sent))
     return data
 
 
@@ -39,10 +39,10 @@ def decode(data: bytes) -> BpfOptions | None:
     flags = struct.unpack_from("=I", found[_FLAGS])[0] if _FLAGS in found else 0
     if _OPS not in found or flags & _FLAG_ACT_DIRECT:
         return None
-    mirror = None
+    sent = None
     if found.get(_ACT):
-        mirror = mirred.decode_mirror(found[_ACT])
-        if mirror is None:
+        sent = mirred.decode(found[_ACT])
+        if sent is None:
             return None
     classid = struct.unpack_from("=I", found[_CLASSID])[0] if _CLASSID in found else 0
-    return BpfOptions(tuple(Insn(*fields) for fields in _INSN.iter_unpack(found[_OPS])), classid, mirror)
+    return BpfOptions(tuple(Insn(*fields) for fields in _INSN.iter_unpack(found[_OPS])), classid, sent)

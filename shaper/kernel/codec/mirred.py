@@ -1,8 +1,9 @@
-"""mirred: the action that copies a packet to another device and lets the filters go on."""
+"""mirred: the action that copies a packet to another device and lets the filters go on, or sends it there instead."""
 
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
 from collectors.netlink import attribute, attributes, text
 
@@ -10,18 +11,26 @@ _KIND, _OPTIONS = 1, 2
 _PARMS = 2
 # struct tc_mirred: index, capab, action, refcnt, bindcnt, eaction, ifindex.
 _MIRRED = struct.Struct("=IIiiiiI")
-_GO_ON = -1  # TC_ACT_UNSPEC: ask the next filter
-_MIRROR = 2  # TCA_EGRESS_MIRROR
+_MIRROR = (-1, 2)  # TC_ACT_UNSPEC: ask the next filter; TCA_EGRESS_MIRROR
+_REDIRECT = (4, 1)  # TC_ACT_STOLEN; TCA_EGRESS_REDIR
 
 
-def encode_mirror(index: int) -> bytes:
-    """A list of one action: a copy to the device with that index."""
-    parms = attribute(_PARMS, _MIRRED.pack(0, 0, _GO_ON, 0, 0, _MIRROR, index))
+class Sent(NamedTuple):
+    """Where a match goes: the index of the device, 0 when it is gone; a copy, or the packet itself (`away`)."""
+
+    device: int
+    away: bool = False
+
+
+def encode(sent: Sent) -> bytes:
+    """A list of one action."""
+    action, eaction = _REDIRECT if sent.away else _MIRROR
+    parms = attribute(_PARMS, _MIRRED.pack(0, 0, action, 0, 0, eaction, sent.device))
     return attribute(1, attribute(_KIND, b"mirred\0") + attribute(_OPTIONS, parms))
 
 
-def decode_mirror(data: bytes) -> int | None:
-    """The index of the device that gets the copy, 0 when it is gone; None when these are not our actions."""
+def decode(data: bytes) -> Sent | None:
+    """None when these are not our actions."""
     actions = list(attributes(data).values())
     if len(actions) != 1:
         return None
@@ -30,4 +39,5 @@ def decode_mirror(data: bytes) -> int | None:
     if text(found.get(_KIND, b"")) != "mirred" or len(parms) < _MIRRED.size:
         return None
     _index, _capab, action, _refs, _binds, eaction, device = _MIRRED.unpack_from(parms)
-    return int(device) if (action, eaction) == (_GO_ON, _MIRROR) else None
+    known = {_MIRROR: False, _REDIRECT: True}
+    return Sent(int(device), known[action, eaction]) if (action, eaction) in known else None
