@@ -1,7 +1,8 @@
 """Delay and loss of every class from packets captured before and after the qdisc of a device.
 
-Before: a filter on the device's clsact hook, which is not ours to install, mirrors packets to an ifb; they are taken
-as they go out there. After: a tap on the device itself. Nothing is written to the kernel.
+What goes out. Before: a filter on the device's clsact hook, which is not ours to install, mirrors packets to an ifb;
+they are taken as they go out there. After: a tap on the device itself. What comes in is redirected to an ifb and waits
+there. Before: a tap on the device. After: a tap on the ifb. Nothing is written to the kernel.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Capture:
         device: str,
         tap: str,
         after_filter: Sequence[Instruction],
+        arriving_filter: Sequence[Instruction] = (),
         sampling: int,
         classify: Classifier,
         horizon: float = 3.0,
@@ -40,13 +42,17 @@ class Capture:
     ) -> None:
         """`tap` is the ifb with the copies; `after_filter` passes outgoing packets, 1 in `sampling`, cut short.
 
+        With `arriving_filter`, which picks the same of incoming packets, what comes in is measured: `tap` is the ifb
+        in which it waits.
         `horizon` (s) must exceed the longest wait in the queue; scapy decodes at most `audit_rate` frames a second;
         `taus` (s) are the windows of the envelope; `detailed` as in Account; `size_of` says how many bytes the device's
         queue counts a frame of so many bytes for, so that rates from here and from its counters are of one unit. Raises
         CaptureError without the devices or the permission.
         """
         mtu = link(device).mtu
-        mirror = link(tap)
+        own = _not_from(link(tap).address)
+        on_tap, on_device = (tap, (*own, *after_filter)), (device, tuple(arriving_filter or after_filter))
+        before, after = (on_device, on_tap) if arriving_filter else (on_tap, on_device)
         self._account = Account(
             mtu=mtu,
             sampling=sampling,
@@ -58,9 +64,9 @@ class Capture:
             size_of=size_of,
         )
         # The same filter on both sides: frames are cut to the same length, and either leaves out what the other does.
-        self._after = PacketRing(device, after_filter)
+        self._after = PacketRing(*after)
         try:
-            self._before = PacketRing(tap, (*_not_from(mirror.address), *after_filter))
+            self._before = PacketRing(*before)
         except BaseException:
             self._after.close()
             raise

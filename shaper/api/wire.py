@@ -55,14 +55,15 @@ def refusal(data: dict[str, Any]) -> RemoteError:
 
 
 def applied_json(applied: Applied) -> dict[str, Any]:
-    """What an apply did to one interface."""
+    """What an apply did to one direction of an interface."""
     return {
         "interface": applied.interface,
+        **plan_json(applied.plan),
         "device": applied.device,
+        "direction": applied.direction.value,
         "notes": list(applied.notes),
         "change": applied.change,
         "confirmation": applied.confirmation or None,
-        **plan_json(applied.plan),
     }
 
 

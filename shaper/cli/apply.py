@@ -15,6 +15,7 @@ import click
 from shaper.api.client import ask
 from shaper.cli.asking import CLOCK, asker, duration, held, message_option, order
 from shaper.cli.common import (
+    by_device,
     chosen,
     counted,
     folder_of,
@@ -28,17 +29,16 @@ from shaper.cli.common import (
     state_of,
     state_option,
 )
-from shaper.cli.plan import handle_names, prepare_all, prepared_json
+from shaper.cli.plan import handle_names, leaving_json, no_longer, no_longer_shaped, prepare_all, prepared_json
 from shaper.errors import UnavailableError
 from shaper.kernel.protocol import Kernel
-from shaper.model.policy import Interface, Policy
+from shaper.model.policy import Direction, Interface, Policy, place_text
 from shaper.report.render import console, plan_view
 from shaper.run import changes, watchdog
 from shaper.run.apply import undisturbed
 from shaper.run.confirm import condition, confirmed_policy, refuse_while_waiting
 from shaper.run.saved import SavedPlan, check_kernel, check_unmoved, interface_to_json, read_saved
-from shaper.run.standing import interface_on
-from shaper.run.state import DeviceState, boot_id, waiting_devices
+from shaper.run.state import DeviceState, boot_id, both_directions, waiting_devices
 from shaper.run.waiting import read_waiting
 
 
@@ -129,17 +129,21 @@ def _guarded(wish: _Wish, interfaces: Sequence[Interface], folder: Path | None) 
     if not wish.ident:
         yield
         return
-    where, devices = folder_of(folder), [interface.device for interface in interfaces]
-    for interface in interfaces:
-        refuse_while_waiting(state_of(folder, interface), now=CLOCK.boot())  # before a process is started for it
+    where, devices = folder_of(folder), list(by_device(interfaces))
+    for side in _sides(where, devices):
+        refuse_while_waiting(side, now=CLOCK.boot())  # before a process is started for it
     watchdog.start(where, wish.ident, devices, clock=CLOCK, pause=time.sleep)
     try:
         yield
     except BaseException:
-        states = [DeviceState(where, device) for device in waiting_devices(where)]
+        states = _sides(where, waiting_devices(where))
         if not any((waiting := read_waiting(state)) and waiting.id == wish.ident for state in states):
             watchdog.dismiss(where, wish.ident)
         raise
+
+
+def _sides(folder: Path, devices: Sequence[str]) -> list[DeviceState]:
+    return [side for device in devices for side in both_directions(folder, device)]
 
 
 def _ask(
@@ -154,24 +158,26 @@ def _ask(
     """What running shapers answered, and the interfaces that none holds."""
     answers: list[dict[str, Any]] = []
     quiet: list[Interface] = []
-    for interface in interfaces:
+    for device, here in by_device(interfaces).items():
+        expected = [interface_to_json(saved.expected(device, one.direction)) for one in here] if saved else None
         answer = ask(
-            state_of(folder, interface),
+            DeviceState(folder_of(folder), device),
             "apply",
             source=policy.source,
             text=policy.text,
             files=dict(policy.files),
-            expected=interface_to_json(saved.expected(interface.device)) if saved else None,
+            expected=expected,
             confirm=wish.asked(),
             **asker(wish.message),
         )
         if answer is None:
-            quiet.append(interface)
+            quiet.extend(here)
         else:
             answers.extend(answer)
     if not as_json:
         for answer in answers:
-            click.echo(f"{answer['device']}: the running shaper took it: {counted(answer['steps'])}")
+            place = place_text(answer["device"], Direction(answer["direction"]))
+            click.echo(f"{place}: the running shaper took it: {counted(answer['steps'])}")
     return answers, quiet
 
 
@@ -185,29 +191,37 @@ def _apply_here(
     folder: Path | None,
     as_json: bool,
 ) -> list[dict[str, Any]]:
-    """All interfaces or none."""
+    """All interfaces or none, in both directions."""
     with contextlib.ExitStack() as locks:
-        states = [state_of(folder, interface) for interface in interfaces]
-        wanted = []
-        for state, interface in zip(states, interfaces, strict=True):
-            allowed, told = _allowed_here(kernel, state, policy, locks)
-            wanted.append((allowed, interface if allowed is policy else interface_on(allowed, state.device)))
+        wanted: list[tuple[Policy, Interface]] = []
+        for device, here in by_device(interfaces).items():
+            sides = both_directions(folder_of(folder), device)
+            allowed, told = _allowed_here(kernel, sides, policy, locks)
+            those = here if allowed is policy else [one for one in allowed.interfaces if one.device == device]
+            wanted.extend((allowed, one) for one in those)
             if not as_json:
                 for words in told:
-                    click.echo(f"{state.device}: {words}", err=True)
+                    click.echo(f"{device}: {words}", err=True)
         prepared = list(prepare_all(kernel, wanted, known=lambda one: state_of(folder, one)))
+        leaving = no_longer_shaped([one for _, one in wanted], folder=folder)
         if saved is not None:
+            saved.check_leaving([side.shaped for side in leaving])
             for one in prepared:
-                check_unmoved(one, saved.expected(one.program.interface.device))
+                interface = one.program.interface
+                check_unmoved(one, saved.expected(interface.device, interface.direction))
         who = order(wish.message)
         with undisturbed(), contextlib.ExitStack() as undoing:
-            for number, state in enumerate(states):
-                when = condition(wish.ident, wish.seconds, now=CLOCK.boot()) if wish.ident else None
+            when = condition(wish.ident, wish.seconds, now=CLOCK.boot()) if wish.ident else None
+            for number, (_, interface) in enumerate(wanted):
+                state = state_of(folder, interface)
                 made = changes.make(kernel, state, prepared[number], what="apply", order=who, condition=when)
                 prepared[number] = made
                 undoing.callback(
                     changes.unmake, kernel, state, made, at=who.at, reason="another interface of the policy failed"
                 )
+            gone = [
+                (side, changes.let_go(kernel, side, order=who, undoing=undoing, condition=when)) for side in leaving
+            ]
             undoing.pop_all()
     if not as_json:
         for one in prepared:
@@ -218,18 +232,22 @@ def _apply_here(
                 out=console(),
                 done=True,
             )
-    return [{**prepared_json(one), "change": one.after.change} for one in prepared]
+        for side, steps in gone:
+            plan_view(steps, names={}, notes=(no_longer(side),), out=console(), done=True)
+    made_json = [{**prepared_json(one), "change": one.after.change} for one in prepared]
+    return [*made_json, *(leaving_json(side, steps) for side, steps in gone)]
 
 
 def _allowed_here(
-    kernel: Kernel, state: DeviceState, policy: Policy, locks: contextlib.ExitStack
+    kernel: Kernel, sides: Sequence[DeviceState], policy: Policy, locks: contextlib.ExitStack
 ) -> tuple[Policy, list[str]]:
     """The policy to apply: this one, but after a reboot that cut a confirmation short the last confirmed one."""
-    waiting = read_waiting(state)
-    cut_short = waiting is not None and waiting.boot != boot_id()
-    told = list(locks.enter_context(held(kernel, state)))
-    refuse_while_waiting(state, now=CLOCK.boot())
+    cut_short = any((waiting := read_waiting(side)) is not None and waiting.boot != boot_id() for side in sides)
+    told = list(locks.enter_context(held(kernel, sides)))
+    for side in sides:
+        refuse_while_waiting(side, now=CLOCK.boot())
     if not cut_short:
         return policy, told
-    allowed, why = confirmed_policy(state, policy)
+    standing = next((side for side in sides if side.record() is not None), sides[0])
+    allowed, why = confirmed_policy(standing, policy)
     return allowed, [*told, *([why] if why else [])]

@@ -13,11 +13,12 @@ from shaper.cli.common import device_name, folder_of
 from shaper.errors import UnavailableError
 from shaper.history.codec import encode
 from shaper.kernel.protocol import Kernel
+from shaper.model.policy import Direction
 from shaper.run.changes import Order
 from shaper.run.clock import SystemClock
 from shaper.run.confirm import tidy
-from shaper.run.state import DeviceState, storied_devices, waiting_devices
-from shaper.run.waiting import read_waiting
+from shaper.run.state import DeviceState, both_directions, storied_devices, waiting_devices
+from shaper.run.waiting import Waiting, read_waiting
 from shaper.run.who import caller
 from shaper.units import UnitError, parse_duration
 
@@ -50,36 +51,53 @@ def asker(why: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def held(kernel: Kernel, state: DeviceState, why: str = "") -> Iterator[tuple[str, ...]]:
-    """The device locked, and what killed commands left put right; what that was, in words."""
-    with state.lock():
-        yield tidy(kernel, state, now=CLOCK.boot(), order=order(why))
+def held(kernel: Kernel, sides: Sequence[DeviceState], why: str = "") -> Iterator[tuple[str, ...]]:
+    """The device of these directions locked, and what killed commands left put right; what that was, in words."""
+    with sides[0].lock():
+        now = CLOCK.boot()
+        told = [(side, words) for side in sides for words in tidy(kernel, side, now=now, order=order(why))]
+        yield tuple(words if side.direction is Direction.EGRESS else f"ingress: {words}" for side, words in told)
 
 
-def waiting_on(folder: Path | None, ident: str, devices: Sequence[str]) -> tuple[DeviceState, ...]:
-    """The devices whose change waits by this id, "" for the only one. Raises UnavailableError, UsageError."""
-    found = {}
+Waits = list[tuple[DeviceState, Waiting]]
+
+
+def waiting_on(folder: Path | None, ident: str, devices: Sequence[str]) -> dict[str, Waits]:
+    """The devices whose change waits by this id, "" for the only one, with the directions that do.
+
+    Raises UnavailableError, UsageError.
+    """
+    found: dict[str, Waits] = {}
     for device in devices or waiting_devices(folder_of(folder)):
-        state = DeviceState(folder_of(folder), device)
-        waiting = read_waiting(state)
-        if waiting is not None and ident in ("", waiting.id):
-            found[device] = waiting
+        for state in both_directions(folder_of(folder), device):
+            waiting = read_waiting(state)
+            if waiting is not None and ident in ("", waiting.id):
+                found.setdefault(device, []).append((state, waiting))
     if not found:
         raise UnavailableError(
             "nothing waits for a confirmation" + (f" by the id {ident}" if ident else ""),
             hint="see `shaper history`: it may have been rolled back",
         )
-    idents = sorted({waiting.id for waiting in found.values()})
+    idents = sorted({waiting.id for waits in found.values() for _, waiting in waits})
     if len(idents) > 1:
         raise click.UsageError(f"several changes wait: name one of {', '.join(idents)}")
-    return tuple(DeviceState(folder_of(folder), device) for device in found)
+    return found
 
 
-def one_device(folder: Path | None, devices: Sequence[str]) -> DeviceState:
-    """The device that was named, or the only one that was ever changed. Raises UnavailableError, UsageError."""
+def one_device(folder: Path | None, devices: Sequence[str]) -> tuple[DeviceState, ...]:
+    """The device that was named, or the only one that was ever changed: the directions of it that were.
+
+    Raises UnavailableError, UsageError.
+    """
     known = devices or storied_devices(folder_of(folder))
     if not known:
         raise UnavailableError("nothing was ever changed here", hint="apply a policy first, or name the --state DIR")
     if len(known) > 1:
         raise click.UsageError(f"several devices have a history: name one with --device: {', '.join(known)}")
-    return DeviceState(folder_of(folder), known[0])
+    return storied(folder, known[0])
+
+
+def storied(folder: Path | None, device: str) -> tuple[DeviceState, ...]:
+    """The directions of a device that were ever changed, or what goes out."""
+    sides = both_directions(folder_of(folder), device)
+    return tuple(side for side in sides if side.has("changes.log")) or sides[:1]

@@ -30,6 +30,7 @@ def check(policy_file: Path, as_json: bool) -> None:
                     {
                         "interface": one.name,
                         "device": one.device,
+                        "direction": one.direction.value,
                         "bandwidth_bit_s": one.bandwidth,
                         "classes": [cls.path for cls in one.walk()],
                         "leaves": len(one.leaves()),
@@ -51,6 +52,6 @@ def check(policy_file: Path, as_json: bool) -> None:
     for one in policy.interfaces:
         guaranteed = sum(cls.guarantee for cls in one.classes)
         click.echo(
-            f"{policy.source}: {one.name} on {one.device}: {len(one.leaves())} classes, "
+            f"{policy.source}: {one.title} on {one.device}: {len(one.leaves())} classes, "
             f"{format_rate(guaranteed)} of {format_rate(one.bandwidth)} guaranteed"
         )

@@ -10,6 +10,7 @@ import click
 from shaper.api.client import ask
 from shaper.cli.asking import CLOCK, asker, held, message_option, order
 from shaper.cli.common import (
+    by_device,
     chosen,
     counted,
     device_name,
@@ -23,12 +24,13 @@ from shaper.cli.common import (
 )
 from shaper.cli.completion import device_names
 from shaper.kernel.protocol import Kernel
+from shaper.model.policy import Direction
 from shaper.plan.steps import Plan
 from shaper.report.as_json import plan_json
 from shaper.report.render import console, plan_view
 from shaper.run import changes
 from shaper.run.confirm import refuse_while_waiting
-from shaper.run.state import DeviceState, known_devices
+from shaper.run.state import DeviceState, both_directions, known_devices
 from shaper.run.waiting import read_waiting
 
 
@@ -60,20 +62,22 @@ def clear(
     results: list[dict[str, Any]] = []
     with open_kernel() as kernel:
         for device in wanted:
-            state = DeviceState(folder_of(folder), device)
-            answer = ask(state, "clear", **asker(message))
+            sides = both_directions(folder_of(folder), device)
+            answer = ask(sides[0], "clear", **asker(message))
             if answer is not None:
-                results.append({"device": device, **answer})
+                results.extend(_result(device, plan) for plan in answer)
                 if not as_json:
-                    click.echo(f"{device}: the running shaper cleared it: {counted(answer['steps'])}")
+                    steps = [step for plan in answer for step in plan["steps"]]
+                    click.echo(f"{device}: the running shaper cleared it: {counted(steps)}")
                 continue
-            plan = _clear_here(kernel, state, message)
-            results.append({"device": device, **plan_json(plan)})
-            if not as_json:
-                if plan.steps:
-                    plan_view(plan, names={}, notes=(), out=console(), done=True)
-                else:
-                    click.echo(f"{device}: nothing of ours is there")
+            plans = _clear_here(kernel, sides, message)
+            results.extend(_result(device, plan_json(plan)) for plan in plans or (Plan(device),))
+            if as_json:
+                continue
+            for plan in plans:
+                plan_view(plan, names={}, notes=(), out=console(), done=True)
+            if not plans:
+                click.echo(f"{device}: nothing of ours is there")
     if as_json:
         print_json({"schema": 1, "exit": 0, "interfaces": results})
     elif not wanted:
@@ -90,12 +94,20 @@ def _wanted(
             raise click.UsageError("--interface names an interface of a POLICY; without one use --device")
         return known_devices(folder_of(folder))
     policy = read_placed(policy_file)
-    return tuple(interface.device for interface in chosen(policy, names))
+    return tuple(by_device(chosen(policy, names)))
 
 
-def _clear_here(kernel: Kernel, state: DeviceState, message: str) -> Plan:
-    if state.record() is None and state.pending() is None and read_waiting(state) is None:
-        return Plan(state.device)
-    with held(kernel, state, message):
-        refuse_while_waiting(state, now=CLOCK.boot())
-        return changes.clear(kernel, state, order=order(message))
+def _result(device: str, plan: dict[str, Any]) -> dict[str, Any]:
+    direction = Direction.EGRESS if plan["device"] == device else Direction.INGRESS
+    return {**plan, "device": device, "direction": direction.value}
+
+
+def _clear_here(kernel: Kernel, sides: tuple[DeviceState, ...], message: str) -> list[Plan]:
+    """What comes in is let go of first. Only what there was to do."""
+    if not any(side.record() or side.pending() or read_waiting(side) for side in sides):
+        return []
+    with held(kernel, sides, message):
+        for side in sides:
+            refuse_while_waiting(side, now=CLOCK.boot())
+        plans = [changes.clear(kernel, side, order=order(message)) for side in reversed(sides)]
+    return [plan for plan in plans if plan.steps]

@@ -103,14 +103,22 @@ def chosen(policy: Policy, names: Sequence[str]) -> tuple[Interface, ...]:
     return tuple(interface for interface in policy.interfaces if not names or interface.name in names)
 
 
+def by_device(interfaces: Sequence[Interface]) -> dict[str, list[Interface]]:
+    """The interfaces of each device: one for each direction that is shaped."""
+    grouped: dict[str, list[Interface]] = {}
+    for interface in interfaces:
+        grouped.setdefault(interface.device, []).append(interface)
+    return grouped
+
+
 def counted(steps: Sequence[object]) -> str:
     """`1 step`, `2 steps`."""
     return f"{len(steps)} step{'' if len(steps) == 1 else 's'}"
 
 
 def state_of(folder: Path | None, interface: Interface) -> DeviceState:
-    """The state folder of an interface's device."""
-    return DeviceState(folder_of(folder), interface.device)
+    """The state folder of one direction of an interface."""
+    return DeviceState(folder_of(folder), interface.device, interface.direction)
 
 
 def print_json(data: object) -> None:

@@ -23,14 +23,17 @@ from shaper.units import format_duration
 def confirm(ident: str, devices: tuple[str, ...], message: str, folder: Path | None, as_json: bool) -> None:
     """Keep the change that waits for its confirmation, by its ID or as the only one. 75 once its time is over."""
     results: list[dict[str, Any]] = []
-    for state in waiting_on(folder, ident, devices):
-        waiting = keeping.the_waiting(state, ident)
-        if ask(state, "confirm", id=waiting.id, **asker(message)) is None:
-            with state.lock():
-                keeping.confirm(state, waiting.id, now=CLOCK.boot(), order=order(message))
-        results.append({"device": state.device, "id": waiting.id, "change": waiting.change})
-        if not as_json:
-            click.echo(f"{state.device}: change {waiting.change} is confirmed")
+    for waits in waiting_on(folder, ident, devices).values():
+        first, one = waits[0]
+        if ask(first, "confirm", id=one.id, **asker(message)) is None:
+            with first.lock():
+                for state, _ in waits:
+                    keeping.confirm(state, one.id, now=CLOCK.boot(), order=order(message))
+        for state, waiting in waits:
+            place = {"device": state.device, "direction": state.direction.value}
+            results.append({**place, "id": waiting.id, "change": waiting.change})
+            if not as_json:
+                click.echo(f"{state.title}: change {waiting.change} is confirmed")
     if as_json:
         print_json({"schema": 1, "exit": 0, "confirmed": results})
 
@@ -47,16 +50,19 @@ def extend(
 ) -> None:
     """Give the change that waits by ID so much more TIME, such as 60s."""
     results: list[dict[str, Any]] = []
-    for state in waiting_on(folder, ident, devices):
-        answer = ask(state, "extend", id=ident, seconds=seconds, **asker(message))
+    for device, waits in waiting_on(folder, ident, devices).items():
+        first, _ = waits[0]
+        answer = ask(first, "extend", id=ident, seconds=seconds, **asker(message))
         if answer is None:
-            with state.lock():
-                longer = keeping.extend(state, ident, seconds, now=CLOCK.boot(), order=order(message))
-            left = longer.left(CLOCK.boot())
+            with first.lock():
+                now = CLOCK.boot()
+                left = min(
+                    keeping.extend(state, ident, seconds, now=now, order=order(message)).left(now) for state, _ in waits
+                )
         else:
             left = answer["left_s"]
-        results.append({"device": state.device, "id": ident, "left_s": left})
+        results.append({"device": device, "id": ident, "left_s": left})
         if not as_json:
-            click.echo(f"{state.device}: {format_duration(round(left))} are left")
+            click.echo(f"{device}: {format_duration(round(left))} are left")
     if as_json:
         print_json({"schema": 1, "exit": 0, "extended": results})

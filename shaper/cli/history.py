@@ -8,15 +8,16 @@ from typing import Any
 
 import click
 
-from shaper.cli.asking import devices_option, one_device
+from shaper.cli.asking import devices_option, one_device, storied
 from shaper.cli.common import folder_of, json_option, print_json, state_option
 from shaper.errors import UnavailableError
 from shaper.history.changes import ChangeLog
 from shaper.history.codec import encode
 from shaper.model.change import Change, outcomes
+from shaper.model.policy import Direction
 from shaper.report.changes import change_view, changes_view
 from shaper.report.render import console
-from shaper.run.state import DeviceState, storied_devices
+from shaper.run.state import storied_devices
 
 
 @click.group(invoke_without_command=True)
@@ -32,7 +33,7 @@ def history(context: click.Context, devices: tuple[str, ...], last: int, folder:
     known = devices or storied_devices(folder_of(folder))
     if not known:
         raise UnavailableError("nothing was ever changed here", hint="apply a policy first, or name the --state DIR")
-    logs = {device: ChangeLog(DeviceState(folder_of(folder), device).folder) for device in known}
+    logs = {side.title: ChangeLog(side.folder) for device in known for side in storied(folder, device)}
     found = {device: outcomes(log.all()) for device, log in logs.items()}
     if as_json:
         listed = [_brief(change) for each in found.values() for change in each[-last:]]
@@ -45,12 +46,23 @@ def history(context: click.Context, devices: tuple[str, ...], last: int, folder:
 @history.command()
 @click.argument("number", metavar="N", type=click.IntRange(min=1))
 @devices_option
+@click.option(
+    "--direction", type=click.Choice([way.value for way in Direction]), help="Where both have a history: which one."
+)
 @click.option("--policy", "only_policy", is_flag=True, help="Print the policy alone, as it was applied.")
 @state_option
 @json_option
-def show(number: int, devices: tuple[str, ...], only_policy: bool, folder: Path | None, as_json: bool) -> None:
+def show(
+    number: int,
+    devices: tuple[str, ...],
+    direction: str | None,
+    only_policy: bool,
+    folder: Path | None,
+    as_json: bool,
+) -> None:
     """Show change N: its steps, how the policy differs from the one before, the policy."""
-    log = ChangeLog(one_device(folder, devices).folder)
+    sides = one_device(folder, devices)
+    log = ChangeLog(next((side for side in sides if side.direction.value == direction), sides[0]).folder)
     change = log.find(number)
     change = next(each for each in outcomes(log.all()) if each.number == number)
     text = log.text(change.sha256)

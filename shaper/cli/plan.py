@@ -9,7 +9,9 @@ from pathlib import Path
 import click
 
 from shaper.cli.common import (
+    by_device,
     chosen,
+    folder_of,
     interface_option,
     json_option,
     open_kernel,
@@ -22,13 +24,15 @@ from shaper.cli.common import (
 from shaper.errors import Exit, ShaperError
 from shaper.kernel.protocol import Kernel
 from shaper.model.policy import Interface, Policy
+from shaper.plan.steps import Plan
 from shaper.policy import read_policy
 from shaper.report.as_json import plan_json
 from shaper.report.render import console, plan_view
-from shaper.run.apply import Known, Prepared, prepare
+from shaper.run.apply import Known, Prepared, adds_hook, plan_clear, prepare
 from shaper.run.place import placed
 from shaper.run.saved import save
 from shaper.run.snapshot import SnapshotKernel, live_to_json, read_capabilities, read_devices
+from shaper.run.state import DeviceState, both_directions
 
 _file = click.Path(dir_okay=False, path_type=Path)
 
@@ -57,17 +61,30 @@ def plan(
     policy = read_policy(policy_file)
     with _machine(capabilities, against, folder) as (kernel, known):
         policy = placed(policy, kernel)
-        prepared = prepare_all(kernel, [(policy, one) for one in chosen(policy, names)], known=known)
+        interfaces = chosen(policy, names)
+        prepared = prepare_all(kernel, [(policy, one) for one in interfaces], known=known)
+        sides = [] if against else no_longer_shaped(interfaces, folder=folder)
+        leaving = [(side, plan_clear(kernel, side)) for side in sides]
         if output is not None:
-            save(output, kernel, policy, prepared)
-    changes = any(one.plan.steps for one in prepared)
+            save(output, kernel, policy, prepared, [side.shaped for side in sides])
+    changes = any(plan.steps for plan in (*(one.plan for one in prepared), *(plan for _, plan in leaving)))
     code = Exit.CHANGES if changes else Exit.OK
     if as_json:
-        print_json({"schema": 1, "exit": int(code), "interfaces": [prepared_json(one) for one in prepared]})
+        found = [*map(prepared_json, prepared), *(leaving_json(side, plan) for side, plan in leaving)]
+        print_json({"schema": 1, "exit": int(code), "interfaces": found})
         return code
     for one in prepared:
         plan_view(one.plan, names=handle_names(one), notes=one.program.notes, out=console())
+    for side, plan in leaving:
+        plan_view(plan, names={}, notes=(no_longer(side),), out=console())
     return code
+
+
+def no_longer_shaped(interfaces: Sequence[Interface], *, folder: Path | None) -> list[DeviceState]:
+    """The directions of the interfaces' devices that carry what is ours and are in the policy no more."""
+    wanted = {interface.shaped for interface in interfaces}
+    sides = [side for device in by_device(interfaces) for side in both_directions(folder_of(folder), device)]
+    return [side for side in sides if side.shaped not in wanted and side.record() is not None]
 
 
 @contextlib.contextmanager
@@ -79,7 +96,7 @@ def _machine(
         raise click.UsageError("--capabilities and --against stand for a machine together: give both, or neither")
     if capabilities is not None and against is not None:
         there = SnapshotKernel(read_capabilities(capabilities), read_devices(against))
-        yield there, lambda interface: there.device(interface.device)
+        yield there, lambda interface: there.device(interface.shaped)
         return
     with open_kernel() as kernel:
         yield kernel, lambda interface: state_of(folder, interface)
@@ -89,12 +106,18 @@ def prepare_all(
     kernel: Kernel, wanted: Sequence[tuple[Policy, Interface]], *, known: Callable[[Interface], Known]
 ) -> tuple[Prepared, ...]:
     """Every interface, planned. Of several failures the one whose exit code wins is raised."""
-    prepared, errors = [], []
+    prepared: list[Prepared] = []
+    errors: list[ShaperError] = []
+    hooked: set[str] = set()
     for policy, interface in wanted:
         try:
-            prepared.append(prepare(kernel, known(interface), policy, interface))
+            hook_comes = interface.device in hooked
+            prepared.append(prepare(kernel, known(interface), policy, interface, hooked=hook_comes))
         except ShaperError as error:
             errors.append(error)
+        else:
+            if adds_hook(prepared[-1].plan):
+                hooked.add(interface.device)
     if errors:
         raise worst(errors)
     return tuple(prepared)
@@ -107,10 +130,28 @@ def handle_names(prepared: Prepared) -> dict[int, str]:
 
 def prepared_json(prepared: Prepared) -> dict[str, object]:
     """One interface's plan as JSON."""
+    interface = prepared.program.interface
     return {
-        "interface": prepared.program.interface.name,
-        "device": prepared.program.interface.device,
+        "interface": interface.name,
+        **plan_json(prepared.plan, names=handle_names(prepared)),
+        "device": interface.device,
+        "direction": interface.direction.value,
         "notes": list(prepared.program.notes),
         "live": live_to_json(prepared),
-        **plan_json(prepared.plan, names=handle_names(prepared)),
+    }
+
+
+def no_longer(side: DeviceState) -> str:
+    """Why a direction is let go of."""
+    return f"the policy no longer shapes the {side.direction} of {side.device}"
+
+
+def leaving_json(side: DeviceState, plan: Plan) -> dict[str, object]:
+    """The plan of a direction that is in the policy no more."""
+    return {
+        "interface": None,
+        **plan_json(plan),
+        "device": side.device,
+        "direction": side.direction.value,
+        "notes": [no_longer(side)],
     }

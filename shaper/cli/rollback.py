@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from shaper.kernel.protocol import Kernel
 from shaper.run import confirm as keeping
 from shaper.run.confirm import KernelWay
 from shaper.run.standing import policy_of
-from shaper.run.state import DeviceState, boot_id, storied_devices, waiting_devices
+from shaper.run.state import DeviceState, boot_id, both_directions, storied_devices, waiting_devices
 from shaper.run.waiting import read_waiting
 
 
@@ -40,65 +41,71 @@ def rollback(
         raise click.UsageError("--unconfirmed goes back to the last confirmed policy, not to a change N")
     results: list[dict[str, Any]] = []
     with open_kernel() as kernel:
-        for state in _states(folder, devices, number, unconfirmed=unconfirmed):
+        for device in _devices(folder, devices, number, unconfirmed=unconfirmed):
+            sides = both_directions(folder_of(folder), device)
             answer = None
-            if not unconfirmed or read_waiting(state) is not None:
-                answer = ask(state, "rollback", number=number, **asker(message))
+            if not unconfirmed or any(map(read_waiting, sides)):
+                answer = ask(sides[0], "rollback", number=number, **asker(message))
             if answer is not None:
                 told = [answer["told"]]
             elif unconfirmed:
-                told = _confirmed_comes_up(kernel, state, message)
+                told = _confirmed_comes_up(kernel, sides, message)
             else:
-                told = _back(kernel, state, number, message)
-            results.append({"device": state.device, "told": told})
+                told = _back(kernel, sides, number, message)
+            results.append({"device": device, "told": told})
             if not as_json:
                 for words in told:
-                    click.echo(f"{state.device}: {words}")
+                    click.echo(f"{device}: {words}")
     if as_json:
         print_json({"schema": 1, "exit": 0, "interfaces": results})
     elif unconfirmed and not any(one["told"] for one in results):
         click.echo("nothing waits for a confirmation")
 
 
-def _states(
+def _devices(
     folder: Path | None, devices: tuple[str, ...], number: int | None, *, unconfirmed: bool
-) -> tuple[DeviceState, ...]:
+) -> tuple[str, ...]:
     known = devices
     if not known and unconfirmed:
-        known = storied_devices(folder_of(folder))
-    elif not known and number is None:
+        return storied_devices(folder_of(folder))
+    if not known and number is None:
         known = waiting_devices(folder_of(folder))
-    if not known and unconfirmed:
-        return ()
-    if not known:
-        return (one_device(folder, devices),)
-    return tuple(DeviceState(folder_of(folder), device) for device in known)
+    return known or (one_device(folder, devices)[0].device,)
 
 
-def _back(kernel: Kernel, state: DeviceState, number: int | None, message: str) -> list[str]:
-    waited = read_waiting(state) is not None
-    with held(kernel, state, message) as told:
-        if waited and number is None and read_waiting(state) is None:
+def _back(kernel: Kernel, sides: Sequence[DeviceState], number: int | None, message: str) -> list[str]:
+    waited = any(map(read_waiting, sides))
+    with held(kernel, sides, message) as told:
+        if waited and number is None and not any(map(read_waiting, sides)):
             return list(told)  # its time was over: putting things right was the rolling back
-        way = KernelWay(kernel, state)
-        return [*told, keeping.rollback(kernel, state, number, now=CLOCK.boot(), order=order(message), way=way)]
+        if number is None and (back := _lapsed(kernel, sides, message)):
+            return [*told, *back]
+        ways = [(side, KernelWay(kernel, side)) for side in sides]
+        return [*told, keeping.rollback_both(ways, number, now=CLOCK.boot(), order=order(message))]
 
 
-def _confirmed_comes_up(kernel: Kernel, state: DeviceState, message: str) -> list[str]:
-    with held(kernel, state, message) as told:
-        way = KernelWay(kernel, state)
-        words = list(told)
-        if read_waiting(state) is not None:
-            words.append(keeping.rollback(kernel, state, None, now=CLOCK.boot(), order=order(message), way=way))
-        record = state.record()
-        if words and record is not None and record.boot != boot_id():
-            way.to_policy(
-                policy_of(record),
-                what="rollback",
-                order=order(message or "the last confirmed policy, after a reboot"),
-                of=record.change,
-                confirmation="",
-                structure=record.structure,
-            )
-            words.append(f"the policy of change {record.change} is in force")
+def _lapsed(kernel: Kernel, sides: Sequence[DeviceState], message: str) -> list[str]:
+    """Every direction whose change waits, rolled back."""
+    return [
+        keeping.rollback(kernel, side, None, now=CLOCK.boot(), order=order(message), way=KernelWay(kernel, side))
+        for side in sides
+        if read_waiting(side) is not None
+    ]
+
+
+def _confirmed_comes_up(kernel: Kernel, sides: Sequence[DeviceState], message: str) -> list[str]:
+    with held(kernel, sides, message) as told:
+        words = [*told, *_lapsed(kernel, sides, message)]
+        for side in sides:
+            record = side.record()
+            if words and record is not None and record.boot != boot_id():
+                KernelWay(kernel, side).to_policy(
+                    policy_of(record),
+                    what="rollback",
+                    order=order(message or "the last confirmed policy, after a reboot"),
+                    of=record.change,
+                    confirmation="",
+                    structure=record.structure,
+                )
+                words.append(f"the policy of change {record.change} is in force")
         return words

@@ -184,7 +184,7 @@ class Words:
 
     def ready(self, statuses: Sequence[InterfaceStatus]) -> None:
         for one in statuses:
-            self.told(f"{one.device}: {one.policy} is in force ({one.controller.mode}), {len(one.classes)} classes")
+            self.told(f"{one.place}: {one.policy} is in force ({one.controller.mode}), {len(one.classes)} classes")
 
     def second(self, statuses: Sequence[InterfaceStatus]) -> None:
         for one in statuses:
@@ -196,16 +196,16 @@ class Words:
                 if result.state == "missed"
             )
             news = (*one.alarms, *missed)
-            if news != self._said.get(one.device, ()):
-                self._said[one.device] = news
-                self.told(f"{one.device}: " + ("; ".join(news) or "all well"))
+            if news != self._said.get(one.place, ()):
+                self._said[one.place] = news
+                self.told(f"{one.place}: " + ("; ".join(news) or "all well"))
 
     def told(self, message: str) -> None:
         self._out.print(message, markup=False, highlight=False)
 
     def ended(self, totals: Sequence[RunTotals]) -> None:
         for one in totals:
-            self.told(f"{one.device}: stopped; the static allocation stays in the kernel")
+            self.told(f"{one.place}: stopped; the static allocation stays in the kernel")
 
 
 class JsonLines:

@@ -10,6 +10,7 @@ import click
 from shaper.api.client import ask
 from shaper.cli.asking import CLOCK
 from shaper.cli.common import (
+    by_device,
     chosen,
     device_name,
     folder_of,
@@ -26,7 +27,7 @@ from shaper.model.status import ClassStatus
 from shaper.report.as_json import status_from_json, status_json
 from shaper.report.render import console, status_view
 from shaper.run.look import look
-from shaper.run.state import DeviceState, known_devices
+from shaper.run.state import both_directions, known_devices
 
 
 @click.command()
@@ -48,17 +49,19 @@ def status(
 ) -> int:
     """Show every class: granted rate, throughput, delay, loss, SLA. Exit code 3 when an SLA is missed, 4 on no data."""
     if policy_file is not None:
-        devices += tuple(one.device for one in chosen(read_placed(policy_file), names))
+        devices += tuple(by_device(chosen(read_placed(policy_file), names)))
     devices = devices or known_devices(folder_of(folder))
     if not devices:
         raise UnavailableError("nothing of the shaper's is here", hint="apply a policy first, or name the --state DIR")
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, dict[str, Any]]] = {}
     with open_kernel() as kernel:
         for device in devices:
-            state = DeviceState(folder_of(folder), device)
-            for one in ask(state, "status") or [status_json(look(kernel, state, now=CLOCK.boot()))]:
-                found.setdefault(one["device"], one)
-    statuses = [found[device] for device in devices if device in found]
+            sides = both_directions(folder_of(folder), device)
+            shaped = [side for side in sides if side.has("record.json", "pending.json")] or sides[:1]
+            looks = (status_json(look(kernel, side, now=CLOCK.boot())) for side in shaped)
+            for one in ask(sides[0], "status") or looks:
+                found.setdefault(one["device"], {}).setdefault(one["direction"], one)
+    statuses = [one for device in dict.fromkeys(devices) for one in found.get(device, {}).values()]
     code = _exit_code(statuses)
     if as_json:
         print_json({"schema": 1, "exit": int(code), "interfaces": statuses})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+from shaper.compile import incoming
 from shaper.compile.bands import compile_bands
 from shaper.compile.cake import compile_cake
 from shaper.compile.choose import choose
@@ -14,7 +16,7 @@ from shaper.compile.link import counted, link_notes, table_of
 from shaper.compile.notes import service_notes
 from shaper.compile.program import Program
 from shaper.errors import UnavailableError
-from shaper.model.policy import Backend, Interface
+from shaper.model.policy import Backend, Direction, Interface
 from shaper.tree import Capabilities, Handle, LinkFacts
 
 __all__ = ["compile_interface"]
@@ -40,12 +42,22 @@ def compile_interface(
     """The tree for one interface, the same for the same arguments.
 
     `previous` maps every class path that ever had a handle to it. `structure` off gives the static tree; `tap` off
-    leaves the measurement out. Raises UnavailableError when the kernel lacks what the backend needs, when a rate cannot
-    be expressed, when the rules are more than one classifier holds, and when handles run out.
+    leaves the measurement of what goes out away. `link` is of the interface's device. Raises UnavailableError when the
+    kernel lacks what the backend needs, or what brings incoming packets to a queue, when a rate cannot be expressed,
+    when the rules are more than one classifier holds, and when handles run out.
     """
+    if interface.direction is Direction.INGRESS:
+        incoming.require(interface, interface.rules(), capabilities)
+        link = replace(link, super_packet=link.joined_packet)
     backend = choose(interface, capabilities)
     table = None if backend is Backend.CAKE else table_of(interface, capabilities, link)  # CAKE counts by itself
     _only_htb_has(interface, backend)
+    if interface.direction is Direction.INGRESS and backend in (Backend.ETS, Backend.PRIO):
+        raise UnavailableError(
+            f"{interface.title}: {backend} orders what waits for a device, and what comes in waits for none",
+            hint="shape it with a backend that holds a rate, such as `backend: htb`",
+            where=interface.where,
+        )
     said = (*link_notes(interface, link, table), *service_notes(interface))
     ground = Ground(interface, capabilities, counted(link, table), structure, tap, table=table, said=said)
     return _COMPILERS[backend](ground, previous or {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from shaper.compile import incoming
 from shaper.compile import tap as measurement
 from shaper.compile.filters import Classification, classify
 from shaper.compile.handles import leaf_handle
@@ -14,7 +15,7 @@ from shaper.compile.program import Program
 from shaper.errors import UnavailableError
 from shaper.model.decision import Allocation, Bounds
 from shaper.model.match import Rules
-from shaper.model.policy import Interface, TrafficClass
+from shaper.model.policy import Direction, Interface, TrafficClass
 from shaper.sizetable import SizeTable
 from shaper.tree import ROOT, Capabilities, Handle, LinkFacts, Node, Qdisc, tree
 from shaper.units import format_rate
@@ -138,18 +139,23 @@ class Ground:
         """The program of these nodes with the measurement's beside them; `interface` where it is not compiled whole."""
         sampling = measurement.sampling_of(self.bandwidth)
         lacking, unseen = measurement.missing(self.capabilities), measurement.unseen(rules)
-        measured = self.tap and not lacking and not unseen
-        device = self.interface.device
-        hook = measurement.nodes(device, sampling) if measured else ()
+        comes_in = self.interface.direction is Direction.INGRESS
+        measured = not unseen and (comes_in or (self.tap and not lacking))
+        shaped = self.interface.shaped
+        tap = shaped if comes_in else measurement.tap_name(shaped)
+        hook: tuple[Node, ...] = measurement.nodes(shaped, sampling) if measured else ()
+        if comes_in:
+            hook = incoming.nodes(self.interface)
         return Program(
             interface=interface or self.interface,
-            tree=tree(device, [*(self._counting(node) for node in nodes), *hook]),
+            tree=tree(shaped, [*(self._counting(node) for node in nodes), *hook]),
             handles=handles,
             bounds=bounds,
             static=static,
             rules=rules,
-            tap=measurement.ifb_name(device) if measured else "",
+            tap=tap if measured or comes_in else "",
             tap_filter=measurement.tap_filter(sampling) if measured else (),
+            arriving_filter=measurement.arriving_filter(sampling) if measured and comes_in else (),
             sampling=sampling,
             notes=(*self.said, *notes, *(unmeasured(lacking, unseen) if self.tap else ())),
             reserved=reserved,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from shaper.compile.leaf import LeafQueue
-from shaper.model.policy import Interface
+from shaper.model.policy import Direction, Interface
 from shaper.model.service import SERVICE_CLASSES
 from shaper.tree import LinkFacts
 from shaper.units import format_duration, format_rate, format_size
@@ -39,18 +39,27 @@ def _notes(interface: Interface, link: LinkFacts, queues: Mapping[str, LeafQueue
     if not fq_codel:
         sizes = ", ".join(_delay(path, queue) for path, queue in queues.items())
         yield f"the kernel lacks fq_codel: each leaf is a FIFO sized in time. A full one: {sizes}"
+    comes_in = interface.direction is Direction.INGRESS
+    if comes_in:
+        yield (
+            f"what comes in by {interface.device} waits in {interface.shaped}, after it has crossed the line: that "
+            "acts on senders that slow down, and only while the bandwidth is below what the line really carries"
+        )
     if link.super_packet > link.mtu + link.header:
         wait = format_duration(link.super_packet * 8 / interface.bandwidth)
         text = (
-            f"super-packets of up to {format_size(link.super_packet)} reach {interface.device} whole: one holds the "
+            f"super-packets of up to {format_size(link.super_packet)} reach {interface.shaped} whole: one holds the "
             f"link for {wait} at {format_rate(interface.bandwidth)}"
         )
         if floored := [_delay(path, queue) for path, queue in queues.items() if queue.floored]:
             text += f", and a queue must hold three for TCP to flow, so that these are larger: {', '.join(floored)}"
-        yield (
-            f"{text}. `ip link set dev {interface.device} gso_max_segs 1` mends it for this machine's own traffic, "
-            "`ethtool -K DEV gro off` on the devices that feed it for forwarded traffic"
-        )
+        if comes_in:
+            yield f"{text}. `ethtool -K {interface.device} gro off` mends it"
+        else:
+            yield (
+                f"{text}. `ip link set dev {interface.device} gso_max_segs 1` mends it for this machine's own traffic, "
+                "`ethtool -K DEV gro off` on the devices that feed it for forwarded traffic"
+            )
 
 
 def service_notes(interface: Interface) -> Iterator[str]:

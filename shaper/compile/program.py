@@ -18,10 +18,11 @@ class Program:
     `tree` holds the static allocation; `handles` maps every class path to its class handle, for life; `bounds` and
     `static` are by leaf path: within what the controller may move, and where it starts. `tap` names the ifb that takes
     the copies of packets before the queue, "" where delay cannot be measured; `tap_filter` is the socket filter that
-    picks the same packets after the queue, 1 in `sampling`. `notes` say in words what the shaper does instead of what
-    the kernel lacks, and what delay that costs. `reserved` is what of the link's bit/s no rate may be raised into;
-    `movable` is false where no class has a rate that a controller could move. `frame` is the largest frame in bytes as
-    the kernel counts it.
+    picks the same packets after the queue, 1 in `sampling`. Of an incoming direction `tap` is the ifb that is shaped,
+    and `arriving_filter` picks the packets on the device that they come in by. `notes` say in words what the shaper
+    does instead of what the kernel lacks, and what delay that costs. `reserved` is what of the link's bit/s no rate may
+    be raised into; `movable` is false where no class has a rate that a controller could move. `frame` is the largest
+    frame in bytes as the kernel counts it.
     """
 
     interface: Interface
@@ -32,11 +33,17 @@ class Program:
     rules: Rules
     tap: str
     tap_filter: tuple[Insn, ...] = ()
+    arriving_filter: tuple[Insn, ...] = ()
     sampling: int = 1
     notes: tuple[str, ...] = ()
     reserved: int = 0
     movable: bool = True
     frame: int = 1514
+
+    @property
+    def measured(self) -> bool:
+        """Whether delay can be measured."""
+        return bool(self.tap_filter)
 
     def size_of(self) -> Callable[[int], int] | None:
         """What the kernel counts a frame of so many bytes for, None where it is the same."""

@@ -7,10 +7,11 @@ A packet too short for the hash, and one whose headers are not in one piece, is 
 
 from __future__ import annotations
 
-import zlib
+import enum
 
 from shaper.compile.bpf import NET, PACKET_TYPE, PROTOCOL, Assembler, Label
 from shaper.model.match import ETHERTYPE_IPV4, ETHERTYPE_IPV6, Rules
+from shaper.model.policy import ifb_name
 from shaper.model.words import KEYS
 from shaper.tree import CLSACT, CLSACT_EGRESS, CLSACT_HANDLE, BpfFilter, Capabilities, Ifb, Insn, Node, Qdisc, handle
 
@@ -24,7 +25,6 @@ _OUTGOING = 4
 _LARGEST_RATE = 20_000
 """Packets a second that the capture is asked to take, of full frames at the link's rate."""
 _FULL_FRAME = 1500
-_NAME_LENGTH = 15
 
 DETAILS = ("tcp_flags", "length")
 """Fields that a captured packet shows, at a price (`collectors.account.Account`)."""
@@ -70,15 +70,14 @@ def sampling_of(bandwidth: int) -> int:
     return sampling
 
 
-def ifb_name(device: str) -> str:
-    """Such as `shp-eth1`; a hash where that is too long for a device's name."""
-    name = f"shp-{device}"
-    return name if len(name) <= _NAME_LENGTH else f"shp-{zlib.crc32(device.encode()):08x}"
+def tap_name(device: str) -> str:
+    """Of the ifb with the copies, such as `shp-eth1`."""
+    return ifb_name("shp", device)
 
 
 def nodes(device: str, sampling: int) -> tuple[Node, ...]:
     """The ifb, the hook and the filter that mirrors picked packets to it."""
-    name = ifb_name(device)
+    name = tap_name(device)
     return (
         Ifb(name, f"sla-shaper {device}"),
         Qdisc(CLSACT_HANDLE, CLSACT, "clsact"),
@@ -86,7 +85,7 @@ def nodes(device: str, sampling: int) -> tuple[Node, ...]:
             CLSACT_EGRESS,
             PREFERENCE,
             FILTER_HANDLE,
-            picking(sampling, picked=_MATCH, outgoing_only=False),
+            picking(sampling, picked=_MATCH),
             classid=_CLASSID,
             mirror=name,
         ),
@@ -95,16 +94,29 @@ def nodes(device: str, sampling: int) -> tuple[Node, ...]:
 
 def tap_filter(sampling: int) -> tuple[Insn, ...]:
     """The socket filter after the queue: the same picking, of outgoing packets only."""
-    return picking(sampling, picked=SNAP_LENGTH, outgoing_only=True)
+    return picking(sampling, picked=SNAP_LENGTH, of=Way.OUT)
 
 
-def picking(sampling: int, *, picked: int, outgoing_only: bool) -> tuple[Insn, ...]:
+def arriving_filter(sampling: int) -> tuple[Insn, ...]:
+    """The socket filter on the device before the queue of what comes in: of incoming packets only."""
+    return picking(sampling, picked=SNAP_LENGTH, of=Way.IN)
+
+
+class Way(enum.Enum):
+    """Which packets of a tap are looked at."""
+
+    ANY = enum.auto()
+    OUT = enum.auto()
+    IN = enum.auto()
+
+
+def picking(sampling: int, *, picked: int, of: Way = Way.ANY) -> tuple[Insn, ...]:
     """A program that returns `picked` for one IP packet in `sampling` (a power of two), else 0."""
     asm = Assembler()
     take, leave, ipv4, ipv6 = (Label() for _ in range(4))
-    if outgoing_only:
+    if of is not Way.ANY:
         asm.load(PACKET_TYPE, 1)
-        asm.jump("eq", _OUTGOING, no=leave)
+        asm.jump("eq", _OUTGOING, **{"no" if of is Way.OUT else "yes": leave})
     asm.load(PROTOCOL, 2)
     asm.jump("eq", ETHERTYPE_IPV4, yes=take if sampling == 1 else ipv4)
     asm.jump("eq", ETHERTYPE_IPV6, yes=take if sampling == 1 else ipv6, no=leave)

@@ -23,7 +23,7 @@ from shaper.lab.scenario import lay_out, read_scenario
 from shaper.lab.show import Progress, closing_lines, final_table, opening_lines, progress
 from shaper.lab.signals import Interrupted, interruptible
 from shaper.lab.trial import SHAPER, Trial, run_trial
-from shaper.model.policy import Interface
+from shaper.model.policy import Direction, Interface
 from shaper.policy import read_policy
 from shaper.report.render import console, problems
 
@@ -47,7 +47,9 @@ def the_interface(policy: Path) -> Interface:
     """The one interface of the demo's policy. Raises ShaperError for another number."""
     interfaces = read_policy(policy).interfaces
     if len(interfaces) != 1:
-        raise ShaperError(f"{policy} has {len(interfaces)} interfaces", hint="the demo shapes exactly one")
+        raise ShaperError(
+            f"{policy} has {len(interfaces)} interfaces", hint="the demo shapes exactly one, in one direction"
+        )
     return interfaces[0]
 
 
@@ -72,6 +74,11 @@ def run_demo(
     unknown = {*traffic.classes.values(), *(run.name for run in traffic.tcp)} - {one.path for one in interface.leaves()}
     if unknown:
         raise ShaperError(f"{scenario} has traffic for {', '.join(sorted(unknown))}, which {policy} does not know")
+    if traffic.wan and interface.direction is Direction.INGRESS:
+        raise ShaperError(
+            f"{scenario} has a WAN behind the link, which what comes in by it has crossed already",
+            hint="take `wan` out of the scenario, or shape what goes out",
+        )
     _sweep()
     trials: list[Trial] = []
     for number, mode in enumerate(modes, 1):
@@ -85,6 +92,7 @@ def run_demo(
                     device=interface.device,
                     traffic=traffic,
                     folder=Path(folder),
+                    incoming=interface.direction is Direction.INGRESS,
                     options=["--dry-run"] if discard_decisions and mode == "controlled" else [],
                     command=command,
                     **({"watch": show.watch} if show else {}),

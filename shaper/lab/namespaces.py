@@ -74,13 +74,15 @@ class Topology:
     """`with Topology() as net:` and afterwards there is nothing left of it, whatever happened inside.
 
     Packets from `client` to `server` leave the `router` by the device `wan`; with a `path` they then cross `internet`,
-    a fourth namespace that passes them on as that says. Offloads are off and a packet is never larger than one segment
+    a fourth namespace that passes them on as that says. With `incoming` they come in to the router by `wan` and leave
+    it by its other device: then there is no path. Offloads are off and a packet is never larger than one segment
     on every veth, so that queues and taps see what is on the wire.
     """
 
-    def __init__(self, *, wan: str = "wan0", path: Wan | None = None) -> None:
+    def __init__(self, *, wan: str = "wan0", path: Wan | None = None, incoming: bool = False) -> None:
         self.wan = wan
         self.path = path
+        self.incoming = incoming
         base = f"{PREFIX}-{os.getpid()}-{next(_serial)}"
         roles = ("client", "router", "internet", "server")
         self.client, self.router, self.internet, self.server = (f"{base}-{role}" for role in roles)
@@ -119,9 +121,10 @@ class Topology:
         for name in (self.client, self.router, *([self.internet] if self.path else []), self.server):
             _run(["ip", "netns", "add", name])
             self._made.append(name)
-        self._pair(self.client, "eth0", self.router, "lan0")
+        towards_client, towards_server = (self.wan, "lan0") if self.incoming else ("lan0", self.wan)
+        self._pair(self.client, "eth0", self.router, towards_client)
         if self.path is None:
-            self._pair(self.router, self.wan, self.server, "eth0")
+            self._pair(self.router, towards_server, self.server, "eth0")
         else:
             self._pair(self.router, self.wan, self.internet, "near")
             self._pair(self.internet, "far", self.server, "eth0")
@@ -133,7 +136,7 @@ class Topology:
             "link set lo up",
             *(
                 line
-                for device, (v4, v6) in (("lan0", _ROUTER["lan"]), (self.wan, _ROUTER["wan"]))
+                for device, (v4, v6) in ((towards_client, _ROUTER["lan"]), (towards_server, _ROUTER["wan"]))
                 for line in (
                     f"link set {device} up",
                     f"addr add {v4}/24 dev {device}",

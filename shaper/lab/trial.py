@@ -77,15 +77,17 @@ def run_trial(
     device: str,
     traffic: Traffic,
     folder: Path,
+    incoming: bool = False,
     options: Sequence[str] = (),
     command: Sequence[str] = SHAPER,
     watch: Watch = lambda _passed, _lines: None,
 ) -> Trial:
     """Runs the traffic once under `shaper run --mode MODE`. Raises ShaperError when anything goes wrong on the way.
 
-    `folder` is an empty folder of this run's own. The router's device towards the server is called `device`.
+    `folder` is an empty folder of this run's own. The router's device towards the server is called `device`, with
+    `incoming` the one by which the traffic comes in to it.
     """
-    with Topology(wan=device, path=traffic.wan) as net, _closing(Processes()) as processes:
+    with Topology(wan=device, path=traffic.wan, incoming=incoming) as net, _closing(Processes()) as processes:
         stage = _Stage(net, processes, folder, traffic, command, policy)
         receiver = _start_receiver(stage)
         for run in traffic.tcp:

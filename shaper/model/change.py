@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from shaper.model.policy import Direction, place_text
+
 BEGUN, DONE, FAILED, TAKEN_BACK, ROLLED_BACK = "begun", "done", "failed", "taken back", "rolled back"
 """How a change ended. `begun` is under way, or was killed and waits for the next command to settle it."""
 
@@ -25,7 +27,7 @@ class Who:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of one device, numbered from 1 in the order in which they began. `at` is wall time, s.
+    """One change of one direction of a device, numbered from 1 in the order in which they began. `at` is wall time, s.
 
     `what` is apply, run, clear, rollback, confirm, extend or expiry. `source` and `sha256` are of the policy in force
     after it, "" where none is; `before` is the change whose policy was in force until then, 0 for none; `of` is the
@@ -51,6 +53,12 @@ class Change:
     structure: bool = True
     result: str = BEGUN
     reason: str = ""
+    direction: Direction = Direction.EGRESS
+
+    @property
+    def place(self) -> str:
+        """For people: the device, and the direction where it is not the usual one."""
+        return place_text(self.device, self.direction)
 
 
 def outcomes(changes: tuple[Change, ...]) -> tuple[Change, ...]:

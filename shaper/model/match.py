@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import NamedTuple
 
@@ -198,6 +198,22 @@ class Match:
             case _:  # one number of a few
                 return getattr(packet, name) in getattr(self, name)
 
+    def turned(self) -> Match:
+        """The same of the packets that go the other way: source and destination change places, all else stays."""
+        return replace(
+            self,
+            src=self.dst,
+            dst=self.src,
+            sport=self.dport,
+            dport=self.sport,
+            src_mac=self.dst_mac,
+            dst_mac=self.src_mac,
+            inner=self.inner and self.inner.turned(),
+            any_of=tuple(part.turned() for part in self.any_of),
+            all_of=tuple(part.turned() for part in self.all_of),
+            none_of=tuple(part.turned() for part in self.none_of),
+        )
+
 
 @cache
 def _conditions() -> tuple[str, ...]:
@@ -232,6 +248,10 @@ class Rule(NamedTuple):
 
     def holds(self, packet: Packet) -> bool:
         return all(match.holds(packet) for match in self.all_of)
+
+    def turned(self) -> Rule:
+        """The same of the packets that go the other way."""
+        return Rule(tuple(match.turned() for match in self.all_of), self.path)
 
 
 class Rules(NamedTuple):

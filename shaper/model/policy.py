@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -13,6 +14,13 @@ from shaper.model.device import Selector
 from shaper.model.link import LinkLayer
 from shaper.model.match import Match, Rule, Rules
 from shaper.model.sla import Sla
+
+
+class Direction(enum.StrEnum):
+    """Which packets of a device: those it sends, or those that come in by it."""
+
+    EGRESS = "egress"
+    INGRESS = "ingress"
 
 
 class Tier(enum.IntEnum):
@@ -104,10 +112,11 @@ class TrafficClass:
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """A device and the class tree for its egress direction; `classes` in matching order.
+    """A device and the class tree for one of its directions; `classes` in matching order.
 
     `bandwidth` in bit/s is what is used: the `line_rate` as written, less the `margin` (a ratio) and what the coding of
     the `link` takes. `device` is its name, and until it was looked up on a machine (`run/place.py`) what `wanted` says.
+    The two directions of one interface share name, device and policy, and have each a bandwidth of their own.
     """
 
     name: str
@@ -124,6 +133,22 @@ class Interface:
     margin: float = 0.0
     link: LinkLayer | None = None
     wanted: Selector | None = None
+    direction: Direction = Direction.EGRESS
+
+    @property
+    def title(self) -> str:
+        """For people: the name, and the direction where it is not the usual one."""
+        return place_text(self.name, self.direction)
+
+    @property
+    def shaped(self) -> str:
+        """The device whose queue the classes are: its own, or the ifb that takes what comes in."""
+        return shaped_device(self.device, self.direction)
+
+    @property
+    def fed_by(self) -> str:
+        """The device whose incoming packets are sent to it, "" for what goes out."""
+        return "" if self.direction is Direction.EGRESS else self.device
 
     def walk(self) -> Iterator[TrafficClass]:
         """Every class, parents before children, in the file's order."""
@@ -139,9 +164,36 @@ class Interface:
         return next(leaf for leaf in self.leaves() if leaf.default)
 
     def rules(self) -> Rules:
-        """The rules in the order they are asked: the implied network control first, then the file's order."""
-        ordered = (rule for top in sorted(self.classes, key=lambda cls: not cls.implied) for rule in rules_below(top))
+        """The rules in the order they are asked: the implied network control first, then the file's order.
+
+        A policy says what goes out; for what comes in its addresses and ports are turned round. Not those of network
+        control: a routing protocol's packets go to the same port either way.
+        """
+        ordered = (
+            rule.turned() if self.direction is Direction.INGRESS and not top.implied else rule
+            for top in sorted(self.classes, key=lambda cls: not cls.implied)
+            for rule in rules_below(top)
+        )
         return Rules(tuple(ordered), self.default().path)
+
+
+_NAME_LENGTH = 15
+
+
+def ifb_name(prefix: str, device: str) -> str:
+    """Of an ifb of ours for a device, such as `shp-eth1`; a hash where that is too long for a device's name."""
+    name = f"{prefix}-{device}"
+    return name if len(name) <= _NAME_LENGTH else f"{prefix}-{zlib.crc32(device.encode()):08x}"
+
+
+def place_text(name: str, direction: Direction) -> str:
+    """A name for people, with the direction where it is not the usual one."""
+    return name if direction is Direction.EGRESS else f"{name} ({direction})"
+
+
+def shaped_device(device: str, direction: Direction) -> str:
+    """The device whose queue one direction's classes are."""
+    return device if direction is Direction.EGRESS else ifb_name("shi", device)
 
 
 class Branch(Protocol):

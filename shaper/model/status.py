@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from shaper.model.decision import Bounds, Grant, Shortfall
 from shaper.model.observation import CaptureHealth, DelayView
-from shaper.model.policy import Tier
+from shaper.model.policy import Direction, Tier, place_text
 from shaper.model.sla import SlaResult
 
 
@@ -99,6 +99,12 @@ class InterfaceStatus:
     confirmation: PendingConfirmation | None = None
     drift: tuple[str, ...] = ()
     mends: int = 0
+    direction: Direction = Direction.EGRESS
+
+    @property
+    def place(self) -> str:
+        """For people: the device, and the direction where it is not the usual one."""
+        return place_text(self.device, self.direction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +137,9 @@ class RunTotals:
     classes: tuple[ClassTotals, ...]
     utilisation: float | None
     changes: int
+    direction: Direction = Direction.EGRESS
+
+    @property
+    def place(self) -> str:
+        """As InterfaceStatus has it."""
+        return place_text(self.device, self.direction)

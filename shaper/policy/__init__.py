@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from shaper.errors import PolicyError, Problem, Where
-from shaper.model.policy import Policy
+from shaper.model.policy import Direction, Interface, Policy
 from shaper.policy.backends import backend_problems
 from shaper.policy.checks import file_problems, policy_problems
 from shaper.policy.defaults import with_defaults
+from shaper.policy.directions import directions_of, seen_from, told_apart
 from shaper.policy.draft import Drafter
 from shaper.policy.groups import Groups
 from shaper.policy.include import gather
+from shaper.policy.reader import Document
 from shaper.policy.resolve import interface, unplaced_problems
 from shaper.policy.schema import validate
 from shaper.policy.sources import Fetch, from_disk, from_texts, text_of
@@ -46,31 +48,46 @@ def _policy(text: str, source: str, fetch: Fetch) -> Policy:
     for step in (substitute, with_defaults):
         document, more = step(document)
         problems += more
-    spec, lost, misshapen = validate(document)
+    directions, more = directions_of(document)
+    problems += more
+    views = {direction: _view(seen_from(document, direction), direction) for direction in directions}
+    problems += told_apart({direction: found for direction, (_, found) in views.items()})
+    if problems:
+        raise PolicyError(_sorted(problems))
+    resolved = {(one.name, one.direction): one for interfaces, _ in views.values() for one in interfaces}
+    names = dict.fromkeys(name for name, _ in resolved)
+    ordered = tuple(resolved[name, way] for name in names for way in directions if (name, way) in resolved)
+    return Policy(source=source, sha256=policy_hash(text, files), interfaces=ordered, text=text, files=files)
+
+
+def _view(document: Document, direction: Direction) -> tuple[list[Interface], list[Problem]]:
+    """The interfaces that are shaped in one direction, and what is wrong with the document as it is seen from there."""
+    spec, lost, problems = validate(document)
     groups = Groups(spec.match_groups, document, lost)
     drafter = Drafter(document, lost, groups)
     drafts = {
         name: [drafter.draft(cls, below, ("policies", name, "classes", cls)) for cls, below in policy.classes.items()]
         for name, policy in spec.policies.items()
     }
-    problems += [*misshapen, *groups.problems, *drafter.problems, *file_problems(spec, document, lost)]
+    problems += [*groups.problems, *drafter.problems, *file_problems(spec, document, lost)]
+    shaped = {name: wanted for name, wanted in spec.interfaces.items() if wanted.bandwidth.of(direction) is not None}
+    unused = drafts.keys() - {wanted.policy for wanted in spec.interfaces.values()}
     for name, classes in drafts.items():
-        backends = [wanted.backend for wanted in spec.interfaces.values() if wanted.policy == name]
-        limits = not backends or any(backend.rated for backend in backends)
-        problems += policy_problems(name, classes, document, lost, limits=limits)
+        users = [wanted for wanted in shaped.values() if wanted.policy == name]
+        if users or name in unused:
+            limits = not users or any(wanted.backend.rated for wanted in users)
+            problems += policy_problems(name, classes, document, lost, limits=limits)
     interfaces = []
-    for name, wanted in spec.interfaces.items():
-        resolved, ill_rated = interface(name, wanted, drafts.get(wanted.policy, []), document, lost)
+    for name, wanted in shaped.items():
+        resolved, ill_rated = interface(name, wanted, direction, drafts.get(wanted.policy, []), document, lost)
         interfaces.append(resolved)
         problems += ill_rated
-    for name in drafts.keys() - {wanted.policy for wanted in spec.interfaces.values()}:
+    for name in unused:
         problems += unplaced_problems(name, drafts[name], document, lost)
     if not problems:
         for resolved in interfaces:
             problems += backend_problems(resolved, drafts[resolved.policy], document)
-    if problems:
-        raise PolicyError(_sorted(problems))
-    return Policy(source=source, sha256=policy_hash(text, files), interfaces=tuple(interfaces), text=text, files=files)
+    return interfaces, problems
 
 
 def policy_hash(text: str, files: Mapping[str, str]) -> str:

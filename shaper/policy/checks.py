@@ -24,6 +24,8 @@ _CLASS_NAME = re.compile(r"[a-z0-9-]{1,32}\Z")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,32}\Z")
 _DEVICE = re.compile(r"(?!\.{1,2}\Z)[^\s/:\x00]{1,127}\Z")  # dev_valid_name() in net/core/dev.c, ALTIFNAMSIZ
 
+_OURS = re.compile(r"sh[ip]-")  # ifb_name() in model/policy.py
+
 
 def file_problems(spec: FileSpec, document: Document, lost: Lost) -> Iterator[Problem]:
     """Interfaces, and the names of policies."""
@@ -43,6 +45,10 @@ def file_problems(spec: FileSpec, document: Document, lost: Lost) -> Iterator[Pr
         if not (_DEVICE.match(device) or interface.device.mac or interface.device.pattern):
             hint = "write it as `ip link` shows it: at most 127 characters, no blanks, slashes or colons"
             message = f"{quoted(device)} cannot be a network device"
+            yield document.problem(Kind.BAD_DEVICE, (*loc, "device"), message, hint)
+        if _OURS.match(device):
+            message = f"{quoted(device)} is the name of a device that the shaper makes for itself"
+            hint = "name the interface itself; what comes in by it is shaped with `bandwidth: {ingress: ..}`"
             yield document.problem(Kind.BAD_DEVICE, (*loc, "device"), message, hint)
         first = holders.setdefault(str(interface.device), name)
         if first != name:

@@ -13,10 +13,11 @@ from pydantic_core import core_schema
 
 from shaper.model.aqm import AqmKind
 from shaper.model.link import LINK_LAYERS
-from shaper.model.policy import Tier
+from shaper.model.policy import Direction, Tier
 from shaper.model.service import SERVICE_CLASSES
 from shaper.policy import schema as schema_of
 from shaper.policy import values
+from shaper.policy.directions import SAME_EITHER_WAY
 
 _USE: JsonSchemaValue = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_-]*\}"}
 """A var may stand for any value, or be a part of it."""
@@ -34,6 +35,13 @@ def _names(names: Any) -> JsonSchemaValue:
     return {"enum": sorted(names)}
 
 
+def _apart(fragment: JsonSchemaValue) -> JsonSchemaValue:
+    """A value, or one for each direction (`directions.py`)."""
+    ways = {direction.value: fragment for direction in Direction}
+    each = {"type": "object", "properties": ways, "minProperties": 1, "additionalProperties": False}
+    return {"anyOf": [fragment, each]}
+
+
 _RATE = r"[0-9]+(\.[0-9]+)?\s*([kKmMgGtT]?[bB][iI][tT])\s*$"
 _PERCENT = r"[0-9]+(\.[0-9]+)?\s*%\s*$"
 _SIZE = r"[0-9]+(\.[0-9]+)?\s*([kKmM][iI]?)?[bB]\s*$"
@@ -41,10 +49,10 @@ _TIME = r"[0-9]+(\.[0-9]+)?\s*(ns|us|µs|ms|s|m)\s*$"
 _TARGETS: JsonSchemaValue = {
     "type": "object",
     "properties": {
-        "loss": _or_var(_text(rf"^\s*{_PERCENT}", "0.1%")),
-        "throughput": _or_var(_text(rf"^\s*({_RATE}|{_PERCENT})", "2mbit")),
+        "loss": _apart(_or_var(_text(rf"^\s*{_PERCENT}", "0.1%"))),
+        "throughput": _apart(_or_var(_text(rf"^\s*({_RATE}|{_PERCENT})", "2mbit"))),
     },
-    "patternProperties": {r"^delay-p[0-9]{1,3}(\.[0-9]{1,3})?$": _or_var(_text(rf"^\s*{_TIME}", "10ms"))},
+    "patternProperties": {r"^delay-p[0-9]{1,3}(\.[0-9]{1,3})?$": _apart(_or_var(_text(rf"^\s*{_TIME}", "10ms")))},
     "additionalProperties": False,
 }
 _DEVICE: JsonSchemaValue = {
@@ -121,6 +129,9 @@ def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a policy file. Parts that are included from elsewhere need not be in it."""
     made = schema_of.FileSpec.model_json_schema(by_alias=True, schema_generator=_Editor)
     required = [key for key in made.pop("required") if key != "version"]
+    for name in ("ClassSpec", "DefaultsSpec", "AdaptSpec"):
+        said = made["$defs"][name]["properties"]
+        said.update({key: _apart(each) for key, each in said.items() if key not in SAME_EITHER_WAY})
     made["anyOf"] = [{"required": ["version", *required]}, {"required": ["version", "include"]}]
     made["properties"]["include"] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
     title = {"title": "A policy of the shaper"}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from shaper.errors import Problem, Where
 from shaper.model.aqm import Aqm
 from shaper.model.match import NETWORK_CONTROL, network_control_matches
-from shaper.model.policy import Interface, Tier, TrafficClass
+from shaper.model.policy import Direction, Interface, Tier, TrafficClass
 from shaper.model.sla import Sla
 from shaper.policy.draft import Draft
 from shaper.policy.kinds import Kind
@@ -29,19 +29,23 @@ _CONTROL_LIMIT = 10
 
 
 def interface(
-    name: str, spec: InterfaceSpec, drafts: Sequence[Draft], document: Document, lost: Lost
+    name: str, spec: InterfaceSpec, direction: Direction, drafts: Sequence[Draft], document: Document, lost: Lost
 ) -> tuple[Interface, list[Problem]]:
-    """The interface with its classes, and what is wrong with their rates on it; with problems it means nothing."""
+    """One direction of an interface with its classes, and what is wrong with their rates on it.
+
+    With problems it means nothing. The direction must have a bandwidth.
+    """
     loc: Loc = ("interfaces", name)
+    rate = spec.bandwidth.of(direction) or 0
     resolver = _Resolver(name, document, lost)
     layer, misfits = link_layer(spec, loc, document, lost)
     resolver.problems += misfits
-    bandwidth = usable(spec.bandwidth.egress, spec.margin, layer)
+    bandwidth = usable(rate, spec.margin, layer)
     if bandwidth < SLOWEST:
         message = f"{format_rate(bandwidth)} is too slow to be shaped"
         hint = f"at least {format_rate(SLOWEST)}"
-        resolver.problems.append(document.problem(Kind.BAD_QUANTITY, (*loc, "bandwidth", "egress"), message, hint))
-    control = network_control(bandwidth, document.value((*loc, "bandwidth", "egress")))
+        resolver.problems.append(document.problem(Kind.BAD_QUANTITY, (*loc, "bandwidth", direction), message, hint))
+    control = network_control(bandwidth, document.value((*loc, "bandwidth", direction)))
     resolver.guarantees(drafts, bandwidth)
     resolver.fits_bandwidth(drafts, bandwidth, control.guarantee)
     classes = resolver.classes(drafts, bandwidth, bandwidth)
@@ -59,9 +63,10 @@ def interface(
         classifier=spec.classifier,
         classifier_where=document.value((*loc, "classifier")),
         backend=spec.backend,
-        line_rate=spec.bandwidth.egress,
+        line_rate=rate,
         margin=spec.margin,
         link=layer,
+        direction=direction,
     )
     return resolved, resolver.problems
 

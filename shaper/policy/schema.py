@@ -18,7 +18,7 @@ from shaper.model.aqm import AqmKind
 from shaper.model.device import Selector
 from shaper.model.link import LinkLayer
 from shaper.model.match import Masked, PortRange, Prefix
-from shaper.model.policy import Backend, Burst, Classifier, Tier
+from shaper.model.policy import Backend, Burst, Classifier, Direction, Tier
 from shaper.policy import fields, values
 from shaper.policy.kinds import Kind
 from shaper.policy.reader import Document, Node
@@ -193,7 +193,21 @@ class PolicySpec(_Spec):
 
 
 class BandwidthSpec(_Spec):
-    egress: Annotated[int, PlainValidator(values.rate)]
+    """In bit/s; a direction without one is not shaped."""
+
+    egress: Annotated[int | None, PlainValidator(values.rate)] = None
+    ingress: Annotated[int | None, PlainValidator(values.rate)] = None
+
+    @model_validator(mode="after")
+    def _shapes_something(self) -> BandwidthSpec:
+        if not self.model_fields_set:
+            hint = "write egress, ingress or both, such as `{egress: 20mbit, ingress: 100mbit}`"
+            raise values.refuse(Kind.MISSING_KEY, "the bandwidth of no direction is said", hint)
+        return self
+
+    def of(self, direction: Direction) -> int | None:
+        """None where that direction is not shaped."""
+        return self.egress if direction is Direction.EGRESS else self.ingress
 
 
 def link_named(value: object) -> object:
@@ -260,7 +274,7 @@ _EXAMPLES = {
     "interfaces": "{wan: {device: eth1, bandwidth: {egress: 20mbit}, policy: branch-office}}",
     "policies": "{branch-office: {classes: {rest: {default: true}}}}",
     "classes": "{rest: {default: true}}",
-    "bandwidth": "{egress: 20mbit}",
+    "bandwidth": "{egress: 20mbit, ingress: 100mbit}",
     "device": "eth1",
     "link": "docsis",
     "atm": "true",
@@ -278,7 +292,6 @@ _EXAMPLES = {
     "match-groups": "{voip: [{dscp: ef}, {proto: udp, dport: 5060}]}",
     "group": "voip",
     "version": "1",
-    "egress": "20mbit",
     "min": "500kbit",
     "profile": "{cir: 2mbit, cbs: 20kb}",
     "aqm": "fq_codel",
@@ -386,7 +399,7 @@ def _translated(document: Document, detail: ErrorDetails) -> Problem:
     name = next((step for step in reversed(loc) if isinstance(step, str)), "")
     if kind == "extra_forbidden":
         known = _known_keys(loc[:-1])
-        guess = "only egress is shaped; " if name == "ingress" else did_you_mean(name, known)
+        guess = did_you_mean(name, known)
         hint = f"{guess}the keys here are {', '.join(known)}"
         return document.problem(Kind.UNKNOWN_KEY, loc, f"unknown key {quoted(name)}", hint, at_key=True)
     if kind == "missing":
@@ -404,7 +417,7 @@ def _translated(document: Document, detail: ErrorDetails) -> Problem:
             hint = f"such as `{name}: {_EXAMPLES[name]}`"
         return document.problem(Kind.WRONG_TYPE, loc, message, hint)
     context = detail["ctx"]
-    at_key = kind in (Kind.UNKNOWN_KEY, Kind.DUPLICATE_KEY, Kind.BAD_PERCENTILE)
+    at_key = kind in (Kind.UNKNOWN_KEY, Kind.MISSING_KEY, Kind.DUPLICATE_KEY, Kind.BAD_PERCENTILE)
     return document.problem(Kind(kind), loc, context["message"], context["hint"], at_key=at_key)
 
 

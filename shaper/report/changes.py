@@ -54,7 +54,7 @@ def when(at: float) -> str:
 
 
 def _lines(change: Change, diff: Sequence[str], text: str) -> Iterator[Text]:
-    yield Text(clean(f"change {change.number} of {change.device}: {_what(change)}, {change.result}"), style="bold")
+    yield Text(clean(f"change {change.number} of {change.place}: {_what(change)}, {change.result}"), style="bold")
     yield Text(clean(f"{when(change.at)} by {change.who}"))
     if why := _why(change):
         yield Text(clean(why))

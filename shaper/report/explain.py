@@ -30,6 +30,7 @@ def explanation_json(
     return {
         "interface": interface.name,
         "device": interface.device,
+        "direction": interface.direction.value,
         "class": cls.path,
         "default": rule is None,
         "rule": None if rule is None else _rule_json(rule),
@@ -72,7 +73,7 @@ def _lines(
     explained: Explanation, interface: Interface, program: Program | None, *, assumed: Mapping[str, str], by: str
 ) -> Sequence[str]:
     cls = _leaf(interface, explained.path)
-    lines = [f"{interface.name} on {interface.device}: {cls.path}"]
+    lines = [f"{interface.title} on {interface.device}: {cls.path}"]
     if explained.rule is None:
         lines.append("  no rule holds: it is the class for the rest")
     else:

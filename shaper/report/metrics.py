@@ -29,7 +29,7 @@ from shaper.report.http import MetricsServer
 T = TypeVar("T")
 Read = Callable[[], Sequence[InterfaceStatus]]
 
-_INTERFACE = ("interface", "device")
+_INTERFACE = ("interface", "device", "direction")
 _CLASS = (*_INTERFACE, "class", "tier")
 
 
@@ -197,7 +197,7 @@ def families(statuses: Sequence[InterfaceStatus]) -> Iterator[Metric]:
 
 
 def _labels(status: InterfaceStatus) -> tuple[str, ...]:
-    return (status.interface, status.device)
+    return (status.interface, status.device, status.direction.value)
 
 
 def _class_labels(status: InterfaceStatus, one: ClassStatus) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ def second_line(status: InterfaceStatus, *, at: float) -> dict[str, Any]:
         "event": "second",
         "at": at,
         "interface": status.interface,
+        "direction": status.direction.value,
         "classes": {
             one.path: {
                 "sent_bytes": one.sent_bytes,
@@ -46,6 +47,7 @@ def summary_line(totals: RunTotals) -> dict[str, Any]:
         "event": "summary",
         "interface": totals.interface,
         "device": totals.device,
+        "direction": totals.direction.value,
         "mode": totals.mode,
         "seconds": totals.seconds,
         "classes": {one.path: _class_summary(one, totals.seconds) for one in totals.classes},

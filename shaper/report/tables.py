@@ -10,6 +10,7 @@ from rich.text import Text
 
 from shaper.model.decision import Shortfall
 from shaper.model.observation import CaptureHealth, DelayView
+from shaper.model.policy import Direction
 from shaper.model.sla import SlaResult, SlaState, TargetResult
 from shaper.model.status import ClassStatus, InterfaceStatus, PendingConfirmation
 from shaper.report.words import clean, decimals, size_text, target_text
@@ -43,7 +44,8 @@ def _table(*columns: str, numbers: Iterable[str] = ()) -> Table:
 
 def status_title(status: InterfaceStatus) -> Text:
     """Which interface, of which policy, and how far `run` has come."""
-    head = clean(f"{status.interface} ({status.device})")
+    way = "" if status.direction is Direction.EGRESS else f", {status.direction}"
+    head = clean(f"{status.interface} ({status.device}{way})")
     text = Text(head, style="bold")
     text.append(
         clean(f": {format_rate(status.bandwidth)}, policy {status.policy} of {status.source}"), style="not bold"

@@ -89,7 +89,8 @@ def _ticks_of(size: int, rate: int) -> int:
 
 
 def _command(device: str, node: Node) -> Iterator[str]:
-    dev = f"dev {shlex.quote(device)}"
+    on = "" if isinstance(node, (HtbClass, HfscClass, Ifb)) else node.device
+    dev = f"dev {shlex.quote(on or device)}"
     match node:
         case Ifb():
             name = shlex.quote(node.name)
@@ -114,7 +115,7 @@ def _command(device: str, node: Node) -> Iterator[str]:
 
 def _hook(parent: Handle) -> str:
     text = handle_text(parent)
-    return text if text == "egress" else f"parent {text}"
+    return text if text in ("egress", "ingress") else f"parent {text}"
 
 
 def _protocol(ethertype: int) -> str:
@@ -132,7 +133,9 @@ def _bpf(node: BpfFilter) -> str:
     text = f"bpf bytecode '{bytecode(node.program)}'"
     if node.classid:
         text += f" flowid {handle_text(node.classid) if node.classid > 0xFFFF else f'0:{node.classid:x}'}"
-    return text + (f" action mirred egress mirror dev {shlex.quote(node.mirror)} continue" if node.mirror else "")
+    if node.mirror:
+        text += f" action mirred egress mirror dev {shlex.quote(node.mirror)} continue"
+    return text + (f" action mirred egress redirect dev {shlex.quote(node.redirect)}" if node.redirect else "")
 
 
 def bytecode(program: Sequence[Insn]) -> str:

@@ -9,28 +9,32 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from shaper.compile import compile_interface, tap
+from shaper.compile import compile_interface, incoming, tap
 from shaper.compile.handles import lasting
 from shaper.compile.program import Program
 from shaper.errors import ShaperError, UnavailableError
 from shaper.kernel.decode import GONE
 from shaper.kernel.protocol import Kernel
-from shaper.model.policy import Interface, Policy
+from shaper.model.policy import Direction, Interface, Policy
 from shaper.plan import adopt_live, diff
 from shaper.plan.drift import differences, some
-from shaper.plan.steps import Plan
+from shaper.plan.steps import Plan, Verb
 from shaper.run.state import DeviceState, Pending, Record, boot_id
 from shaper.tree import (
     CLSACT,
+    CLSACT_EGRESS,
     CLSACT_HANDLE,
+    CLSACT_INGRESS,
     OUR_ROOTS,
     ROOT_MAJORS,
     BpfFilter,
     FieldBounds,
+    Filter,
     FlowerFilter,
     Handle,
     LinkFacts,
     Node,
+    Qdisc,
     Tree,
     handle_text,
     tree,
@@ -62,6 +66,8 @@ class Known(Protocol):
 
     def record(self) -> Record | None: ...
     def pending(self) -> Pending | None: ...
+    def beside(self) -> Record | None:
+        """The record of the other direction of the same device."""
 
 
 def prepare(
@@ -72,26 +78,37 @@ def prepare(
     *,
     structure: bool = True,
     keep_live: bool = True,
+    hooked: bool = False,
 ) -> Prepared:
     """Reads the kernel and plans; changes nothing.
 
     With `keep_live` the controller's fields stay as they are where they fit the new bounds; without, the static
-    allocation is planned. Raises UnavailableError (no such device, somebody else's qdisc) and NotPermittedError, each
+    allocation is planned. `hooked` says that the plan of the other direction, which comes first, adds the clsact hook
+    that both use. Raises UnavailableError (no such device, somebody else's qdisc) and NotPermittedError, each
     with the policy line that wants the device.
     """
     with _wanted_by(interface):
         link = kernel.link(interface.device)
-        observed = kernel.read(interface.device)
+        observed = kernel.read(interface.shaped, fed_by=interface.fed_by)
         capabilities = kernel.capabilities()
     pending = state.pending()
     if pending is None:
         record = owner = state.record()
-        mine, seen = ours(observed, record), observed
+        killed = Plan(interface.shaped)
     else:  # an apply was killed; the next command that changes anything takes it back before its own work
-        record, owner = pending.before, pending.after or pending.before
-        mine, seen = reverted(ours(observed, owner), pending.plan), reverted(observed, pending.plan)
+        record, owner, killed = pending.before, pending.after or pending.before, pending.plan
+    mine, seen = reverted(ours(observed, owner, beside=state.beside()), killed), reverted(observed, killed)
     _refuse_foreign_root(observed, owner, interface)
     foreign = _foreign_hooks(observed, mine)
+    if foreign and interface.direction is Direction.INGRESS:
+        raise UnavailableError(
+            f"the hook of {interface.device} for what comes in is somebody else's ({foreign[0]})",
+            hint=f"if nothing needs it, remove it: tc qdisc del dev {interface.device} clsact; "
+            "else take `ingress` out of the interface's bandwidth",
+            where=interface.device_where,
+        )
+    if hooked and not foreign:
+        mine = _with_hook(mine, interface)
     program = compile_interface(
         interface,
         capabilities,
@@ -100,6 +117,8 @@ def prepare(
         structure=structure,
         tap=not foreign,
     )
+    if not program.tap:  # then the hook is not wanted any more, and stays while anybody else's filter stands on it
+        mine = reverted(ours(observed, owner, leaving=True), killed)
     bounds = _moved(program, mine, record) if keep_live else {}
     if foreign:
         reason = f"delay: no data, because the clsact hook of {interface.device} is somebody else's ({foreign[0]})"
@@ -119,6 +138,7 @@ def prepare(
         tap=program.tap,
         structure=structure,
         static={path: [grant.rate, grant.ceil, grant.queue] for path, grant in program.static.items()},
+        direction=interface.direction,
     )
     return Prepared(
         program,
@@ -153,7 +173,7 @@ def clear(kernel: Kernel, state: DeviceState) -> Plan:
     record = state.record()
     plan = plan_clear(kernel, state)
     if plan.steps:
-        _carry_out(kernel, state, Pending(plan, record, None), target=tree(state.device, ()))
+        _carry_out(kernel, state, Pending(plan, record, None), target=tree(state.shaped, ()))
     else:
         state.write_record(None)
     return plan
@@ -163,12 +183,8 @@ def plan_clear(kernel: Kernel, state: DeviceState) -> Plan:
     """The steps of `clear`. Empty when the device is gone: its queues went with it."""
     record = state.record()
     if record is None:
-        return Plan(state.device)
-    try:
-        observed = kernel.read(state.device)
-    except UnavailableError:
-        return Plan(state.device)
-    return diff(ours(observed, record, leaving=True), tree(state.device, ()), bounds={})
+        return Plan(state.shaped)
+    return diff(ours(_found(kernel, state), record, leaving=True), tree(state.shaped, ()), bounds={})
 
 
 def recover(kernel: Kernel, state: DeviceState) -> Plan | None:
@@ -185,16 +201,41 @@ def undo(kernel: Kernel, state: DeviceState, prepared: Prepared) -> None:
     _take_back(kernel, state, Pending(prepared.plan, prepared.before, prepared.after))
 
 
+def put_back(kernel: Kernel, state: DeviceState, plan: Plan, before: Record) -> None:
+    """Takes back a `clear` that was carried out, for the same reason; `before` is the record from before it."""
+    _take_back(kernel, state, Pending(plan, before, None))
+
+
+def read(kernel: Kernel, state: DeviceState) -> Tree:
+    """What stands on one direction of a device, whoever's it is. Raises UnavailableError when the device is gone."""
+    return kernel.read(state.shaped, fed_by=state.fed_by)
+
+
+def _found(kernel: Kernel, state: DeviceState) -> Tree:
+    """As `read`; nothing stands on a device that is gone."""
+    try:
+        return read(kernel, state)
+    except UnavailableError:
+        return tree(state.shaped, ())
+
+
+def adds_hook(plan: Plan) -> bool:
+    """Whether the plan adds the clsact hook that both directions use."""
+    added = (step.node for step in plan.steps if step.verb is Verb.ADD)
+    return any(isinstance(node, Qdisc) and node.parent == CLSACT for node in added)
+
+
 def _carry_out(kernel: Kernel, state: DeviceState, pending: Pending, *, target: Tree) -> None:
     with undisturbed():
         state.write_pending(pending)
         try:
-            kernel.send(state.device, pending.plan.steps)
-            held = ours(kernel.read(state.device), pending.after or pending.before, leaving=pending.after is None)
+            kernel.send(state.shaped, pending.plan.steps)
+            leaving = pending.after is None or not pending.after.tap
+            held = ours(_found(kernel, state), pending.after or pending.before, leaving=leaving)
             if held != target:
                 found = some(differences(held, target))
                 raise VerifyError(
-                    f"{state.device}: the kernel took every step and holds something else: {found}",
+                    f"{state.title}: the kernel took every step and holds something else: {found}",
                     hint="the change was taken back; another program may be changing the same interface",
                 )
             state.write_record(pending.after)
@@ -231,13 +272,13 @@ def undisturbed() -> Iterator[None]:
 def _take_back(kernel: Kernel, state: DeviceState, pending: Pending) -> Plan:
     """From wherever the kernel stands to where it stood before the plan; keeps the pending record if that fails."""
     try:
-        observed = kernel.read(state.device)
+        observed = read(kernel, state)
     except UnavailableError:  # the device went, and with it all that stood on it
-        mending = Plan(state.device)
+        mending = Plan(state.shaped)
     else:
         held = ours(observed, pending.after or pending.before)
         mending = diff(held, reverted(held, pending.plan), bounds={})
-        kernel.send(state.device, mending.steps)
+        kernel.send(state.shaped, mending.steps)
     state.write_record(pending.before)
     state.write_pending(None)
     return mending
@@ -254,35 +295,49 @@ def reverted(held: Tree, plan: Plan) -> Tree:
     return tree(held.device, nodes.values())
 
 
-def ours(observed: Tree, record: Record | None, *, leaving: bool = False) -> Tree:
+def ours(observed: Tree, record: Record | None, *, beside: Record | None = None, leaving: bool = False) -> Tree:
     """The part of the device's tree that the record proves to be ours.
 
-    A clsact hook that carries our filter is ours to use; when we are `leaving` it counts only if nobody else's filter
-    stands on it.
+    A clsact hook that carries our filter, or one of the other direction's, whose record is `beside`, is ours to use;
+    when we are `leaving` it counts only if nobody else's filter stands on it, the other direction's included.
     """
-    if record is None or record.boot != boot_id():
-        return tree(observed.device, observed.links)
+    record, beside = (one if one is not None and one.boot == boot_id() else None for one in (record, beside))
     mine: list[Node] = list(observed.links)
     root = observed.root()
-    if root is not None and root.handle == record.root and root.kind in OUR_ROOTS:
+    if record is not None and root is not None and root.handle == record.root and root.kind in OUR_ROOTS:
         mine.append(root)
         mine.extend(node for node in observed.qdiscs if node.parent >> 16 == root.handle >> 16)
         mine.extend(observed.classes)
         kinds = BpfFilter | FlowerFilter
         mine.extend(node for node in observed.filters if node.parent == root.handle and isinstance(node, kinds))
-    if record.tap:
-        hooked = [node for node in observed.filters if node.parent >> 16 == CLSACT_HANDLE >> 16]
-        taps = [node for node in hooked if isinstance(node, BpfFilter) and _feeds(node, record)]
-        mine.extend(taps)
-        if len(taps) == len(hooked) or (taps and not leaving):
-            mine.extend(node for node in observed.qdiscs if node.parent == CLSACT and node.kind == "clsact")
+    hooked = [node for node in observed.filters if node.parent >> 16 == CLSACT_HANDLE >> 16]
+    taps = [node for node in hooked if _feeds(node, record)]
+    mine.extend(taps)
+    alone = record is not None and bool(record.tap) and len(taps) == len(hooked)
+    shared = not leaving and (bool(taps) or any(_feeds(node, beside) for node in hooked))
+    if alone or shared:
+        mine.extend(node for node in observed.qdiscs if node.parent == CLSACT and node.kind == "clsact")
     return tree(observed.device, mine)
 
 
-def _feeds(node: BpfFilter, record: Record) -> bool:
-    """Whether a filter on the hook is the measurement's; at its place also when somebody removed the ifb it fed."""
-    there = (node.preference, node.handle) == (tap.PREFERENCE, tap.FILTER_HANDLE)
-    return node.mirror == record.tap or (node.mirror == GONE and there)
+_PLACES = {
+    Direction.EGRESS: (CLSACT_EGRESS, tap.PREFERENCE, tap.FILTER_HANDLE),
+    Direction.INGRESS: (CLSACT_INGRESS, incoming.PREFERENCE, incoming.FILTER_HANDLE),
+}
+
+
+def _feeds(node: Filter, record: Record | None) -> bool:
+    """Whether a filter on the hook is of the direction with this record; at its place also when its ifb is gone."""
+    if record is None or not record.tap or not isinstance(node, BpfFilter):
+        return False
+    there = (node.parent, node.preference, node.handle) == _PLACES[record.direction]
+    return node.target == record.tap or (node.target == GONE and there)
+
+
+def _with_hook(mine: Tree, interface: Interface) -> Tree:
+    """With the clsact hook as it will be once the other direction has put it there."""
+    hook = Qdisc(CLSACT_HANDLE, CLSACT, "clsact", device=interface.fed_by)
+    return mine if hook in mine.qdiscs else tree(mine.device, (*mine.nodes(), hook))
 
 
 def _root_handle(desired: Tree) -> Handle:
@@ -300,14 +355,14 @@ def _refuse_foreign_root(observed: Tree, record: Record | None, interface: Inter
         return
     name = f"{root.kind} {handle_text(root.handle)}"
     if root.handle >> 16 in ROOT_MAJORS:
-        message = f"{interface.device} carries a tree of the shaper's ({name}) that this state folder has no record of"
+        message = f"{interface.shaped} carries a tree of the shaper's ({name}) that this state folder has no record of"
         hint = (
-            f"name the folder it was applied with (--state DIR), or remove it: tc qdisc del dev {interface.device} root"
+            f"name the folder it was applied with (--state DIR), or remove it: tc qdisc del dev {interface.shaped} root"
         )
     else:
-        message = f"{interface.device} carries somebody else's qdisc ({name})"
+        message = f"{interface.shaped} carries somebody else's qdisc ({name})"
         hint = (
-            f"if nothing needs it, remove it: tc qdisc del dev {interface.device} root; "
+            f"if nothing needs it, remove it: tc qdisc del dev {interface.shaped} root; "
             "else ask the program that made it to let go"
         )
     raise UnavailableError(message, hint=hint, where=interface.device_where)

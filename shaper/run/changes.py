@@ -109,17 +109,57 @@ def unmake(kernel: Kernel, state: DeviceState, prepared: Prepared, *, at: float,
 
 
 def clear(
-    kernel: Kernel, state: DeviceState, *, order: Order, what: str = "clear", of: int = 0, confirmation: str = ""
+    kernel: Kernel,
+    state: DeviceState,
+    *,
+    order: Order,
+    what: str = "clear",
+    of: int = 0,
+    condition: Condition | None = None,
+    confirmation: str = "",
 ) -> Plan:
-    """Removes what is ours and records it. Where nothing is ours there is nothing to record."""
+    """Removes what is ours and records it, with a `condition` as in `make`. Nothing ours: nothing to record."""
     record = state.record()
     if record is None:
         return apply.clear(kernel, state)
     plan = apply.plan_clear(kernel, state)
     names = {handle: path for path, handle in record.handles.items()}
+    confirmation = condition.id if condition else confirmation
     change = _change(state, plan, order, names=names, what=what, of=of, before=record.change, confirmation=confirmation)
-    with _recorded(state, change, order, None):
-        return apply.clear(kernel, state)
+    with _recorded(state, change, order, None) as number:
+        if condition is not None:
+            deadline, judged = condition.deadline, condition.judged
+            write_waiting(state, Waiting(condition.id, number, "", boot_id(), deadline, record, judged))
+        try:
+            return apply.clear(kernel, state)
+        except FAILURES:
+            if condition is not None:
+                write_waiting(state, None)
+            raise
+
+
+def let_go(
+    kernel: Kernel,
+    state: DeviceState,
+    *,
+    order: Order,
+    undoing: contextlib.ExitStack,
+    condition: Condition | None = None,
+) -> Plan:
+    """`clear` of a direction that an applied policy no longer has; `undoing` learns how to put it back."""
+    record = state.record()
+    if record is None:
+        return Plan(state.shaped)
+    plan = clear(kernel, state, order=order, what="apply", condition=condition)
+    undoing.callback(_put_back, kernel, state, plan, record, at=order.at)
+    return plan
+
+
+def _put_back(kernel: Kernel, state: DeviceState, plan: Plan, record: Record, *, at: float) -> None:
+    apply.put_back(kernel, state, plan, record)
+    write_waiting(state, None)
+    log = ChangeLog(state.folder)
+    log.end(log.all()[-1].number, at=at, result=TAKEN_BACK, reason="another interface of the policy failed")
 
 
 def note(
@@ -128,7 +168,7 @@ def note(
     """Records a change that sends nothing: a confirmation, a longer time, a reboot; it ends when left."""
     change = _change(
         state,
-        Plan(state.device),
+        Plan(state.shaped),
         order,
         names={},
         what=what,
@@ -169,7 +209,7 @@ def policy_at(state: DeviceState, number: int | None) -> tuple[Change, Policy]:
     change = _previous(state, log) if number is None else log.find(number)
     if not change.sha256:
         raise UnavailableError(
-            f"change {change.number} of {state.device} left no policy to go back to",
+            f"change {change.number} of {state.title} left no policy to go back to",
             hint="see `shaper history`; `shaper clear` removes what is there",
         )
     text, files = log.policy(change.sha256)
@@ -190,7 +230,7 @@ def _previous(state: DeviceState, log: ChangeLog) -> Change:
         before = changes.get(before.before) if before.before < before.number else None
     if before is None:
         raise UnavailableError(
-            f"{state.device} had no other policy before", hint="see `shaper history`; `shaper clear` removes this one"
+            f"{state.title} had no other policy before", hint="see `shaper history`; `shaper clear` removes this one"
         )
     return before
 
@@ -214,6 +254,7 @@ def _change(
         what=what,
         who=order.who,
         device=state.device,
+        direction=state.direction,
         why=order.why,
         interface=interface,
         source=record.source if record else "",

@@ -5,15 +5,18 @@ The caller holds the device's lock. Times are boot time in seconds, deadlines to
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from shaper.errors import ShaperError, TryAgainError, UnavailableError
 from shaper.kernel.protocol import Kernel
+from shaper.model.change import Change
 from shaper.model.policy import Policy
 from shaper.run import apply, changes
 from shaper.run.changes import Condition, Order
-from shaper.run.standing import interface_on, policy_of
+from shaper.run.standing import interface_on, policy_of, shapes
 from shaper.run.state import DeviceState, boot_id
 from shaper.run.waiting import Refused, Waiting, read_refused, read_waiting, write_refused, write_waiting
 
@@ -47,7 +50,7 @@ class KernelWay:
             self._kernel,
             self._state,
             policy,
-            interface_on(policy, self._state.device),
+            interface_on(policy, self._state.device, self._state.direction),
             structure=structure,
             keep_live=False,
         )
@@ -76,7 +79,7 @@ def tidy(kernel: Kernel, state: DeviceState, *, now: float, order: Order) -> tup
     waiting = read_waiting(state)
     if waiting is not None:
         record = state.record()
-        if waiting.boot == boot_id() and (record is None or record.sha256 != waiting.sha256):
+        if waiting.boot == boot_id() and (record.sha256 if record else "") != waiting.sha256:
             write_waiting(state, None)  # killed before its first step, or after it was rolled back
         elif waiting.left(now) <= 0:
             told.append(lapse(kernel, state, waiting, order=order, way=KernelWay(kernel, state)))
@@ -89,7 +92,7 @@ def refuse_while_waiting(state: DeviceState, *, now: float) -> None:
     waiting = read_waiting(state)
     if waiting is not None:
         raise TryAgainError(
-            f"change {waiting.change} of {state.device} waits for its confirmation, {waiting.left(now):.0f} s are left",
+            f"change {waiting.change} of {state.title} waits for its confirmation, {waiting.left(now):.0f} s are left",
             hint=f"`shaper confirm {waiting.id}` keeps it, `shaper rollback` takes it back",
         )
 
@@ -99,7 +102,7 @@ def the_waiting(state: DeviceState, ident: str) -> Waiting:
     waiting = read_waiting(state)
     if waiting is None or ident not in ("", waiting.id):
         raise UnavailableError(
-            f"nothing on {state.device} waits for a confirmation" + (f" by the id {ident}" if ident else ""),
+            f"nothing on {state.title} waits for a confirmation" + (f" by the id {ident}" if ident else ""),
             hint="see `shaper status` and `shaper history`; it may have been rolled back",
         )
     return waiting
@@ -177,13 +180,36 @@ def rollback(kernel: Kernel, state: DeviceState, number: int | None, *, now: flo
     if waiting is not None and number is None:
         order = replace(order, why=order.why or "rolled back on request")
         return lapse(kernel, state, waiting, order=order, way=way, what="rollback")
-    refuse_while_waiting(state, now=now)
-    change, policy = changes.policy_at(state, number)
-    way.to_policy(policy, what="rollback", order=order, of=change.number, confirmation="", structure=change.structure)
-    refused = read_refused(state)
-    if refused is not None and refused.sha256 == policy.sha256:  # a person asked for it by its number
-        write_refused(state, None)
+    return rollback_both([(state, way)], number, now=now, order=order)
+
+
+def rollback_both(sides: Sequence[tuple[DeviceState, Way]], number: int | None, *, now: float, order: Order) -> str:
+    """The same for the directions of one device where nothing waits: all go back to one policy.
+
+    It is the one that the history of the first of them says which knows of one; a direction that it does not have is
+    let go of. Raises TryAgainError while a change waits, UnavailableError when there is nothing to go back to.
+    """
+    for state, _ in sides:
+        refuse_while_waiting(state, now=now)
+    change, policy = _target([state for state, _ in sides], number)
+    for state, way in sides:
+        how: dict[str, Any] = {"what": "rollback", "order": order, "of": change.number, "confirmation": ""}
+        if shapes(policy, state.device, state.direction):
+            way.to_policy(policy, structure=change.structure, **how)
+        elif state.record() is not None:
+            way.to_nothing(**how)
+        refused = read_refused(state)
+        if refused is not None and refused.sha256 == policy.sha256:  # a person asked for it by its number
+            write_refused(state, None)
     return f"rolled back to the policy of change {change.number}"
+
+
+def _target(states: Sequence[DeviceState], number: int | None) -> tuple[Change, Policy]:
+    *others, last = states
+    for state in others:
+        with contextlib.suppress(UnavailableError):
+            return changes.policy_at(state, number)
+    return changes.policy_at(last, number)
 
 
 def confirmed_policy(state: DeviceState, policy: Policy) -> tuple[Policy, str]:
@@ -197,11 +223,11 @@ def confirmed_policy(state: DeviceState, policy: Policy) -> tuple[Policy, str]:
     record = state.record()
     if record is None:
         raise TryAgainError(
-            f"{policy.source} was applied to {state.device} as change {refused.change} and never confirmed",
+            f"{policy.source} was applied to {state.title} as change {refused.change} and never confirmed",
             hint="`shaper apply` it to have it all the same",
         )
     return policy_of(record), (
-        f"{policy.source} was applied to {state.device} as change {refused.change} and never confirmed: the policy of "
+        f"{policy.source} was applied to {state.title} as change {refused.change} and never confirmed: the policy of "
         f"change {record.change} comes up in its place; `shaper apply` it to have it all the same"
     )
 
@@ -210,7 +236,7 @@ def _in_time(state: DeviceState, ident: str, now: float) -> Waiting:
     waiting = the_waiting(state, ident)
     if waiting.left(now) <= 0:
         raise TryAgainError(
-            f"the time to confirm change {waiting.change} of {state.device} is over", hint="apply it again"
+            f"the time to confirm change {waiting.change} of {state.title} is over", hint="apply it again"
         )
     return waiting
 

@@ -103,11 +103,10 @@ def _kinds(have: Capabilities) -> Iterator[Row]:
     yield row("qdisc fq_codel", "fq_codel" in have.qdiscs, "leaves are FIFOs sized in time by the class's delay target")
     yield row("qdisc bfifo", "bfifo" in have.qdiscs, "leaves need fq_codel then")
     yield row("size table", "stab" in have.features, "a policy that says `link` is refused; use a `margin` instead")
-    yield row("hook clsact", "clsact" in have.qdiscs, "no stamp before the queue: delay is no data, loss from counters")
-    yield row(
-        "action mirred", "mirred" in have.actions, "no copy before the queue: delay is no data, loss from counters"
-    )
-    yield row("link ifb", "ifb" in have.links, "no tap before the queue: delay is no data, loss from counters")
+    without = "delay is no data, loss from counters; what comes in can't be shaped"
+    yield row("hook clsact", "clsact" in have.qdiscs, f"no stamp before the queue: {without}")
+    yield row("action mirred", "mirred" in have.actions, f"no copy before the queue: {without}")
+    yield row("link ifb", "ifb" in have.links, f"no tap before the queue: {without}")
 
 
 def _capture() -> Row:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -20,7 +20,7 @@ from shaper.kernel.protocol import Kernel
 from shaper.model.decision import Allocation, Decision
 from shaper.model.match import Packet, classify
 from shaper.model.observation import Observation
-from shaper.model.policy import Interface, Policy
+from shaper.model.policy import Direction, Interface, Policy
 from shaper.model.status import ControllerStatus, InterfaceStatus, RunTotals
 from shaper.plan import adopt_live, diff
 from shaper.plan.drift import differences, some
@@ -35,7 +35,7 @@ from shaper.run.probation import Probation
 from shaper.run.saved import SavedInterface, check_unmoved
 from shaper.run.standing import interface_on
 from shaper.run.state import DeviceState
-from shaper.run.waiting import read_waiting
+from shaper.run.waiting import read_waiting, write_waiting
 from shaper.run.who import caller
 from shaper.tree import Class, Tree
 
@@ -93,7 +93,10 @@ class InterfaceRun:
         settings: Settings,
         clock: Clock,
         order: Order,
+        *,
+        told: Sequence[str] = (),
     ) -> None:
+        """`told` is what the caller has put right on this side before."""
         self.state = state
         self._kernel = kernel
         self._settings = settings
@@ -110,7 +113,7 @@ class InterfaceRun:
         self._frozen = self.gone = False
         """Rolled back to before the first policy: there is nothing left to hold."""
 
-        for words in confirm.tidy(kernel, state, now=clock.boot(), order=order):
+        for words in (*told, *confirm.tidy(kernel, state, now=clock.boot(), order=order)):
             self._alarm(words[:9], words)
         policy, interface = self._allowed(policy, interface)
         self.probation = Probation(kernel, state, self)
@@ -122,13 +125,23 @@ class InterfaceRun:
             self._tree = self.applied.target
             self._take_over(self.applied.program)
             self._control = control.initial(self._setup)
-            self._observer = Observer(self._program, kernel.counters(interface.device))
+            self._observer = Observer(self._program, kernel.counters(state.shaped))
             self._open_capture()
             self._begun = self._last = clock.boot()
         except BaseException:
             self.close()
             self.undo(order)
             raise
+
+    @property
+    def in_force(self) -> tuple[Policy, Interface]:
+        """What it holds now."""
+        return self._policy, self._interface
+
+    @property
+    def place(self) -> tuple[str, Direction]:
+        """Its device and direction."""
+        return self.state.device, self.state.direction
 
     # --- from start to stop
 
@@ -167,7 +180,7 @@ class InterfaceRun:
         self, policy: Policy, *, what: str, order: Order, of: int, confirmation: str, structure: bool
     ) -> None:
         """Goes back to a policy and its static allocation, in the structure of this run."""
-        interface = interface_on(policy, self.state.device)
+        interface = interface_on(policy, self.state.device, self.state.direction)
         self._go_over(policy, interface, what=what, order=order, keep_live=False, of=of, confirmation=confirmation)
 
     def to_nothing(self, *, what: str, order: Order, of: int, confirmation: str) -> None:
@@ -192,8 +205,8 @@ class InterfaceRun:
         if program != before:
             self._take_over(program)
             self._control = control.resume(control.initial(self._setup), self._allocation, before=self._control)
-            self._observer = Observer(program, self._kernel.counters(self._interface.device), before=self._observer)
-            if (before.rules, before.handles, before.tap) != (program.rules, program.handles, program.tap):
+            self._observer = Observer(program, self._kernel.counters(self.state.shaped), before=self._observer)
+            if any(getattr(before, part) != getattr(program, part) for part in ("rules", "handles", "tap_filter")):
                 self._open_capture()
         return prepared
 
@@ -242,11 +255,18 @@ class InterfaceRun:
         finally:
             self.close()
 
-    def clear(self, order: Order) -> Plan:
+    def back_to(self, policy: Policy, interface: Interface, *, order: Order) -> None:
+        """Takes back a `reload`, since another interface of the policy failed."""
+        write_waiting(self.state, None)
+        self.probation.renew()
+        order = replace(order, why="another interface of the policy failed")
+        self._go_over(policy, interface, what="apply", order=order, keep_live=True)
+
+    def clear(self, order: Order, *, what: str = "clear") -> Plan:
         """Removes what is ours and lets go."""
         confirm.refuse_while_waiting(self.state, now=self._clock.boot())
         self._release_capture()
-        plan = changes.clear(self._kernel, self.state, order=order)
+        plan = changes.clear(self._kernel, self.state, order=order, what=what)
         self.close()
         return plan
 
@@ -287,6 +307,7 @@ class InterfaceRun:
         return RunTotals(
             interface=self._interface.name,
             device=self._interface.device,
+            direction=self._interface.direction,
             mode=self._settings.mode.value,
             seconds=self._last - self._begun,
             classes=self._observer.totals(),
@@ -301,7 +322,7 @@ class InterfaceRun:
         allowed, why = confirm.confirmed_policy(self.state, policy)
         if why:
             self._alarm("unconfirmed", why)
-            interface = interface_on(allowed, interface.device)
+            interface = interface_on(allowed, interface.device, interface.direction)
         waiting = read_waiting(self.state)
         if waiting is not None and waiting.sha256 != allowed.sha256:
             confirm.refuse_while_waiting(self.state, now=self._clock.boot())
@@ -340,7 +361,7 @@ class InterfaceRun:
     def _open_capture(self) -> None:
         self._release_capture()
         program = self._program
-        if not program.tap:
+        if not program.measured:
             self._no_capture = next((note for note in program.notes if note.startswith("delay:")), "no tap")
             return
         handles, rules = program.handles, program.rules
@@ -353,6 +374,7 @@ class InterfaceRun:
                 device=self._interface.device,
                 tap=program.tap,
                 after_filter=program.tap_filter,
+                arriving_filter=program.arriving_filter,
                 sampling=program.sampling,
                 classify=classid,
                 horizon=_HORIZON,
@@ -375,11 +397,11 @@ class InterfaceRun:
     def _observe(self, now: float, seconds: float, *, last: bool = False) -> Observation:
         counters = window = None
         with self._alarming("counters"):
-            counters = self._kernel.counters(self._interface.device)
+            counters = self._kernel.counters(self.state.shaped)
         if now - self._looked >= _LOOK:
             self._looked = now
             self._watch_tree(now)
-        if self._capture is None and self._program.tap and now >= self._reopen:
+        if self._capture is None and self._program.measured and now >= self._reopen:
             self._open_capture()
         if self._capture is not None:
             queued = {handle: one.queued_packets for handle, one in counters.classes.items()} if counters else None
@@ -388,15 +410,15 @@ class InterfaceRun:
 
     def _watch_tree(self, now: float) -> None:
         """Somebody else may remove or change what is ours, and the device may go, come back, or change itself."""
-        device, mending = self._interface.device, self._mending
+        mending = self._mending
         with self._alarming("tree"):
             mending.saw((), ())
-            link = self._kernel.link(device)
-            held = apply.ours(self._kernel.read(device), self._record)
+            link = self._kernel.link(self.state.device)
+            held = apply.ours(apply.read(self._kernel, self.state), self._record)
             names = {handle: path for path, handle in self._program.handles.items()}
             mending.saw(differences(held, self._tree, names), changed_facts(self._link, link))
             if mending.found:
-                raise apply.VerifyError(mending.alarm(device, now))
+                raise apply.VerifyError(mending.alarm(self.state.title, now))
             self._alarms.pop("mending", None)
 
     def _drain(self, capture: Capture, *, queued: dict[int, int] | None) -> CaptureWindow | None:
@@ -464,14 +486,13 @@ class InterfaceRun:
         plan = diff(self._tree, target, bounds={})
         if not plan.steps:
             return
-        device = self._interface.device
         try:
-            self._kernel.send(device, plan.steps)
+            self._kernel.send(self.state.shaped, plan.steps)
         finally:  # also of what was refused in the middle the first part was done
-            self._tree = apply.ours(self._kernel.read(device), self._record)
+            self._tree = apply.ours(apply.read(self._kernel, self.state), self._record)
         if self._tree != target:
             raise apply.VerifyError(
-                f"{device} holds something else than was sent: {some(differences(self._tree, target))}",
+                f"{self.state.title} holds something else than was sent: {some(differences(self._tree, target))}",
                 hint="another program is changing the same interface",
             )
 
@@ -494,6 +515,7 @@ class InterfaceRun:
         return InterfaceStatus(
             interface=self._interface.name,
             device=self._interface.device,
+            direction=self._interface.direction,
             bandwidth=self._interface.bandwidth,
             policy=self._interface.policy,
             source=self._policy.source,

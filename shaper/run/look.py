@@ -9,7 +9,7 @@ from shaper.model.sla import SlaResult, SlaState
 from shaper.model.status import ClassStatus, ControllerStatus, InterfaceStatus
 from shaper.plan import adopt_live
 from shaper.plan.drift import differences, some
-from shaper.run.apply import ours
+from shaper.run.apply import ours, read
 from shaper.run.probation import pending_confirmation
 from shaper.run.standing import interface_of, program_of
 from shaper.run.state import DeviceState
@@ -27,14 +27,14 @@ def look(kernel: Kernel, state: DeviceState, *, now: float) -> InterfaceStatus:
     record, pending = state.record(), state.pending()
     if record is None:
         raise UnavailableError(
-            f"nothing of the shaper's is on {state.device}"
+            f"nothing of the shaper's is on {state.title}"
             + (", but an apply was killed in the middle" if pending else ""),
             hint="the next `shaper apply` or `clear` takes it back" if pending else "apply a policy first",
         )
     interface = interface_of(record)
     program = program_of(record, interface, kernel.capabilities(), kernel.link(state.device))
-    held = ours(kernel.read(state.device), record)
-    counters = kernel.counters(state.device)
+    held = ours(read(kernel, state), record)
+    counters = kernel.counters(state.shaped)
     names = {handle: path for path, handle in program.handles.items()}
     drift = differences(held, adopt_live(held, program.tree, bounds=program.field_bounds()), names)
     alarms = []
@@ -71,6 +71,7 @@ def look(kernel: Kernel, state: DeviceState, *, now: float) -> InterfaceStatus:
     return InterfaceStatus(
         interface=interface.name,
         device=state.device,
+        direction=state.direction,
         bandwidth=interface.bandwidth,
         policy=interface.policy,
         source=record.source,

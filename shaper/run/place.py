@@ -21,7 +21,7 @@ def placed(policy: Policy, kernel: Kernel) -> Policy:
     holders: dict[str, Interface] = {}
     for interface in interfaces:
         first = holders.setdefault(interface.device, interface)
-        if first is not interface:
+        if first.name != interface.name:
             raise UnavailableError(
                 f"{first.name} and {interface.name} are both {interface.device}",
                 hint="take one of them out, or say more exactly which device it is",

@@ -113,5 +113,5 @@ def pending_confirmation(state: DeviceState, waiting: Waiting, now: float) -> Pe
     """A change that waits, as a status shows it."""
     left = waiting.left(now)
     judged = None if waiting.judged is None else max(0.0, waiting.judged - now)
-    guarded = is_guarded(state.folder.parent.parent, waiting.id)
+    guarded = is_guarded(state.root, waiting.id)
     return PendingConfirmation(waiting.id, waiting.change, left, judged, guarded, waiting.trouble)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from typing import Any
 from shaper.errors import Exit, PolicyError, ShaperError, TryAgainError, UnavailableError
 from shaper.files import read_regular, replace_file
 from shaper.kernel.protocol import Kernel
-from shaper.model.policy import Policy
+from shaper.model.policy import Direction, Policy, place_text
 from shaper.plan.codec import from_json, to_json, tree_from_json, tree_to_json
 from shaper.plan.fingerprint import carried, fingerprint, moved
 from shaper.plan.steps import Plan
 from shaper.policy import parse_policy, policy_hash
+from shaper.policy.text import named
 from shaper.run.apply import Prepared
 from shaper.run.standing import interface_of, program_of
 from shaper.tree import FieldBounds, Handle, Tree
@@ -33,7 +34,7 @@ class PlanFileError(ShaperError):
 
 @dataclass(frozen=True, slots=True)
 class SavedInterface:
-    """One interface of a saved plan: what was ours on it, what of that a controller may move, the steps from there."""
+    """One direction of an interface in a saved plan: what was ours, what of that a controller may move, the steps."""
 
     interface: str
     device: str
@@ -42,29 +43,45 @@ class SavedInterface:
     plan: Plan
     in_force: str
     """SHA-256 of the policy that stood there, "" where none did."""
+    direction: Direction = Direction.EGRESS
 
 
 @dataclass(frozen=True, slots=True)
 class SavedPlan:
-    """A policy and the plan that a person saw for it. `kernel` is the release it was made for."""
+    """A policy and the plan that a person saw for it. `kernel` is the release it was made for.
+
+    `leaving` are the shaped devices of the directions that the policy no longer has.
+    """
 
     policy: Policy
     kernel: str
     interfaces: tuple[SavedInterface, ...]
+    leaving: tuple[str, ...] = ()
 
     def names(self) -> tuple[str, ...]:
         """The interfaces that it was made for."""
         return tuple(one.interface for one in self.interfaces)
 
-    def expected(self, device: str) -> SavedInterface:
-        """Raises UnavailableError when the plan is not about that device."""
+    def expected(self, device: str, direction: Direction = Direction.EGRESS) -> SavedInterface:
+        """Raises UnavailableError when the plan is not about that direction of the device."""
         for one in self.interfaces:
-            if one.device == device:
+            if (one.device, one.direction) == (device, direction):
                 return one
-        raise UnavailableError(f"the saved plan has nothing for {device}", hint="plan again, without --interface")
+        place = place_text(device, direction)
+        raise UnavailableError(f"the saved plan has nothing for {place}", hint="plan again, without --interface")
+
+    def check_leaving(self, leaving: Collection[str]) -> None:
+        """Raises TryAgainError when other directions would be let go of than when the plan was made."""
+        if set(leaving) != set(self.leaving):
+            raise TryAgainError(
+                f"what the policy lets go of is not what it was when the plan was made: {named(sorted(leaving))}",
+                hint="look at what changed it, then plan again",
+            )
 
 
-def save(path: Path, kernel: Kernel, policy: Policy, prepared: tuple[Prepared, ...]) -> None:
+def save(
+    path: Path, kernel: Kernel, policy: Policy, prepared: tuple[Prepared, ...], leaving: Sequence[str] = ()
+) -> None:
     """Writes a plan; whole or not at all. Raises ShaperError where the file can't be written."""
     data = {
         "schema": SCHEMA,
@@ -77,6 +94,7 @@ def save(path: Path, kernel: Kernel, policy: Policy, prepared: tuple[Prepared, .
             "files": dict(policy.files),
         },
         "interfaces": [interface_to_json(saved_interface(kernel, one)) for one in prepared],
+        "leaving": list(leaving),
     }
     try:
         replace_file(path, json.dumps(data, indent=1).encode())
@@ -89,7 +107,8 @@ def saved_interface(kernel: Kernel, prepared: Prepared) -> SavedInterface:
     interface = prepared.program.interface
     in_force = prepared.before.sha256 if prepared.before else ""
     bounds = _bounds(kernel, prepared)
-    return SavedInterface(interface.name, interface.device, prepared.mine, bounds, prepared.plan, in_force)
+    place = interface.name, interface.device
+    return SavedInterface(*place, prepared.mine, bounds, prepared.plan, in_force, interface.direction)
 
 
 def interface_to_json(saved: SavedInterface) -> dict[str, Any]:
@@ -97,6 +116,7 @@ def interface_to_json(saved: SavedInterface) -> dict[str, Any]:
     return {
         "interface": saved.interface,
         "device": saved.device,
+        "direction": saved.direction.value,
         "fingerprint": fingerprint(saved.live, saved.bounds),
         "in_force": saved.in_force,
         "live": tree_to_json(saved.live),
@@ -134,6 +154,7 @@ def saved_from_json(data: Mapping[str, Any]) -> SavedPlan:
         parse_policy(kept["text"], source=str(kept["source"]), files=kept["files"]),
         str(data["kernel"]),
         tuple(interface_from_json(one) for one in data["interfaces"]),
+        tuple(map(str, data.get("leaving", ()))),
     )
 
 
@@ -145,9 +166,9 @@ def interface_from_json(data: Mapping[str, Any]) -> SavedInterface:
     }
     if fingerprint(live, bounds) != data["fingerprint"]:
         raise ValueError("what it says of the live state does not match its fingerprint")
-    return SavedInterface(
-        str(data["interface"]), str(data["device"]), live, bounds, from_json(data["plan"]), str(data["in_force"])
-    )
+    direction = Direction(data.get("direction", Direction.EGRESS))
+    place = str(data["interface"]), str(data["device"])
+    return SavedInterface(*place, live, bounds, from_json(data["plan"]), str(data["in_force"]), direction)
 
 
 def _ends(pair: Any) -> tuple[int, int]:
@@ -157,7 +178,7 @@ def _ends(pair: Any) -> tuple[int, int]:
 
 def check_unmoved(prepared: Prepared, saved: SavedInterface) -> None:
     """Raises TryAgainError, naming the field, unless carrying out `prepared` is carrying out the saved plan."""
-    device = saved.device
+    device = place_text(saved.device, saved.direction)
     names = {handle: path for path, handle in prepared.program.handles.items()}
     again = "look at what changed it, then plan again"
     field = moved(saved.live, prepared.mine, saved.bounds, names)

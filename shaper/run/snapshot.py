@@ -29,17 +29,24 @@ class SnapshotError(ShaperError):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device as a snapshot has it: its link, all that it holds, and what is ours of that."""
+    """One direction of a device as a snapshot has it: its link, all that it holds, and what is ours of that.
+
+    `other` is what is ours of its other direction.
+    """
 
     link: LinkFacts
     held: Tree
     known: Record | None
+    other: Record | None = None
 
     def record(self) -> Record | None:
         return self.known
 
     def pending(self) -> Pending | None:
         return None
+
+    def beside(self) -> Record | None:
+        return self.other
 
 
 def capabilities_to_json(have: Capabilities) -> dict[str, Any]:
@@ -66,9 +73,15 @@ def read_capabilities(path: Path) -> Capabilities:
 
 
 def read_devices(path: Path) -> dict[str, Device]:
-    """By name, from what `plan --json` printed. Raises SnapshotError."""
+    """By the device that is shaped, from what `plan --json` printed. Raises SnapshotError."""
     with _Reading(path, "what `shaper plan --json` printed"):
-        return {one["device"]: _device(one["live"]) for one in _object(path)["interfaces"]}
+        devices = [_device(one["live"]) for one in _object(path)["interfaces"] if "live" in one]
+    return {
+        one.held.device: replace(
+            one, other=next((each.known for each in devices if each.link == one.link and each is not one), None)
+        )
+        for one in devices
+    }
 
 
 class SnapshotKernel:
@@ -85,9 +98,10 @@ class SnapshotKernel:
         return tuple(DeviceName(name) for name in self._devices)
 
     def link(self, device: str) -> LinkFacts:
-        return self.device(device).link
+        here = (one.link for one in self._devices.values() if one.link.name == device)
+        return next(here, None) or self.device(device).link
 
-    def read(self, device: str) -> Tree:
+    def read(self, device: str, *, fed_by: str = "") -> Tree:
         return self.device(device).held
 
     def device(self, name: str) -> Device:

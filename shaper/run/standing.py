@@ -7,7 +7,7 @@ from dataclasses import replace
 from shaper.compile import compile_interface
 from shaper.compile.program import Program
 from shaper.errors import UnavailableError
-from shaper.model.policy import Interface, Policy
+from shaper.model.policy import Direction, Interface, Policy
 from shaper.policy import parse_policy
 from shaper.run.state import Record
 from shaper.tree import Capabilities, LinkFacts
@@ -25,17 +25,24 @@ def settled(policy: Policy, interface: str, device: str) -> Policy:
     return replace(policy, interfaces=tuple(interfaces))
 
 
-def interface_on(policy: Policy, device: str) -> Interface:
-    """The policy's interface on a device. Raises UnavailableError when it has none."""
+def shapes(policy: Policy, device: str, direction: Direction) -> bool:
+    """Whether the policy has that direction of a device."""
+    return any((one.device, one.direction) == (device, direction) for one in policy.interfaces)
+
+
+def interface_on(policy: Policy, device: str, direction: Direction = Direction.EGRESS) -> Interface:
+    """The policy's interface on a device, in one direction. Raises UnavailableError when it has none."""
     for one in policy.interfaces:
-        if one.device == device:
+        if (one.device, one.direction) == (device, direction):
             return one
-    raise UnavailableError(f"{policy.source} has no interface on {device}", hint="name a device that the policy shapes")
+    raise UnavailableError(
+        f"{policy.source} shapes no {direction} of {device}", hint="name a device that the policy shapes"
+    )
 
 
 def interface_of(record: Record) -> Interface:
     """The interface that the record is about."""
-    return interface_on(policy_of(record), record.device)
+    return interface_on(policy_of(record), record.device, record.direction)
 
 
 def program_of(record: Record, interface: Interface, capabilities: Capabilities, link: LinkFacts) -> Program:

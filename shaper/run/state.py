@@ -1,8 +1,9 @@
 """The state folder: who writes an interface, what of it is ours, and what a killed apply left to take back.
 
-`<folder>/<network namespace>/<device>/` holds `lock` (flock, one writer), `record.json` (the proof that a root handle
-is ours, and the handles for life), `pending.json` (the steps of an apply under way), `confirm.json` and `refused.json`
-(see `waiting`), `changes.log` with `policies/` (the history of changes) and `history.db`.
+`<folder>/<network namespace>/<device>/` holds `lock` (flock, one writer for both directions), `record.json` (the proof
+that a root handle is ours, and the handles for life), `pending.json` (the steps of an apply under way), `confirm.json`
+and `refused.json` (see `waiting`), `changes.log` with `policies/` (the history of changes) and `history.db`. All
+but the lock are of what goes out; a folder `ingress` below has the same of what comes in.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from shaper.errors import ShaperError, TryAgainError
 from shaper.files import read_regular, replace_file
+from shaper.model.policy import Direction, place_text, shaped_device
 from shaper.plan.codec import from_json, to_json
 from shaper.plan.steps import Plan
 from shaper.tree import Handle
@@ -56,6 +58,7 @@ class Record:
     static: Mapping[str, Sequence[int]] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     change: int = 0
+    direction: Direction = Direction.EGRESS
     schema: int = _SCHEMA
 
 
@@ -92,11 +95,50 @@ def boot_id() -> str:
 
 
 class DeviceState:
-    """The folder of one device in one network namespace."""
+    """The folder of one direction of a device in one network namespace; the lock and the socket are the device's."""
 
-    def __init__(self, folder: Path, device: str, *, namespace: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, device: str, direction: Direction = Direction.EGRESS, *, namespace: str | None = None
+    ) -> None:
         self.device = device
-        self.folder = folder / (namespace or namespace_key()) / device
+        self.direction = direction
+        self.root = folder
+        self.home = folder / (namespace or namespace_key()) / device
+        self.folder = self.home if direction is Direction.EGRESS else self.home / direction.value
+
+    @property
+    def shaped(self) -> str:
+        """The device whose queue is shaped."""
+        return shaped_device(self.device, self.direction)
+
+    @property
+    def fed_by(self) -> str:
+        """The device whose incoming packets are sent to it, "" for what goes out."""
+        return "" if self.direction is Direction.EGRESS else self.device
+
+    @property
+    def title(self) -> str:
+        """For people: the device, and the direction where it is not the usual one."""
+        return place_text(self.device, self.direction)
+
+    def other(self) -> DeviceState:
+        """The other direction of the same device."""
+        other = Direction.INGRESS if self.direction is Direction.EGRESS else Direction.EGRESS
+        return DeviceState(self.root, self.device, other, namespace=self.home.parent.name)
+
+    def beside(self) -> Record | None:
+        """What is ours of the other direction, also what an apply that was killed there may have put in place."""
+        other = self.other()
+        pending = other.pending()
+        return (pending.after or pending.before) if pending else other.record()
+
+    def has(self, *names: str) -> bool:
+        """Whether one of the files is there. Raises OSError where that can't be looked at."""
+        return any(_is_there(self.folder / name) for name in names)
+
+    def known(self) -> bool:
+        """Whether something is ours here, or under way."""
+        return self.has("record.json", "pending.json", "confirm.json")
 
     @property
     def history(self) -> Path:
@@ -104,15 +146,15 @@ class DeviceState:
 
     @property
     def socket(self) -> Path:
-        return self.folder / "socket"
+        return self.home / "socket"
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the interface for one writer. Raises TryAgainError when somebody else does."""
+        """Holds both directions for one writer. Raises TryAgainError when somebody else does."""
         self._make()
         try:
             # Never through a link, and never waiting: what stands there may be anything.
-            file = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o640)
+            file = os.open(self.home / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o640)
         except OSError as error:
             raise self._unwritable(error) from error
         try:
@@ -230,24 +272,30 @@ class DeviceState:
 
 def known_devices(folder: Path) -> tuple[str, ...]:
     """The devices of this network namespace that the state folder has something of ours for, or under way."""
-    return _devices_with(folder, "record.json", "pending.json", "confirm.json")
+    return _devices(folder, DeviceState.known)
 
 
 def storied_devices(folder: Path) -> tuple[str, ...]:
     """The devices of this network namespace that were ever changed."""
-    return _devices_with(folder, "changes.log")
+    return _devices(folder, lambda state: state.has("changes.log"))
 
 
 def waiting_devices(folder: Path) -> tuple[str, ...]:
     """The devices of this network namespace on which a change waits for its confirmation."""
-    return _devices_with(folder, "confirm.json")
+    return _devices(folder, lambda state: state.has("confirm.json"))
 
 
-def _devices_with(folder: Path, *names: str) -> tuple[str, ...]:
+def both_directions(folder: Path, device: str) -> tuple[DeviceState, ...]:
+    """The folders of a device, used or not."""
+    return tuple(DeviceState(folder, device, direction) for direction in Direction)
+
+
+def _devices(folder: Path, has: Callable[[DeviceState], bool]) -> tuple[str, ...]:
     """Raises StateError where that can't be looked at: a folder that is closed to us is not an empty one."""
     here = folder / namespace_key()
     try:
-        return tuple(sorted(path.name for path in here.iterdir() if any(_is_there(path / name) for name in names)))
+        names = sorted(path.name for path in here.iterdir())
+        return tuple(name for name in names if any(map(has, both_directions(folder, name))))
     except (FileNotFoundError, NotADirectoryError):
         return ()
     except OSError as error:
@@ -274,8 +322,8 @@ def record_to_json(record: Record) -> dict[str, Any]:
 def record_from_json(data: Any) -> Record:
     """The record again. Raises ValueError: every field is looked at, since what it says decides what is removed."""
     try:
-        record = Record(**data)
-    except TypeError as error:
+        record = Record(**{**data, "direction": Direction(data.get("direction", Direction.EGRESS))})
+    except (AttributeError, TypeError) as error:
         raise ValueError(f"no record: {error}") from error
     texts = (record.device, record.interface, record.source, record.sha256, record.boot, record.tap, record.text)
     sound = (

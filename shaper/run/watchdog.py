@@ -20,7 +20,7 @@ from shaper.kernel.protocol import Kernel
 from shaper.run import confirm
 from shaper.run.changes import Order
 from shaper.run.clock import Clock
-from shaper.run.state import DeviceState, StateError, namespace_key
+from shaper.run.state import DeviceState, StateError, both_directions, namespace_key
 from shaper.run.waiting import read_waiting
 from shaper.run.who import caller
 
@@ -45,7 +45,7 @@ class Watchdog:
     ) -> None:
         self._kernel = kernel
         self._ident = ident
-        self._states = {device: DeviceState(folder, device) for device in devices}
+        self._devices = {device: both_directions(folder, device) for device in devices}
         self._clock = clock
         self._ask = ask
         self._seen: set[str] = set()
@@ -54,36 +54,38 @@ class Watchdog:
     def look(self) -> float | None:
         """Rolls back what is due. Seconds until the next look, None when nothing is left to guard."""
         pause = _LOOK
-        for device, state in list(self._states.items()):
+        for device, sides in list(self._devices.items()):
             try:
-                pause = min(pause, self._guard(device, state))
+                pause = min(pause, self._guard(device, sides))
             except TryAgainError:  # somebody is changing it this very moment
                 continue
             except ShaperError as error:
-                self._complain(state, error)
+                self._complain(sides, error)
                 pause = _AGAIN
-        return pause if self._states else None
+        return pause if self._devices else None
 
-    def _guard(self, device: str, state: DeviceState) -> float:
-        waiting = read_waiting(state)
+    def _guard(self, device: str, sides: Sequence[DeviceState]) -> float:
         now = self._clock.boot()
-        if waiting is None or waiting.id != self._ident:
+        left = [waiting.left(now) for waiting in map(read_waiting, sides) if waiting and waiting.id == self._ident]
+        if not left:
             if device in self._seen or now > self._until:
-                del self._states[device]
+                del self._devices[device]
             return _LOOK
         self._seen.add(device)
-        if (left := waiting.left(now)) > 0:
-            return left
-        if self._ask(state, "lapse", id=self._ident) is None:
-            with state.lock():
-                confirm.tidy(self._kernel, state, now=now, order=self._order())
+        if min(left) > 0:
+            return min(left)
+        if self._ask(sides[0], "lapse", id=self._ident) is None:
+            with sides[0].lock():
+                for side in sides:
+                    confirm.tidy(self._kernel, side, now=now, order=self._order())
         return 0.0
 
-    def _complain(self, state: DeviceState, error: ShaperError) -> None:
-        with contextlib.suppress(ShaperError), state.lock():
-            waiting = read_waiting(state)
-            if waiting is not None and waiting.id == self._ident:
-                confirm.remember_trouble(state, waiting, confirm.told(error))
+    def _complain(self, sides: Sequence[DeviceState], error: ShaperError) -> None:
+        with contextlib.suppress(ShaperError), sides[0].lock():
+            for side in sides:
+                waiting = read_waiting(side)
+                if waiting is not None and waiting.id == self._ident:
+                    confirm.remember_trouble(side, waiting, confirm.told(error))
 
     def _order(self) -> Order:
         return Order(caller(), self._clock.wall())

@@ -42,7 +42,7 @@ def test_real_packets_go_where_the_reference_says(netns: Lab) -> None:
 def test_the_hook_before_and_the_tap_after_the_queue_pick_the_same(netns: Lab, tmp_path: Path) -> None:
     device, sampling, count = quiet_link(netns), 8, 400
     code = tmp_path / "bytecode"
-    code.write_text(bytecode(picking(sampling, picked=0xFFFFFFFF, outgoing_only=False)))
+    code.write_text(bytecode(picking(sampling, picked=0xFFFFFFFF)))
     netns.run("ip link add shp-q0 type ifb")
     netns.run("ip link set shp-q0 up")
     netns.run(f"tc qdisc add dev {device} clsact")

@@ -19,7 +19,7 @@ import pytest
 from shaper.errors import ShaperError
 from shaper.lab import namespaces
 from shaper.lab.criteria import failed
-from shaper.lab.demo import require_tools, run_demo
+from shaper.lab.demo import POLICY, require_tools, run_demo
 from shaper.lab.namespaces import Topology
 
 pytestmark = pytest.mark.kernel
@@ -59,6 +59,12 @@ def test_with_the_decisions_thrown_away_it_does_not(result: dict[str, Any]) -> N
         modes["controlled"] = discarded["classes"][path]["controlled"]
     failures = failed(other)
     assert any(failure.startswith("controlled:") for failure in failures), failures
+
+
+@pytest.mark.slow
+@pytest.mark.timing
+def test_what_comes_in_is_controlled_as_what_goes_out(lab: None) -> None:
+    assert failed(run_demo(seconds=SECONDS, policy=POLICY.with_name("demo-ingress.yaml"))) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -10,6 +10,7 @@ import pytest
 
 from shaper.kernel.fake import Killed
 from shaper.kernel.protocol import Kernel
+from shaper.model.policy import Direction
 from shaper.plan.steps import Step
 from shaper.policy import parse_policy
 from shaper.run import apply
@@ -47,15 +48,16 @@ class DyingKernel:
                 raise Killed
             self._kernel.send(device, [step])
 
-    def read(self, device: str) -> Any:
+    def read(self, device: str, *, fed_by: str = "") -> Any:
         if self._at < 0:
             raise Killed
-        return self._kernel.read(device)
+        return self._kernel.read(device, fed_by=fed_by)
 
 
 def _apply(kernel: Any, state: DeviceState, text: str) -> int:
     policy = parse_policy(text, source="p.yaml")
-    change = apply.prepare(kernel, state, policy, policy.interfaces[0])
+    (interface,) = (one for one in policy.interfaces if one.direction is state.direction)
+    change = apply.prepare(kernel, state, policy, interface)
     apply.apply(kernel, state, change)
     return len(change.plan.steps)
 
@@ -82,3 +84,39 @@ def test_killed_at_every_step_it_is_taken_back(netns: Any, tmp_path: Path, over:
     assert _apply(kernel, state, new) == count
     apply.clear(kernel, state)
     assert kernel.read(device) == tree(device, ())
+
+
+@pytest.mark.parametrize("direction", Direction)
+def test_killed_at_every_step_beside_the_other_direction(netns: Any, tmp_path: Path, direction: Direction) -> None:
+    """The hook that both use stays under the other, and what comes in goes on coming in."""
+    pair = netns.link_pair()
+    kernel = netns.kernel()
+    text = TEXT.format(device=pair.a, voice="1mbit").replace("20mbit", "20mbit, ingress: 30mbit")
+    state = DeviceState(tmp_path, pair.a, direction)
+    other = state.other()
+    _apply(kernel, other, text)
+    beside, before = apply.read(kernel, other), apply.read(kernel, state)
+    ping = f"ping -c 1 -W 2 {pair.b_v4}"
+    netns.run(ping)
+    policy = parse_policy(text, source="p.yaml")
+    (interface,) = (one for one in policy.interfaces if one.direction is direction)
+    count = len(apply.prepare(kernel, state, policy, interface).plan.steps)
+    for at in range(count):
+        with pytest.raises(Killed):
+            _apply(DyingKernel(kernel, at), state, text)
+        netns.run(ping)
+        apply.recover(kernel, state)
+        assert apply.read(kernel, state) == before, f"killed before step {at}"
+        assert apply.read(kernel, other) == beside
+    assert _apply(kernel, state, text) == count
+    after = apply.read(kernel, state)
+    for at in range(len(apply.plan_clear(kernel, state).steps)):
+        with pytest.raises(Killed):
+            apply.clear(DyingKernel(kernel, at), state)
+        netns.run(ping)
+        apply.recover(kernel, state)
+        assert apply.read(kernel, state) == after, f"killed before step {at} of the clearing"
+    for one in (state, other):
+        apply.clear(kernel, one)
+    assert kernel.read(pair.a) == tree(pair.a, ())
+    assert "sh" not in netns.run("ip -br link").replace("shaper", "")

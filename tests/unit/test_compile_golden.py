@@ -26,6 +26,7 @@ from compile_samples import (
 from shaper.compile import compile_interface
 from shaper.compile.program import Program
 from shaper.model.link import LINK_LAYERS
+from shaper.model.policy import Direction
 from shaper.plan.describe import describe
 from shaper.plan.steps import Step, Verb
 from shaper.tree import BpfFilter
@@ -44,6 +45,9 @@ CASES = {
     "flower": compile_interface(branch_office(), FLOWER_KERNEL, ETHERNET),
     "fq-codel": compile_interface(branch_office(), FULL_KERNEL, ETHERNET),
     "super-packets": compile_interface(branch_office(), SMALL_KERNEL, VETH),
+    "branch-office-ingress": compile_interface(
+        replace(branch_office(), direction=Direction.INGRESS), SMALL_KERNEL, replace(VETH, joined_packet=1514)
+    ),
     "tunnel-without-measurement": compile_interface(
         replace(JUST_DEFAULT, device="tun0"), replace(SMALL_KERNEL, actions=frozenset()), replace(ETHERNET, header=0)
     ),

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from shaper.compile.classifier import classifier
 from shaper.errors import PolicyError, UnavailableError, Where
 from shaper.model.match import Masked, Match, Packet, PortRange, Rule, Rules, classify
+from shaper.model.policy import Interface
 from shaper.policy import parse_policy
 
 randoms = st.integers(0, 2**32).map(Random)
@@ -32,6 +33,11 @@ def skb_of(frame: Frame, *, network: int | None = None) -> Skb:
 
 def accepted(written: dict[str, Any], **more: str) -> Rules:
     """The rules of a policy, without the matches at which it has problems."""
+    return accepted_interface(written, **more).rules()
+
+
+def accepted_interface(written: dict[str, Any], **more: str) -> Interface:
+    """The interface of such a policy."""
     while True:
         try:
             policy = parse_policy(policy_samples.text_of(written, **more), source="random.yaml")
@@ -39,7 +45,7 @@ def accepted(written: dict[str, Any], **more: str) -> Rules:
             assert [policy_samples.without(written, problem.path) for problem in error.problems()].count(True)
             written = policy_samples.swept(written)
         else:
-            return policy.interfaces[0].rules()
+            return policy.interfaces[0]
 
 
 @given(randoms)

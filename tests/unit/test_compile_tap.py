@@ -15,15 +15,16 @@ from hypothesis import strategies as st
 from packet_samples import V4, V6
 
 from shaper.compile import compile_interface
-from shaper.compile.tap import SNAP_LENGTH, ifb_name, picking, sampling_of, tap_filter, unseen
+from shaper.compile.tap import SNAP_LENGTH, arriving_filter, picking, sampling_of, tap_filter, tap_name, unseen
 from shaper.errors import Where
 from shaper.model.match import Masked, Match, PortRange, Rule, Rules
 
-BEFORE = {sampling: picking(sampling, picked=0xFFFFFFFF, outgoing_only=False) for sampling in (1, 2, 8, 64)}
+BEFORE = {sampling: picking(sampling, picked=0xFFFFFFFF) for sampling in (1, 2, 8, 64)}
 AFTER = {sampling: tap_filter(sampling) for sampling in BEFORE}
+ARRIVING = {sampling: arriving_filter(sampling) for sampling in BEFORE}
 
 
-@pytest.mark.parametrize("program", [*BEFORE.values(), *AFTER.values()])
+@pytest.mark.parametrize("program", [*BEFORE.values(), *AFTER.values(), *ARRIVING.values()])
 def test_the_kernel_would_take_it(program) -> None:
     check(program)
 
@@ -38,6 +39,16 @@ def test_both_points_pick_the_same_packets_though_ttl_marking_and_checksums_chan
         assert (run(BEFORE[sampling], sample.skb) != 0) == (run(AFTER[sampling], later) == SNAP_LENGTH)
         assert run(AFTER[sampling], later) in (0, SNAP_LENGTH)
         assert run(AFTER[sampling], replace(later, packet_type=0)) == 0, "what comes in was not queued here"
+
+
+@given(st.integers(0, 2**32).map(Random), st.sampled_from(sorted(BEFORE)))
+def test_what_comes_in_is_picked_before_its_queue_as_after_it(random: Random, sampling: int) -> None:
+    for _ in range(10):
+        sample = packet_samples.sample(random)
+        for packet_type in (0, 1, 2, 3):  # to us, to all, to many, to somebody else
+            arrived = replace(sample.skb, packet_type=packet_type)
+            assert run(ARRIVING[sampling], arrived) == run(AFTER[sampling], replace(arrived, packet_type=4))
+        assert run(ARRIVING[sampling], replace(sample.skb, packet_type=4)) == 0, "what goes out is not queued there"
 
 
 def rewritten(skb: Skb) -> Skb:
@@ -101,9 +112,9 @@ def test_sampling_keeps_full_frames_under_20000_a_second(bandwidth: int, samplin
 
 
 def test_a_device_with_a_long_name_gets_an_ifb_of_its_own() -> None:
-    assert ifb_name("eth1") == "shp-eth1"
-    assert ifb_name("enp130s0f0np0") != ifb_name("enp130s0f0np1")
-    assert len(ifb_name("enp130s0f0np0")) <= 15
+    assert tap_name("eth1") == "shp-eth1"
+    assert tap_name("enp130s0f0np0") != tap_name("enp130s0f0np1")
+    assert len(tap_name("enp130s0f0np0")) <= 15
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ pytestmark = pytest.mark.slow
 
 POLICIES = [path.read_text() for path in sorted((Path(__file__).parents[2] / "policies").glob("*.yaml"))]
 WORDS = [
-    "version", "interfaces", "policies", "device", "bandwidth", "egress", "policy", "classes", "tier", "guarantee",
-    "limit", "share", "adapt", "min", "default", "match", "sla", "dscp", "proto", "src", "dst", "sport", "dport",
-    "net", "port", "vlan", "pcp", "mac", "mark", "tos", "ecn", "length", "family", "ethertype", "tcp-flags",
+    "version", "interfaces", "policies", "device", "bandwidth", "egress", "ingress", "policy", "classes", "tier",
+    "guarantee", "limit", "share", "adapt", "min", "default", "match", "sla", "dscp", "proto", "src", "dst", "sport",
+    "dport", "net", "port", "vlan", "pcp", "mac", "mark", "tos", "ecn", "length", "family", "ethertype", "tcp-flags",
     "icmp-type", "inner", "any", "all", "not", "file", "set", "unset", "iif", "cgroup", "syn", "0x10/0xf0",
     "delay-p99", "loss", "throughput", "special", "ef", "tcp", "20mbit", "10%", "10ms", "1.5", "-1", "0x1f", "true",
     "null", "~", ".nan", "5Mbps", "10.0.0.0/8", "2001:db8::/32", "80-90", "<<", "&a", "*a", "!!str", "{", "}", "[",

@@ -25,7 +25,7 @@ CASES = sorted(path for path in (ROOT / "tests/golden/policy").iterdir() if path
 def summary_of(policy: Policy) -> dict[str, Any]:
     """What a person would check of a policy that was accepted."""
     return {
-        interface.name: {
+        interface.title: {
             "device": interface.device,
             "bandwidth": interface.bandwidth,
             **link_of(interface),

@@ -48,11 +48,11 @@ def samples(*statuses: InterfaceStatus) -> Samples:
 
 
 def of(path: str, tier: str, **more: str) -> frozenset[tuple[str, str]]:
-    labels = {"interface": "wan", "device": "eth1", "class": path, "tier": tier, **more}
+    labels = {"interface": "wan", "device": "eth1", "direction": "egress", "class": path, "tier": tier, **more}
     return frozenset(labels.items())
 
 
-WAN = frozenset({"interface": "wan", "device": "eth1"}.items())
+WAN = frozenset({"interface": "wan", "device": "eth1", "direction": "egress"}.items())
 
 
 @pytest.mark.parametrize("statuses", [(), (RUNNING,), (RUNNING, LAN), (HELD,), (READ_ONCE,), (AWKWARD,)])
