@@ -129,7 +129,7 @@ def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a policy file. Parts that are included from elsewhere need not be in it."""
     made = schema_of.FileSpec.model_json_schema(by_alias=True, schema_generator=_Editor)
     required = [key for key in made.pop("required") if key != "version"]
-    for name in ("ClassSpec", "DefaultsSpec", "AdaptSpec"):
+    for name in ("ClassSpec", "DefaultsSpec", "AdaptSpec", "AqmSpec", "ProfileSpec"):
         said = made["$defs"][name]["properties"]
         said.update({key: _apart(each) for key, each in said.items() if key not in SAME_EITHER_WAY})
     made["anyOf"] = [{"required": ["version", *required]}, {"required": ["version", "include"]}]
