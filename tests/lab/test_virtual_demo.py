@@ -63,7 +63,7 @@ def copied() -> Iterator[Path]:
 def make_stale(source: Path) -> None:
     """Leaves a compiled file beside the source that says it is of this source, and is not."""
     stat = source.stat()
-    compiled = Path(importlib.util.cache_from_source(str(source)))
+    compiled = source.parent / "__pycache__" / f"{source.stem}.{sys.implementation.cache_tag}.pyc"
     compiled.parent.mkdir(exist_ok=True)
     numbers = (0, int(stat.st_mtime), stat.st_size)
     header = importlib.util.MAGIC_NUMBER + b"".join(number.to_bytes(4, "little") for number in numbers)
