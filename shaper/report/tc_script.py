@@ -38,9 +38,8 @@ def script(trees: Sequence[Tree], notes: Sequence[str] = ()) -> str:
     lines = ["#!/bin/sh", "# By `shaper export tc`. Each device must have no qdiscs of its own.", "set -e"]
     lines += [f"# {note}" for note in notes]
     for tree in trees:
-        lines.append("")
-        for node in tree.nodes():
-            lines += _command(tree.device, node)
+        commands = [command for node in tree.nodes() for command in _command(tree.device, node)]
+        lines += ["", *(command for command in commands if command not in lines)]  # two directions share a hook
     return "\n".join(lines) + "\n"
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_ingress import Site, ended, running
+from test_ingress import SHAPER, Site, ended, running
 
 pytestmark = pytest.mark.kernel
 
@@ -27,6 +28,12 @@ class Shapes(Site):
             "ingress": f"shi-{self.pair.a}" in self.lab.run("ip -br link"),
         }
         return " ".join(way for way, here in there.items() if here)
+
+    def shaper_alone(self, command: str) -> tuple[int, str]:
+        """A command without a state folder: its exit code and what it printed."""
+        argv = f"ip netns exec {self.lab.name} {SHAPER} {command}".split()
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        return done.returncode, done.stdout
 
     def do(self, command: str, code: int = 0) -> str:
         found, text = self.shaper(command)
@@ -109,6 +116,18 @@ def test_inside_a_run_changes_wait_and_go_back_in_both_directions(site: Shapes) 
     ended(run)
     site.do("clear")
     assert site.bare()
+
+
+def test_the_exported_commands_make_what_an_apply_makes(site: Shapes) -> None:
+    """The shared hook is made once, and what comes in is redirected last."""
+    site.bandwidth(BOTH)
+    found, script = site.shaper_alone(f"export tc {site.policy} --here")
+    assert found == 0
+    assert script.count("clsact") == 1
+    assert "redirect" in script.splitlines()[-1]
+    (site.folder / "made.sh").write_text(script)
+    site.lab.run(f"sh {site.folder / 'made.sh'}")
+    assert site.shaped() == "egress ingress"
 
 
 def test_a_saved_plan_covers_both_directions(site: Shapes) -> None:
