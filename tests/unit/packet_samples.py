@@ -58,6 +58,8 @@ def _transport(random: Random, protocol: int) -> tuple[bytes, int | None, int | 
     if protocol == 58:
         icmp = random.choice(_ICMPV6)
         return bytes([icmp]) + bytes(7), None, None, icmp
+    if protocol == 1:  # its type is read, and must be there
+        return random.randbytes(8), None, None, None
     return random.randbytes(random.randrange(24)), None, None, None
 
 
