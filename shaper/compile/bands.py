@@ -13,11 +13,10 @@ from shaper.compile.ground import Ground
 from shaper.compile.handles import ROOT_HANDLE
 from shaper.compile.program import Program
 from shaper.compile.share import quanta
-from shaper.disciplines import MOST_BANDS, PRIORITIES, EtsOptions, PrioOptions
 from shaper.errors import ShaperError
 from shaper.model.decision import Bounds, Grant
 from shaper.model.policy import Backend, TrafficClass
-from shaper.tree import ROOT, Handle, Qdisc
+from shaper.tree import MOST_BANDS, PRIORITIES, ROOT, EtsOptions, Handle, PrioOptions, Qdisc
 
 
 def compile_bands(ground: Ground, _previous: Mapping[str, Handle]) -> Program:

@@ -13,12 +13,11 @@ from dataclasses import replace
 from shaper.compile.ground import Ground, whole_bytes
 from shaper.compile.handles import ROOT_HANDLE
 from shaper.compile.program import Program
-from shaper.disciplines import CakeOptions, Cells, Diffserv
 from shaper.errors import ShaperError
 from shaper.model.cake import TINS, dscp_sets, fit
 from shaper.model.decision import Bounds, Grant
 from shaper.model.match import NETWORK_CONTROL, Rules
-from shaper.tree import ROOT, Handle, Qdisc
+from shaper.tree import ROOT, CakeOptions, Cells, Diffserv, Handle, Qdisc
 from shaper.units import format_rate
 
 _LARGEST_RATE = 2**63 - 1

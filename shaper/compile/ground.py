@@ -16,8 +16,7 @@ from shaper.errors import UnavailableError
 from shaper.model.decision import Allocation, Bounds
 from shaper.model.match import Rules
 from shaper.model.policy import Direction, Interface, TrafficClass
-from shaper.sizetable import SizeTable
-from shaper.tree import ROOT, Capabilities, Handle, LinkFacts, Node, Qdisc, tree
+from shaper.tree import ROOT, Capabilities, Handle, LinkFacts, Node, Qdisc, SizeTable, tree
 from shaper.units import format_rate
 
 MIN_RATE = 8_000

@@ -15,11 +15,10 @@ from shaper.compile.ground import MIN_RATE, Ground, whole_bytes
 from shaper.compile.handles import LINK_HANDLE, ROOT_HANDLE, assign
 from shaper.compile.leaf import delay_of
 from shaper.compile.program import Program
-from shaper.disciplines import LARGEST_CURVE, Curve, HfscClass, HfscOptions, straight
 from shaper.errors import UnavailableError
 from shaper.model.decision import Grant
 from shaper.model.policy import Tier, TrafficClass
-from shaper.tree import ROOT, Handle, Qdisc
+from shaper.tree import LARGEST_CURVE, ROOT, Curve, Handle, HfscClass, HfscOptions, Qdisc, straight
 from shaper.units import format_duration, format_rate
 
 TIER_WEIGHT = 64

@@ -8,8 +8,7 @@ from dataclasses import replace
 from shaper.errors import UnavailableError
 from shaper.model.link import Cells
 from shaper.model.policy import Interface
-from shaper.sizetable import SizeTable, size_table
-from shaper.tree import Capabilities, LinkFacts
+from shaper.tree import Capabilities, LinkFacts, SizeTable, size_table
 from shaper.units import format_percent, format_rate
 
 

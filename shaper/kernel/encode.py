@@ -21,11 +21,10 @@ from collectors.netlink import (
     attribute,
     pack_tc,
 )
-from shaper.disciplines import HfscClass
 from shaper.kernel.codec import bpf, encode_class, encode_qdisc, flower, stab
 from shaper.kernel.codec.mirred import Sent
 from shaper.plan.steps import Step, Verb
-from shaper.tree import ROOT, BpfFilter, Class, FlowerFilter, HtbClass, Node, Qdisc
+from shaper.tree import ROOT, BpfFilter, Class, FlowerFilter, HfscClass, HtbClass, Node, Qdisc
 
 LONGEST_PROGRAM = 4000
 """Instructions in one filter. The kernel takes 4096, but then no message of a dump (32 KiB) holds the filter."""

@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from collectors.netlink import DumpInterruptedError, NetlinkError
-from shaper.disciplines import HfscClass
 from shaper.errors import Exit, NotPermittedError, ShaperError, TryAgainError, UnavailableError
 from shaper.kernel.protocol import StepError
 from shaper.plan.steps import Step, Verb
-from shaper.tree import BpfFilter, FlowerFilter, HtbClass, Ifb, Node, OtherFilter, Qdisc, handle_text
+from shaper.tree import BpfFilter, FlowerFilter, HfscClass, HtbClass, Ifb, Node, OtherFilter, Qdisc, handle_text
 
 UNKNOWN_QDISC = "Specified qdisc kind is unknown"
 UNKNOWN_FILTER = "TC classifier not found"

@@ -9,7 +9,6 @@ import errno as errors
 from collections.abc import Sequence
 from dataclasses import replace
 
-from shaper.disciplines import HfscClass
 from shaper.kernel import explain
 from shaper.kernel.decode import GONE, alias_of
 from shaper.kernel.encode import Refused, check
@@ -23,6 +22,7 @@ from shaper.tree import (
     Capabilities,
     FlowerFilter,
     Handle,
+    HfscClass,
     HtbClass,
     Ifb,
     LinkFacts,

@@ -10,27 +10,33 @@ import errno as errors
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from shaper.disciplines import MOST_BANDS, CakeOptions, Curve, EtsOptions, HfscClass, PrioOptions, bands_of
 from shaper.kernel.codec import encode_class, encode_qdisc, fq_codel
 from shaper.kernel.encode import Refused, only_counts_anew
 from shaper.kernel.explain import UNKNOWN_ACTION, UNKNOWN_FILTER, UNKNOWN_QDISC
 from shaper.plan.steps import Step, Verb
-from shaper.sizetable import SizeTable
 from shaper.tree import (
     CLSACT,
+    MOST_BANDS,
     ROOT,
+    CakeOptions,
     Capabilities,
     Class,
+    Curve,
+    EtsOptions,
     Filter,
     FlowerFilter,
     FqCodelOptions,
     Handle,
+    HfscClass,
     HtbClass,
     HtbOptions,
     Insn,
     Options,
     OtherFilter,
+    PrioOptions,
     Qdisc,
+    SizeTable,
+    bands_of,
 )
 from shaper.tree import BpfFilter as Bpf
 

@@ -34,8 +34,7 @@ from collectors.netlink import (
 )
 from shaper.errors import NotPermittedError, UnavailableError
 from shaper.kernel.codec import stab
-from shaper.sizetable import size_table
-from shaper.tree import CLSACT, CLSACT_EGRESS, CLSACT_HANDLE, ROOT, Capabilities
+from shaper.tree import CLSACT, CLSACT_EGRESS, CLSACT_HANDLE, ROOT, Capabilities, size_table
 
 _QDISCS = (
     *("htb", "fq_codel", "bfifo", "pfifo", "cake", "hfsc", "tbf", "fq", "codel", "prio", "sfq"),

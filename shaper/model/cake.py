@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from shaper.disciplines import Diffserv
 from shaper.model.match import ETHERTYPE_IPV4, Match, Packet, Rule, Rules, classify
+from shaper.tree import Diffserv
 
 ARP, ARP_DSCP = 0x0806, 56
 """CAKE counts ARP as CS7, and all else that is not IP as best effort."""

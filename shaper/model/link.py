@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from shaper.disciplines import Cells
+from shaper.tree import Cells
 
 __all__ = ["LINK_LAYERS", "Cells", "LinkLayer"]
 

@@ -6,26 +6,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from shaper.disciplines import (
+from shaper.plan.steps import Plan, Step, Verb
+from shaper.tree import (
     AckFilter,
+    BpfFilter,
     CakeOptions,
     Cells,
     Curve,
     Diffserv,
     EtsOptions,
-    FlowMode,
-    HfscClass,
-    HfscOptions,
-    PrioOptions,
-)
-from shaper.plan.steps import Plan, Step, Verb
-from shaper.sizetable import SizeTable
-from shaper.tree import (
-    BpfFilter,
     FifoOptions,
     FlowerFilter,
     FlowerKey,
+    FlowMode,
     FqCodelOptions,
+    HfscClass,
+    HfscOptions,
     HtbClass,
     HtbOptions,
     Ifb,
@@ -33,9 +29,11 @@ from shaper.tree import (
     Node,
     Options,
     OtherFilter,
+    PrioOptions,
     Qdisc,
     RawOptions,
     RootOptions,
+    SizeTable,
     Tree,
     tree,
 )

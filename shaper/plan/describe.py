@@ -5,12 +5,11 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping
 
-from shaper.disciplines import HfscClass
 from shaper.plan.queue_words import hfsc_words, option_words
 from shaper.plan.steps import Step, Verb
 from shaper.plan.words import asked_text
-from shaper.sizetable import ATM, SizeTable
 from shaper.tree import (
+    ATM,
     ROOT,
     BpfFilter,
     Class,
@@ -18,6 +17,7 @@ from shaper.tree import (
     FlowerFilter,
     FqCodelOptions,
     Handle,
+    HfscClass,
     HtbClass,
     HtbOptions,
     Ifb,
@@ -25,6 +25,7 @@ from shaper.tree import (
     Options,
     OtherFilter,
     Qdisc,
+    SizeTable,
     handle_text,
     ticks_to_bytes,
 )

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from shaper.disciplines import HfscClass
 from shaper.plan.live import adopt_live, capacity, leaf_sum
 from shaper.plan.steps import Plan, Step, Verb
 from shaper.plan.trees import Key, hangs_on, inner_classes, is_changeable
@@ -21,6 +20,7 @@ from shaper.tree import (
     Filter,
     FlowerFilter,
     Handle,
+    HfscClass,
     HtbClass,
     Ifb,
     Node,

@@ -7,11 +7,22 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from shaper.disciplines import HfscClass, straight
 from shaper.plan.codec import tree_to_json
 from shaper.plan.describe import describe
 from shaper.plan.steps import Step, Verb
-from shaper.tree import Class, FieldBounds, Handle, HtbClass, Node, Tree, queue_limit, tree, with_grants
+from shaper.tree import (
+    Class,
+    FieldBounds,
+    Handle,
+    HfscClass,
+    HtbClass,
+    Node,
+    Tree,
+    queue_limit,
+    straight,
+    tree,
+    with_grants,
+)
 
 _NO_NAMES: Mapping[Handle, str] = {}
 

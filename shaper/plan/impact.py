@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shaper.disciplines import bands_of
 from shaper.plan.steps import Plan, Step, Verb
 from shaper.plan.trees import is_hook
 from shaper.tree import (
@@ -19,6 +18,7 @@ from shaper.tree import (
     HtbClass,
     OtherFilter,
     Qdisc,
+    bands_of,
     handle_text,
     qdisc_of,
 )

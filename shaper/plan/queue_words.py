@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from shaper.disciplines import AckFilter, CakeOptions, Cells, Curve, EtsOptions, HfscClass, HfscOptions, PrioOptions
+from shaper.tree import AckFilter, CakeOptions, Cells, Curve, EtsOptions, HfscClass, HfscOptions, PrioOptions
 from shaper.units import format_duration, format_rate, format_size
 
 Words = Iterator[tuple[str, str]]

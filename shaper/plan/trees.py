@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from shaper.disciplines import CakeOptions, EtsOptions, HfscClass, HfscOptions, PrioOptions, bands_of
 from shaper.tree import (
     CLSACT_HANDLE,
     ROOT,
     BpfFilter,
+    CakeOptions,
+    EtsOptions,
     FifoOptions,
     Filter,
     FlowerFilter,
     FqCodelOptions,
     Handle,
+    HfscClass,
+    HfscOptions,
     HtbClass,
     Ifb,
     Node,
     Options,
+    PrioOptions,
     Qdisc,
     Tree,
+    bands_of,
 )
 
 Key = tuple[str, int, int]

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
-from shaper.disciplines import MOST_BANDS
 from shaper.errors import Problem
 from shaper.model.cake import TINS, Fit, by_dscp_alone, dscp_sets, fit, nearest
 from shaper.model.match import NETWORK_CONTROL, Rules
@@ -18,6 +17,7 @@ from shaper.policy.kinds import Kind
 from shaper.policy.names import dscp_text
 from shaper.policy.reader import Document
 from shaper.policy.text import Loc, quoted
+from shaper.tree import MOST_BANDS
 from shaper.units import format_rate
 
 _OUT = "write `backend: htb`"

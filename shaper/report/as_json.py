@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from shaper.disciplines import CakeOptions, Curve, EtsOptions, HfscClass, HfscOptions, PrioOptions
 from shaper.errors import Problem, ShaperError
 from shaper.history.codec import decode, encode
 from shaper.model.decision import Decision
@@ -14,17 +13,23 @@ from shaper.plan.impact import Impact, impacts
 from shaper.plan.steps import Plan, Step
 from shaper.tree import (
     BpfFilter,
+    CakeOptions,
     Class,
+    Curve,
+    EtsOptions,
     FifoOptions,
     FlowerFilter,
     FqCodelOptions,
     Handle,
+    HfscClass,
+    HfscOptions,
     HtbClass,
     HtbOptions,
     Ifb,
     Node,
     Options,
     OtherFilter,
+    PrioOptions,
     Qdisc,
     RawOptions,
     handle_text,

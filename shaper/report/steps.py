@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shaper.disciplines import HfscClass
 from shaper.plan.describe import stab_text
 from shaper.plan.impact import impacts
 from shaper.plan.queue_words import hfsc_words, option_words
@@ -17,6 +16,7 @@ from shaper.tree import (
     FlowerFilter,
     FqCodelOptions,
     Handle,
+    HfscClass,
     HtbClass,
     HtbOptions,
     Ifb,

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from shaper.disciplines import CakeOptions, Cells, Curve, EtsOptions, HfscClass, HfscOptions, PrioOptions
-from shaper.sizetable import ATM, SizeTable
-from shaper.tree import FifoOptions, FqCodelOptions, HtbOptions, Options
+from shaper.tree import (
+    ATM,
+    CakeOptions,
+    Cells,
+    Curve,
+    EtsOptions,
+    FifoOptions,
+    FqCodelOptions,
+    HfscClass,
+    HfscOptions,
+    HtbOptions,
+    Options,
+    PrioOptions,
+    SizeTable,
+)
 
 
 def qdisc_words(kind: str, options: Options) -> str:

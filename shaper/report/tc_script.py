@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from shaper.disciplines import HfscClass
 from shaper.report.tc_options import hfsc_words, qdisc_words, stab_words
 from shaper.tree import (
     CLSACT,
@@ -18,6 +17,7 @@ from shaper.tree import (
     FlowerFilter,
     FlowerKey,
     Handle,
+    HfscClass,
     HtbClass,
     Ifb,
     Insn,

@@ -8,7 +8,10 @@ from collections.abc import Callable
 import pytest
 from test_kernel_contract import DEVICE, TOP, add, change, classifier, compare, delete, either, fake, leaf, real
 
-from shaper.disciplines import (
+from shaper.kernel.netlink import NetlinkKernel
+from shaper.plan.steps import Step, Verb
+from shaper.tree import (
+    ROOT,
     AckFilter,
     CakeOptions,
     Cells,
@@ -18,12 +21,11 @@ from shaper.disciplines import (
     FlowMode,
     HfscClass,
     HfscOptions,
+    Node,
     PrioOptions,
+    Qdisc,
     straight,
 )
-from shaper.kernel.netlink import NetlinkKernel
-from shaper.plan.steps import Step, Verb
-from shaper.tree import ROOT, Node, Qdisc
 
 __all__ = ["real"]
 

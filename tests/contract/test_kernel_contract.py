@@ -20,7 +20,6 @@ from shaper.kernel.fake import FakeKernel
 from shaper.kernel.netlink import NetlinkKernel
 from shaper.kernel.protocol import Kernel, StepError
 from shaper.plan.steps import Step, Verb
-from shaper.sizetable import SizeTable, size_table
 from shaper.tree import (
     CLSACT,
     CLSACT_EGRESS,
@@ -38,7 +37,9 @@ from shaper.tree import (
     Node,
     Qdisc,
     RawOptions,
+    SizeTable,
     flower_key,
+    size_table,
     tree,
 )
 

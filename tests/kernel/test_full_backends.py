@@ -13,10 +13,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from backend_bench import SHAPER, Bench
 
-from shaper.disciplines import AckFilter, CakeOptions, Cells, Diffserv, EtsOptions, FlowMode, PrioOptions
 from shaper.model.cake import DSCPS, TINS
 from shaper.plan.steps import Step, Verb
-from shaper.tree import ROOT, Qdisc, RootOptions
+from shaper.tree import (
+    ROOT,
+    AckFilter,
+    CakeOptions,
+    Cells,
+    Diffserv,
+    EtsOptions,
+    FlowMode,
+    PrioOptions,
+    Qdisc,
+    RootOptions,
+)
 
 if TYPE_CHECKING:
     from conftest import Lab, LinkPair

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from backend_bench import SHAPER, Bench
 
-from shaper.disciplines import Curve, HfscClass, HfscOptions, straight
 from shaper.plan.steps import Step, Verb
-from shaper.tree import ROOT, Qdisc
+from shaper.tree import ROOT, Curve, HfscClass, HfscOptions, Qdisc, straight
 
 if TYPE_CHECKING:
     from conftest import Lab

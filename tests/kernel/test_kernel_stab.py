@@ -14,8 +14,7 @@ from shaper.compile import compile_interface
 from shaper.plan import diff
 from shaper.plan.steps import Plan, Step, Verb
 from shaper.policy import parse_policy
-from shaper.sizetable import SizeTable, size_table
-from shaper.tree import ROOT, FifoOptions, HtbClass, HtbOptions, Qdisc, ticks
+from shaper.tree import ROOT, FifoOptions, HtbClass, HtbOptions, Qdisc, SizeTable, size_table, ticks
 
 if TYPE_CHECKING:
     from conftest import Lab

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors.netlink import attribute, attributes
-from shaper.disciplines import (
+from shaper.kernel.codec import decode_class, decode_qdisc, encode_class, encode_qdisc
+from shaper.plan.codec import from_json, to_json
+from shaper.plan.describe import describe
+from shaper.plan.steps import Plan, Step, Verb
+from shaper.plan.trees import is_changeable
+from shaper.tree import (
+    ROOT,
     AckFilter,
     CakeOptions,
     Cells,
@@ -20,15 +26,13 @@ from shaper.disciplines import (
     FlowMode,
     HfscClass,
     HfscOptions,
+    Node,
+    Options,
     PrioOptions,
+    Qdisc,
+    RawOptions,
     straight,
 )
-from shaper.kernel.codec import decode_class, decode_qdisc, encode_class, encode_qdisc
-from shaper.plan.codec import from_json, to_json
-from shaper.plan.describe import describe
-from shaper.plan.steps import Plan, Step, Verb
-from shaper.plan.trees import is_changeable
-from shaper.tree import ROOT, Node, Options, Qdisc, RawOptions
 
 TOP = 0x5A000000
 rates = st.integers(0, 2**32 - 1).map(lambda size: size * 8)

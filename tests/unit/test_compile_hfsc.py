@@ -14,11 +14,10 @@ from shaper import control
 from shaper.compile import compile_interface
 from shaper.compile.hfsc import TIER_WEIGHT, fits, served
 from shaper.compile.program import Program
-from shaper.disciplines import Curve, HfscClass, HfscOptions, straight
 from shaper.errors import UnavailableError
 from shaper.model.decision import Grant
 from shaper.model.policy import Backend, Interface, Tier, TrafficClass
-from shaper.tree import BpfFilter, Capabilities
+from shaper.tree import BpfFilter, Capabilities, Curve, HfscClass, HfscOptions, straight
 
 KERNEL = replace(FULL_KERNEL, qdiscs=FULL_KERNEL.qdiscs | {"hfsc"})
 FRAME = ETHERNET.mtu + ETHERNET.header

@@ -20,8 +20,7 @@ from shaper.plan.describe import describe
 from shaper.plan.steps import Verb
 from shaper.policy.link import usable
 from shaper.report.steps import step_text
-from shaper.sizetable import SizeTable
-from shaper.tree import LinkFacts
+from shaper.tree import LinkFacts, SizeTable
 
 PPP = LinkFacts("ppp0", 3, 1492, 0, 1492, True)
 layers = st.sampled_from(sorted(LINK_LAYERS)).map(LINK_LAYERS.__getitem__)

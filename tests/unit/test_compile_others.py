@@ -9,13 +9,12 @@ from compile_samples import ETHERNET, FULL_KERNEL
 
 from shaper.compile import compile_interface
 from shaper.compile.program import Program
-from shaper.disciplines import CakeOptions, Diffserv, EtsOptions, PrioOptions
 from shaper.errors import ShaperError, UnavailableError
 from shaper.model.cake import TINS, dscp_sets, fit, nearest
 from shaper.model.match import Packet, classify
 from shaper.model.policy import Backend
 from shaper.policy import parse_policy
-from shaper.tree import Capabilities
+from shaper.tree import CakeOptions, Capabilities, Diffserv, EtsOptions, PrioOptions
 
 TOP = 0x5A000000
 KERNEL = replace(FULL_KERNEL, qdiscs=FULL_KERNEL.qdiscs | {"cake", "ets", "prio"})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from collectors.netlink import TCA_STAB, attributes
 from shaper.kernel.codec import stab
 from shaper.model.link import LINK_LAYERS, Cells
-from shaper.sizetable import SizeTable, size_table
+from shaper.tree import SizeTable, size_table
 
 overheads = st.integers(-64, 256)
 mpus = st.integers(0, 256)

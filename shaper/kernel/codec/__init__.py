@@ -6,9 +6,21 @@ nobody change. None stands for no TCA_OPTIONS at all.
 
 from __future__ import annotations
 
-from shaper.disciplines import CakeOptions, EtsOptions, HfscClass, HfscOptions, PrioOptions
 from shaper.kernel.codec import cake, clsact, ets, fifo, fq_codel, hfsc, htb, prio
-from shaper.tree import Class, FifoOptions, FqCodelOptions, Handle, HtbOptions, Options, RawOptions
+from shaper.tree import (
+    CakeOptions,
+    Class,
+    EtsOptions,
+    FifoOptions,
+    FqCodelOptions,
+    Handle,
+    HfscClass,
+    HfscOptions,
+    HtbOptions,
+    Options,
+    PrioOptions,
+    RawOptions,
+)
 
 
 def encode_qdisc(kind: str, options: Options, *, creating: bool) -> bytes | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 
 from collectors.netlink import attribute, attributes
-from shaper.disciplines import AckFilter, CakeOptions, Cells, Diffserv, FlowMode
+from shaper.tree import AckFilter, CakeOptions, Cells, Diffserv, FlowMode
 
 _RATE, _DIFFSERV, _ATM, _FLOWS, _OVERHEAD, _RTT, _TARGET, _AUTORATE, _MEMORY = range(2, 11)
 _NAT, _RAW, _WASH, _MPU, _INGRESS, _ACK_FILTER, _SPLIT_GSO, _FWMARK = range(11, 19)

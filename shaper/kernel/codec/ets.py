@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 
 from collectors.netlink import attribute, attributes
-from shaper.disciplines import EtsOptions
+from shaper.tree import EtsOptions
 
 _BANDS, _STRICT, _QUANTA, _QUANTUM, _PRIOMAP, _BAND = range(1, 7)
 _NEST = 0x8000

@@ -9,8 +9,7 @@ from __future__ import annotations
 import struct
 
 from collectors.netlink import attribute, attributes
-from shaper.disciplines import LARGEST_CURVE, Curve, HfscClass, HfscOptions
-from shaper.tree import Handle
+from shaper.tree import LARGEST_CURVE, Curve, Handle, HfscClass, HfscOptions
 
 _RT, _LS, _UL = 1, 2, 3  # TCA_HFSC_RSC, TCA_HFSC_FSC, TCA_HFSC_USC
 _CURVE = struct.Struct("=III")  # struct tc_service_curve: m1, d, m2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from shaper.disciplines import PRIORITIES, PrioOptions
+from shaper.tree import PRIORITIES, PrioOptions
 
 _QOPT = struct.Struct(f"=i{PRIORITIES}s")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from collectors.netlink import TCA_STAB, attribute, attributes
-from shaper.sizetable import SizeTable
+from shaper.tree import SizeTable
 
 _BASE, _DATA = 1, 2
 _SPEC = struct.Struct("=BBhiIIII")  # struct tc_sizespec: cell_log, size_log, cell_align, overhead, linklayer, mpu, ...

@@ -1,0 +1,126 @@
+"""Filters as values: classic BPF, flower, and what is somebody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from shaper.tree.handles import Handle, kind_at
+
+ETH_P_ALL = 0x0003
+
+
+class Insn(NamedTuple):
+    """One classic-BPF instruction (struct sock_filter)."""
+
+    code: int
+    jt: int
+    jf: int
+    k: int
+
+
+@dataclass(frozen=True, slots=True)
+class BpfFilter:
+    """A classic cls_bpf filter. Its return value names the class; with `mirror` a match is copied to that device, with
+    `redirect` it goes there instead, and no filter behind sees it.
+
+    `classid` is what a return value of -1 stands for; 0 where the program names classes itself. `device` is where the
+    filter stands, "" for the tree's own device.
+    """
+
+    parent: Handle
+    preference: int
+    handle: Handle
+    program: tuple[Insn, ...]
+    protocol: int = ETH_P_ALL
+    classid: Handle = 0
+    mirror: str = ""
+    redirect: str = ""
+    device: str = ""
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return (kind_at("filter", self.device), self.parent, self.preference << 32 | self.handle)
+
+    @property
+    def target(self) -> str:
+        """The device that gets what matches, "" for none."""
+        return self.mirror or self.redirect
+
+
+FLOWER_FIELDS: Mapping[str, int] = {
+    "eth_type": 16,
+    "ip_proto": 8,
+    "ip_tos": 8,
+    "ip_flags": 32,
+    "icmpv6_type": 8,
+    "src4": 32,
+    "dst4": 32,
+    "src6": 128,
+    "dst6": 128,
+    "sport": 16,
+    "sport_min": 16,
+    "sport_max": 16,
+    "dport": 16,
+    "dport_min": 16,
+    "dport_max": 16,
+}
+"""What flower can ask of a packet, as far as we ask it, with the bits of each; of a port range both ends are asked."""
+IS_FRAGMENT = 1
+"""The bit of `ip_flags` that fragments have (TCA_FLOWER_KEY_FLAGS_IS_FRAGMENT)."""
+
+
+class FlowerKey(NamedTuple):
+    """One condition of flower: where `mask` has ones the field is as `value`, which has no other ones."""
+
+    field: str
+    value: int
+    mask: int
+
+
+def flower_key(field: str, value: int, mask: int | None = None) -> FlowerKey:
+    """The condition in canonical form; without a mask the whole field is asked. Raises KeyError."""
+    whole = (1 << FLOWER_FIELDS[field]) - 1
+    mask = whole if mask is None else mask & whole
+    return FlowerKey(field, value & mask, mask)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowerFilter:
+    """A flower filter: what meets all `keys` belongs to the class `classid`. The keys are sorted.
+
+    `protocol` is the ethertype that its preference belongs to, ETH_P_ALL for all. Flower takes what a packet does not
+    have for 0: the ports of a fragment too. `device` is where it stands, "" for the tree's own device.
+    """
+
+    parent: Handle
+    preference: int
+    handle: Handle
+    protocol: int
+    keys: tuple[FlowerKey, ...]
+    classid: Handle
+    device: str = ""
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return (kind_at("filter", self.device), self.parent, self.preference << 32 | self.handle)
+
+
+@dataclass(frozen=True, slots=True)
+class OtherFilter:
+    """A filter of a kind that we do not program; it is somebody else's, and named so."""
+
+    parent: Handle
+    preference: int
+    handle: Handle
+    protocol: int
+    kind: str
+    device: str = ""
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return (kind_at("filter", self.device), self.parent, self.preference << 32 | self.handle)
+
+
+Filter = BpfFilter | FlowerFilter | OtherFilter
