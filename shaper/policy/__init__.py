@@ -17,8 +17,8 @@ from shaper.policy.groups import Groups
 from shaper.policy.include import gather
 from shaper.policy.reader import Document
 from shaper.policy.resolve import interface, unplaced_problems
-from shaper.policy.schema import validate
 from shaper.policy.sources import Fetch, from_disk, from_texts, text_of
+from shaper.policy.validate import validate
 from shaper.policy.variables import substitute
 
 __all__ = ["parse_policy", "policy_hash", "read_policy"]

@@ -13,8 +13,9 @@ from shaper.policy.draft import OTHER, Draft
 from shaper.policy.kinds import Kind
 from shaper.policy.matching import matching_problems
 from shaper.policy.reader import Document
-from shaper.policy.schema import FileSpec, Lost
+from shaper.policy.schema import FileSpec
 from shaper.policy.text import Loc, did_you_mean, named, quoted
+from shaper.policy.validate import Lost
 
 MAX_DEPTH = 6  # HTB holds 8 levels (TC_HTB_MAXDEPTH), one of which is the root class and one a leaf's qdisc
 MAX_LEAVES = 4000

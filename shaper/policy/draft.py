@@ -14,9 +14,10 @@ from shaper.policy.groups import Groups
 from shaper.policy.kinds import Kind
 from shaper.policy.names import TCP, UDP, WITH_PORTS
 from shaper.policy.reader import Document
-from shaper.policy.schema import LEFT_OUT, ClassSpec, Lost, MatchSpec
+from shaper.policy.schema import LEFT_OUT, ClassSpec, MatchSpec
 from shaper.policy.service import with_presets
 from shaper.policy.text import Loc
+from shaper.policy.validate import Lost
 
 _T = TypeVar("_T")
 

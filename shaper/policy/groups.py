@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from shaper.errors import Problem
 from shaper.policy.kinds import Kind
 from shaper.policy.reader import Document
-from shaper.policy.schema import LEFT_OUT, Lost, MatchSpec
+from shaper.policy.schema import LEFT_OUT, MatchSpec
 from shaper.policy.text import Loc, did_you_mean, named, quoted
+from shaper.policy.validate import Lost
 
 MOST = 100_000
 """Matches that groups may come to in one file."""

@@ -9,8 +9,9 @@ from shaper.errors import Problem
 from shaper.model.link import Cells, LinkLayer
 from shaper.policy.kinds import Kind
 from shaper.policy.reader import Document
-from shaper.policy.schema import InterfaceSpec, Lost
+from shaper.policy.schema import InterfaceSpec
 from shaper.policy.text import Loc
+from shaper.policy.validate import Lost
 
 _CUSTOM = "custom"
 

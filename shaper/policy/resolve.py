@@ -14,8 +14,9 @@ from shaper.policy.kinds import Kind
 from shaper.policy.link import link_layer, usable
 from shaper.policy.profile import infeasible
 from shaper.policy.reader import Document
-from shaper.policy.schema import AqmSpec, InterfaceSpec, Lost
+from shaper.policy.schema import AqmSpec, InterfaceSpec
 from shaper.policy.text import Loc, quoted
+from shaper.policy.validate import Lost
 from shaper.units import format_rate
 
 IMPLIED_SHARE = 1.0

@@ -33,8 +33,8 @@ from shaper.policy.regions import (
     ranges,
     without,
 )
-from shaper.policy.schema import validate
 from shaper.policy.text import path_text
+from shaper.policy.validate import validate
 
 randoms = st.integers(0, 2**32).map(Random)
 
