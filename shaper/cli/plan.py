@@ -28,8 +28,9 @@ from shaper.plan.steps import Plan
 from shaper.policy import read_policy
 from shaper.report.as_json import plan_json
 from shaper.report.render import console, plan_view
-from shaper.run.apply import Known, Prepared, adds_hook, plan_clear, prepare
+from shaper.run.apply import plan_clear
 from shaper.run.place import placed
+from shaper.run.prepare import Known, Prepared, adds_hook, prepare
 from shaper.run.saved import save
 from shaper.run.snapshot import SnapshotKernel, live_to_json, read_capabilities, read_devices
 from shaper.run.state import DeviceState, both_directions

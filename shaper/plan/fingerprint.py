@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from shaper.plan.codec import tree_to_json
 from shaper.plan.describe import describe
-from shaper.plan.steps import Step, Verb
+from shaper.plan.steps import Plan, Step, Verb
 from shaper.tree import (
     Class,
     FieldBounds,
@@ -77,6 +77,17 @@ def carried(held: Tree, steps: Iterable[Step]) -> Tree:
         nodes.pop(step.node.key, None)
         if step.after is not None:
             nodes[step.after.key] = step.after
+    return tree(held.device, nodes.values())
+
+
+def reverted(held: Tree, plan: Plan) -> Tree:
+    """The tree with every node that the plan touches as it was before the plan."""
+    nodes = _by_key(held.nodes())
+    for step in reversed(plan.steps):
+        if step.before is None:
+            nodes.pop(step.node.key, None)
+        else:
+            nodes[step.before.key] = step.before
     return tree(held.device, nodes.values())
 
 

@@ -19,7 +19,7 @@ from shaper.plan.impact import impacts
 from shaper.plan.steps import Plan
 from shaper.policy import parse_policy
 from shaper.run import apply
-from shaper.run.apply import Prepared
+from shaper.run.prepare import Prepared
 from shaper.run.standing import settled
 from shaper.run.state import DeviceState, Record, boot_id
 from shaper.run.waiting import Waiting, read_waiting, write_refused, write_waiting

@@ -16,6 +16,7 @@ from shaper.model.change import Change
 from shaper.model.policy import Policy
 from shaper.run import apply, changes
 from shaper.run.changes import Condition, Order
+from shaper.run.prepare import prepare
 from shaper.run.standing import interface_on, policy_of, shapes
 from shaper.run.state import DeviceState, boot_id
 from shaper.run.waiting import Refused, Waiting, read_refused, read_waiting, write_refused, write_waiting
@@ -46,7 +47,7 @@ class KernelWay:
     def to_policy(
         self, policy: Policy, *, what: str, order: Order, of: int, confirmation: str, structure: bool
     ) -> None:
-        prepared = apply.prepare(
+        prepared = prepare(
             self._kernel,
             self._state,
             policy,

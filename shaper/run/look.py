@@ -9,7 +9,8 @@ from shaper.model.sla import SlaResult, SlaState
 from shaper.model.status import ClassStatus, ControllerStatus, InterfaceStatus
 from shaper.plan import adopt_live
 from shaper.plan.drift import differences, some
-from shaper.run.apply import ours, read
+from shaper.run.apply import read
+from shaper.run.ours import ours
 from shaper.run.probation import pending_confirmation
 from shaper.run.standing import interface_of, program_of
 from shaper.run.state import DeviceState

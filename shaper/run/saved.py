@@ -17,7 +17,7 @@ from shaper.plan.fingerprint import carried, fingerprint, moved
 from shaper.plan.steps import Plan
 from shaper.policy import parse_policy, policy_hash
 from shaper.policy.text import named
-from shaper.run.apply import Prepared
+from shaper.run.prepare import Prepared
 from shaper.run.standing import interface_of, program_of
 from shaper.tree import FieldBounds, Handle, Tree
 

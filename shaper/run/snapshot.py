@@ -14,7 +14,7 @@ from shaper.kernel.protocol import DeviceCounters
 from shaper.model.device import DeviceName
 from shaper.plan.codec import tree_from_json, tree_to_json
 from shaper.plan.steps import Step
-from shaper.run.apply import Prepared
+from shaper.run.prepare import Prepared
 from shaper.run.state import Pending, Record, boot_id, record_from_json, record_to_json
 from shaper.tree import Capabilities, LinkFacts, Tree
 

@@ -33,7 +33,7 @@ def dog(desk: Desk, ask: Callable[..., Any] = nobody) -> Watchdog:
 
 def reboot(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another boot: the queues are gone, and the boot's clock begins anew."""
-    for module in ("apply", "changes", "confirm", "waiting", "state"):
+    for module in ("ours", "prepare", "changes", "confirm", "waiting", "state"):
         monkeypatch.setattr(f"shaper.run.{module}.boot_id", lambda: "another boot")
     desk.kernel.remove_device("eth1")
     desk.kernel.add_device("eth1")

@@ -19,6 +19,7 @@ from shaper.model.status import InterfaceStatus, RunTotals
 from shaper.plan.steps import Step, Verb
 from shaper.policy import parse_policy, read_policy
 from shaper.run.drift import Drift
+from shaper.run.fleet import Fleet
 from shaper.run.inbox import Inbox, Request
 from shaper.run.interface import Settings
 from shaper.run.service import Service
@@ -142,7 +143,7 @@ def test_no_request_ends_the_run(bench: Bench, command: str, arguments: dict[str
 def test_a_fault_in_a_request_is_told_and_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     watcher = Watching()
     request = Request("apply", {"device": "eth1", "text": TEXT, "source": "x"})
-    monkeypatch.setattr(Service, "_go_over", lambda *_, **__: 1 // 0)
+    monkeypatch.setattr(Fleet, "go_over", lambda *_, **__: 1 // 0)
     bench.inbox.put(request)
     bench.stop()
     bench.serve(watcher)
@@ -165,9 +166,10 @@ def test_a_fault_anywhere_leaves_the_static_allocation_and_the_lock_free(bench: 
     static = static_tree(bench)
 
     def fail() -> None:
-        run = bench.service._runs["eth1"]
-        moved = {**run._allocation, "rest": replace(run._allocation["rest"], rate=8_000_000)}
-        run._send(run._program.with_allocation(moved))
+        run = next(iter(bench.service._fleet))
+        allocation = run._controlling.allocation
+        moved = {**allocation, "rest": replace(allocation["rest"], rate=8_000_000)}
+        run._holding.send(run._holding.program.with_allocation(moved))
         assert bench.kernel.read("eth1") != static
         raise fault
 

@@ -1,0 +1,68 @@
+"""The control law of one interface at work: what it remembers, what it decides, and what the kernel took of that."""
+
+from __future__ import annotations
+
+from shaper import control
+from shaper.model.decision import Allocation, Decision
+from shaper.model.observation import Observation
+from shaper.run.alarms import Alarms
+from shaper.run.holding import Holding
+
+
+class Controlling:
+    """Moves the rates of what is held. `wanted` says whether it may at all, `dry_run` that it only decides.
+
+    `allocation` is what the classes have now, `changes` how many of them were given another.
+    """
+
+    allocation: Allocation
+    decision: Decision
+    _setup: control.Setup
+
+    def __init__(self, holding: Holding, alarms: Alarms, *, wanted: bool, dry_run: bool) -> None:
+        self.changes = 0
+        self._holding = holding
+        self._alarms = alarms
+        self._wanted = wanted
+        self._dry_run = dry_run
+        self._frozen = False
+        self._take_over()
+        self._state = control.initial(self._setup)
+
+    @property
+    def active(self) -> bool:
+        """Whether it decides anything: it may, and there is a class whose rate can move."""
+        return self._wanted and self._holding.program.movable
+
+    def resume(self) -> None:
+        """Goes on with what is held now; what is known of classes that stay is kept."""
+        self._take_over()
+        self._state = control.resume(control.initial(self._setup), self.allocation, before=self._state)
+
+    def decide(self, observation: Observation, *, now: float, held: str) -> tuple[Decision, bool]:
+        """The decision, and whether the kernel took it. Frozen while it is `held` back, by what the words say."""
+        if not self.active or held:
+            self._frozen = bool(held)
+            self.decision = Decision(self.allocation, held=held)
+            return self.decision, False
+        if self._frozen:  # what the controller remembers is of another time
+            self._state, self._frozen = control.resume(control.initial(self._setup), self.allocation), False
+        applied = False
+        self._state, decision = control.step(self._setup, self._state, observation, now=now)
+        if decision.changes and not self._dry_run:
+            with self._alarms.watching("programming"):
+                self._holding.send(self._holding.program.with_allocation(decision.allocation))
+                applied = True
+                self.changes += len(decision.changes)
+            self.allocation = self._holding.program.allocation_in(self._holding.tree)
+            self._state = control.resume(self._state, self.allocation)  # what the kernel took, not what was asked
+        self.decision = decision
+        return decision, applied
+
+    def _take_over(self) -> None:
+        program = self._holding.program
+        self.allocation = program.allocation_in(self._holding.tree)
+        self._setup = control.setup_from(
+            program.interface, program.bounds, program.static, mtu_frame=program.frame, reserved=program.reserved
+        )
+        self.decision = Decision(self.allocation)

@@ -1,0 +1,205 @@
+"""All the interfaces that one run holds: begun together, changed together or not at all, ended one by one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shaper.errors import UnavailableError
+from shaper.kernel.protocol import Kernel
+from shaper.model.policy import Direction, Interface, Policy
+from shaper.model.status import InterfaceStatus
+from shaper.plan.steps import Plan
+from shaper.run import changes, confirm
+from shaper.run.changes import Condition, Order
+from shaper.run.clock import Clock
+from shaper.run.interface import InterfaceRun, Settings
+from shaper.run.saved import SavedInterface
+from shaper.run.standing import interface_on, shapes
+from shaper.run.state import DeviceState, both_directions
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What an apply did to one direction of an interface."""
+
+    interface: str
+    device: str
+    plan: Plan
+    notes: tuple[str, ...]
+    change: int
+    confirmation: str = ""
+    direction: Direction = Direction.EGRESS
+
+
+class Fleet:
+    """By the device that is shaped, one `InterfaceRun` for each direction; the caller holds the devices' locks."""
+
+    def __init__(self, kernel: Kernel, *, folder: Path, settings: Settings, clock: Clock) -> None:
+        self._kernel = kernel
+        self._folder = folder
+        self._settings = settings
+        self._clock = clock
+        self._runs: dict[str, InterfaceRun] = {}
+        self._statuses: dict[str, InterfaceStatus] = {}
+
+    def __iter__(self) -> Iterator[InterfaceRun]:
+        return iter(tuple(self._runs.values()))
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def statuses(self) -> tuple[InterfaceStatus, ...]:
+        """The last status of every interface; safe from other threads."""
+        return tuple(self._statuses.values())
+
+    def tick(self) -> None:
+        """A tick of every interface."""
+        for shaped, run in self._runs.items():
+            self._statuses[shaped] = run.tick()
+
+    def record(self) -> None:
+        """One line of every interface into its history."""
+        for shaped, run in self._runs.items():
+            run.record(self._statuses[shaped])
+
+    def start(self, policy: Policy, interfaces: Sequence[Interface], order: Order) -> None:
+        """Begins all interfaces or none: what was applied is taken back when a later one fails.
+
+        What was killed is put right everywhere before anything is applied: the directions of a device share its hook.
+        """
+        now, wanted = self._clock.boot(), {interface.shaped: interface for interface in interfaces}
+        devices = dict.fromkeys(interface.device for interface in interfaces)
+        sides = [side for device in devices for side in both_directions(self._folder, device)]
+        told = {side.shaped: confirm.tidy(self._kernel, side, now=now, order=order) for side in sides}
+        with contextlib.ExitStack() as undoing:
+            for side in sides:
+                if side.shaped in wanted:
+                    self._begin(side, policy, wanted[side.shaped], order, undoing, told=told[side.shaped])
+            for side in sides:
+                if side.shaped not in wanted:
+                    self._settle(side, policy, order, undoing)
+            undoing.pop_all()
+
+    def _begin(
+        self,
+        side: DeviceState,
+        policy: Policy,
+        interface: Interface,
+        order: Order,
+        undoing: contextlib.ExitStack,
+        *,
+        told: Sequence[str] = (),
+    ) -> InterfaceRun:
+        """Applies and measures one direction; `undoing` learns how to take it back."""
+        run = InterfaceRun(self._kernel, side, policy, interface, self._settings, self._clock, order, told=told)
+        undoing.callback(run.undo, order)
+        undoing.callback(run.close)
+        undoing.callback(self._runs.pop, side.shaped, None)
+        self._runs[side.shaped] = run
+        return run
+
+    def _settle(self, side: DeviceState, asked: Policy, order: Order, undoing: contextlib.ExitStack) -> None:
+        """A direction that the policy does not have is let go of, but for where another policy had to come up."""
+        confirm.refuse_while_waiting(side, now=self._clock.boot())
+        (policy,) = {run.in_force[0].sha256: run.in_force[0] for run in self.on(side.device)}.values()
+        if policy.sha256 != asked.sha256 and shapes(policy, side.device, side.direction):
+            self._begin(side, policy, interface_on(policy, side.device, side.direction), order, undoing)
+        else:
+            changes.let_go(self._kernel, side, order=order, undoing=undoing)
+
+    def take_up(self, device: str, order: Order) -> None:
+        """The directions that the policy in force has beside those that are held."""
+        policy = next((run.in_force[0] for run in self.on(device) if not run.gone), None)
+        for side in both_directions(self._folder, device):
+            if policy and side.shaped not in self._runs and shapes(policy, device, side.direction):
+                with contextlib.ExitStack() as undoing:
+                    self._begin(side, policy, interface_on(policy, device, side.direction), order, undoing)
+                    undoing.pop_all()
+
+    def end_one(self, run: InterfaceRun, order: Order, what: str = "clear") -> Plan:
+        """Clears one direction and lets go of it."""
+        plan = run.clear(order, what=what)
+        del self._runs[run.state.shaped]
+        self._statuses.pop(run.state.shaped, None)
+        return plan
+
+    def on(self, device: str) -> list[InterfaceRun]:
+        """The directions of a device that are held."""
+        return [run for run in self._runs.values() if run.state.device == device]
+
+    def drop_gone(self) -> tuple[str, ...]:
+        """Lets go of what was rolled back to before the first policy of its device; which those were."""
+        gone = [run for run in self if run.gone]
+        for run in gone:
+            del self._runs[run.state.shaped]
+            self._statuses.pop(run.state.shaped, None)
+        return tuple(run.state.title for run in gone)
+
+    def go_over(
+        self,
+        policy: Policy,
+        order: Order,
+        *,
+        only: str = "",
+        expected: Sequence[SavedInterface] | None = None,
+        condition: Condition | None = None,
+    ) -> tuple[Applied, ...]:
+        """Every direction that is held or wanted on these devices, or none; `only` names one of them."""
+        devices = [only] if only else list(dict.fromkeys(run.state.device for run in self._runs.values()))
+        named = {interface.device for interface in policy.interfaces}
+        missing = [device for device in devices if device not in named]
+        if missing:
+            raise UnavailableError(
+                f"{policy.source} has no interface on {', '.join(missing)} any more",
+                hint=f"keep it in the file, or end it with `shaper clear --device {missing[0]}`",
+            )
+        wanted = [one for one in policy.interfaces if one.device in devices]
+        gone = [run for device in devices for run in self.on(device) if not shapes(policy, *run.place)]
+        if condition is not None and (gone or any(one.shaped not in self._runs for one in wanted)):
+            raise UnavailableError(
+                "a running shaper cannot let a direction that comes or goes wait for its confirmation",
+                hint="apply it without a confirmation, or end the run first",
+            )
+        saved = {(one.device, one.direction): one for one in expected} if expected is not None else {}
+        with contextlib.ExitStack() as undoing:
+            applied = [
+                self._go_over_one(policy, one, order, undoing, saved.get((one.device, one.direction)), condition)
+                for one in wanted
+            ]
+            undoing.pop_all()
+        for run in gone:
+            interface = run.in_force[1]
+            note = f"the policy no longer shapes the {interface.direction} of {interface.device}"
+            plan = self.end_one(run, order, what="apply")
+            applied.append(Applied(interface.name, interface.device, plan, (note,), 0, direction=interface.direction))
+        return tuple(applied)
+
+    def _go_over_one(
+        self,
+        policy: Policy,
+        interface: Interface,
+        order: Order,
+        undoing: contextlib.ExitStack,
+        expected: SavedInterface | None,
+        condition: Condition | None,
+    ) -> Applied:
+        run = self._runs.get(interface.shaped)
+        if run is None:
+            side = DeviceState(self._folder, interface.device, interface.direction)
+            prepared = self._begin(side, policy, interface, order, undoing).applied
+        else:
+            before = run.in_force
+            prepared = run.reload(policy, interface, order=order, expected=expected, condition=condition)
+            undoing.callback(run.back_to, *before, order=order)
+        return Applied(
+            interface.name,
+            interface.device,
+            prepared.plan,
+            prepared.program.notes,
+            prepared.after.change,
+            condition.id if condition else "",
+            interface.direction,
+        )

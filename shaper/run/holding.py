@@ -1,0 +1,110 @@
+"""What a run holds of one interface in the kernel: the policy in force and its tree, sent, read back and mended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from shaper.compile.program import Program
+from shaper.kernel.protocol import Kernel
+from shaper.model.policy import Interface, Policy
+from shaper.plan import adopt_live, diff
+from shaper.plan.drift import differences, some
+from shaper.run import apply, changes
+from shaper.run.changes import Order
+from shaper.run.drift import changed_facts
+from shaper.run.ours import ours
+from shaper.run.prepare import Prepared, prepare
+from shaper.run.saved import SavedInterface, check_unmoved
+from shaper.run.state import DeviceState
+from shaper.tree import Handle, Tree
+
+
+class Holding:
+    """Of one direction of a device; the caller holds its lock. Nothing is held before the first `apply`."""
+
+    policy: Policy
+    program: Program
+    tree: Tree
+    """What the kernel should hold at this moment, the controller's moves included."""
+
+    def __init__(self, kernel: Kernel, state: DeviceState, *, structure: bool) -> None:
+        self._kernel = kernel
+        self._state = state
+        self._structure = structure
+
+    @property
+    def interface(self) -> Interface:
+        """The interface as the policy in force has it."""
+        return self.program.interface
+
+    @property
+    def names(self) -> Mapping[Handle, str]:
+        """The paths of the classes by their handles."""
+        return {handle: path for path, handle in self.program.handles.items()}
+
+    def apply(
+        self,
+        policy: Policy,
+        interface: Interface,
+        *,
+        keep_live: bool,
+        expected: SavedInterface | None = None,
+        **how: Any,
+    ) -> Prepared:
+        """Goes over to a policy, with its line in the history; `expected` is a saved plan that it must be."""
+        prepared = self._prepare(policy, interface, keep_live=keep_live)
+        if expected is not None:
+            check_unmoved(prepared, expected)
+        prepared = changes.make(self._kernel, self._state, prepared, **how)
+        self.policy = policy
+        return self._took(prepared)
+
+    def send(self, target: Tree) -> None:
+        """The controller's moves. Raises StepError, VerifyError; `tree` is then what the kernel took."""
+        plan = diff(self.tree, target, bounds={})
+        if not plan.steps:
+            return
+        try:
+            self._kernel.send(self._state.shaped, plan.steps)
+        finally:  # also of what was refused in the middle the first part was done
+            self.tree = self._held()
+        if self.tree != target:
+            raise apply.VerifyError(
+                f"{self._state.title} holds something else than was sent: {some(differences(self.tree, target))}",
+                hint="another program is changing the same interface",
+            )
+
+    def drifted(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What somebody else changed of ours, and how the device itself changed, in words."""
+        link = self._kernel.link(self._state.device)
+        return differences(self._held(), self.tree, self.names), changed_facts(self._link, link)
+
+    def mending(self) -> Prepared | None:
+        """What puts everything back, fitted to the device as it is now; the live allocation stays where it fits.
+
+        None where there is nothing to put back.
+        """
+        prepared = self._prepare(self.policy, self.interface, keep_live=False)
+        target = adopt_live(self.tree, prepared.program.tree, bounds=prepared.program.field_bounds())
+        plan = diff(prepared.mine, target, bounds={})
+        if not plan.steps and prepared.program == self.program:
+            return None
+        return replace(prepared, plan=plan, target=target)
+
+    def mend(self, prepared: Prepared, order: Order) -> Prepared:
+        """Carries out what `mending` found."""
+        return self._took(changes.make(self._kernel, self._state, prepared, what="mend", order=order))
+
+    def _prepare(self, policy: Policy, interface: Interface, *, keep_live: bool) -> Prepared:
+        prepared = prepare(self._kernel, self._state, policy, interface, structure=self._structure, keep_live=keep_live)
+        self._link = self._kernel.link(interface.device)
+        return prepared
+
+    def _took(self, prepared: Prepared) -> Prepared:
+        self._record, self.tree, self.program = prepared.after, prepared.target, prepared.program
+        return prepared
+
+    def _held(self) -> Tree:
+        return ours(apply.read(self._kernel, self._state), self._record)

@@ -1,0 +1,96 @@
+"""Whose it is: the part of a device's tree that a record proves to be ours, and what is refused as somebody else's."""
+
+from __future__ import annotations
+
+from shaper.compile import incoming, tap
+from shaper.errors import UnavailableError
+from shaper.kernel.decode import GONE
+from shaper.model.policy import Direction, Interface
+from shaper.run.state import Record, boot_id
+from shaper.tree import (
+    CLSACT,
+    CLSACT_EGRESS,
+    CLSACT_HANDLE,
+    CLSACT_INGRESS,
+    OUR_ROOTS,
+    ROOT_MAJORS,
+    BpfFilter,
+    Filter,
+    FlowerFilter,
+    Node,
+    Tree,
+    handle_text,
+    tree,
+)
+
+
+def ours(observed: Tree, record: Record | None, *, beside: Record | None = None, leaving: bool = False) -> Tree:
+    """The part of the device's tree that the record proves to be ours.
+
+    A clsact hook that carries our filter, or one of the other direction's, whose record is `beside`, is ours to use;
+    when we are `leaving` it counts only if nobody else's filter stands on it, the other direction's included.
+    """
+    record, beside = (one if one is not None and one.boot == boot_id() else None for one in (record, beside))
+    mine: list[Node] = list(observed.links)
+    root = observed.root()
+    if record is not None and root is not None and root.handle == record.root and root.kind in OUR_ROOTS:
+        mine.append(root)
+        mine.extend(node for node in observed.qdiscs if node.parent >> 16 == root.handle >> 16)
+        mine.extend(observed.classes)
+        kinds = BpfFilter | FlowerFilter
+        mine.extend(node for node in observed.filters if node.parent == root.handle and isinstance(node, kinds))
+    hooked = [node for node in observed.filters if node.parent >> 16 == CLSACT_HANDLE >> 16]
+    taps = [node for node in hooked if _feeds(node, record)]
+    mine.extend(taps)
+    alone = record is not None and bool(record.tap) and len(taps) == len(hooked)
+    shared = not leaving and (bool(taps) or any(_feeds(node, beside) for node in hooked))
+    if alone or shared:
+        mine.extend(node for node in observed.qdiscs if node.parent == CLSACT and node.kind == "clsact")
+    return tree(observed.device, mine)
+
+
+_PLACES = {
+    Direction.EGRESS: (CLSACT_EGRESS, tap.PREFERENCE, tap.FILTER_HANDLE),
+    Direction.INGRESS: (CLSACT_INGRESS, incoming.PREFERENCE, incoming.FILTER_HANDLE),
+}
+
+
+def _feeds(node: Filter, record: Record | None) -> bool:
+    """Whether a filter on the hook is of the direction with this record; at its place also when its ifb is gone."""
+    if record is None or not record.tap or not isinstance(node, BpfFilter):
+        return False
+    there = (node.parent, node.preference, node.handle) == _PLACES[record.direction]
+    return node.target == record.tap or (node.target == GONE and there)
+
+
+def refuse_foreign_root(observed: Tree, record: Record | None, interface: Interface) -> None:
+    """Raises UnavailableError unless the root is ours, or nobody's."""
+    root = observed.root()
+    if root is None:
+        return
+    owned = record is not None and record.boot == boot_id() and root.handle == record.root and root.kind in OUR_ROOTS
+    if owned:
+        return
+    name = f"{root.kind} {handle_text(root.handle)}"
+    if root.handle >> 16 in ROOT_MAJORS:
+        message = f"{interface.shaped} carries a tree of the shaper's ({name}) that this state folder has no record of"
+        hint = (
+            f"name the folder it was applied with (--state DIR), or remove it: tc qdisc del dev {interface.shaped} root"
+        )
+    else:
+        message = f"{interface.shaped} carries somebody else's qdisc ({name})"
+        hint = (
+            f"if nothing needs it, remove it: tc qdisc del dev {interface.shaped} root; "
+            "else ask the program that made it to let go"
+        )
+    raise UnavailableError(message, hint=hint, where=interface.device_where)
+
+
+def foreign_hooks(observed: Tree, mine: Tree) -> tuple[str, ...]:
+    """What holds the clsact hook and is not ours, in words."""
+    held = {node.key for node in mine.qdiscs}
+    return tuple(
+        f"{node.kind} {handle_text(node.handle)}"
+        for node in observed.qdiscs
+        if node.parent == CLSACT and node.key not in held
+    )

@@ -1,0 +1,168 @@
+"""Preparing a change: what is ours now, what should be, and the steps between. Reads the kernel, changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from shaper.compile import compile_interface
+from shaper.compile.handles import lasting
+from shaper.compile.program import Program
+from shaper.errors import ShaperError, UnavailableError
+from shaper.kernel.protocol import Kernel
+from shaper.model.policy import Direction, Interface, Policy
+from shaper.plan import adopt_live, diff
+from shaper.plan.fingerprint import reverted
+from shaper.plan.steps import Plan, Verb
+from shaper.run.ours import foreign_hooks, ours, refuse_foreign_root
+from shaper.run.state import Pending, Record, boot_id
+from shaper.tree import CLSACT, CLSACT_HANDLE, FieldBounds, Handle, LinkFacts, Qdisc, Tree, tree
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One interface, ready to be applied: what is ours now, what should be, and the steps between."""
+
+    program: Program
+    plan: Plan
+    mine: Tree
+    target: Tree
+    before: Record | None
+    after: Record
+    link: LinkFacts
+    seen: Tree
+    """All that the device holds, others' included; what a killed apply left counts as taken back."""
+    foreign: tuple[str, ...] = ()
+
+
+class Known(Protocol):
+    """What is known of a device from before: its state folder, or a snapshot of one."""
+
+    def record(self) -> Record | None: ...
+    def pending(self) -> Pending | None: ...
+    def beside(self) -> Record | None:
+        """The record of the other direction of the same device."""
+
+
+def prepare(
+    kernel: Kernel,
+    state: Known,
+    policy: Policy,
+    interface: Interface,
+    *,
+    structure: bool = True,
+    keep_live: bool = True,
+    hooked: bool = False,
+) -> Prepared:
+    """Reads the kernel and plans; changes nothing.
+
+    With `keep_live` the controller's fields stay as they are where they fit the new bounds; without, the static
+    allocation is planned. `hooked` says that the plan of the other direction, which comes first, adds the clsact hook
+    that both use. Raises UnavailableError (no such device, somebody else's qdisc) and NotPermittedError, each
+    with the policy line that wants the device.
+    """
+    with wanted_by(interface):
+        link = kernel.link(interface.device)
+        observed = kernel.read(interface.shaped, fed_by=interface.fed_by)
+        capabilities = kernel.capabilities()
+    pending = state.pending()
+    if pending is None:
+        record = owner = state.record()
+        killed = Plan(interface.shaped)
+    else:  # an apply was killed; the next command that changes anything takes it back before its own work
+        record, owner, killed = pending.before, pending.after or pending.before, pending.plan
+    mine, seen = reverted(ours(observed, owner, beside=state.beside()), killed), reverted(observed, killed)
+    refuse_foreign_root(observed, owner, interface)
+    foreign = foreign_hooks(observed, mine)
+    if foreign and interface.direction is Direction.INGRESS:
+        raise UnavailableError(
+            f"the hook of {interface.device} for what comes in is somebody else's ({foreign[0]})",
+            hint=f"if nothing needs it, remove it: tc qdisc del dev {interface.device} clsact; "
+            "else take `ingress` out of the interface's bandwidth",
+            where=interface.device_where,
+        )
+    if hooked and not foreign:
+        mine = _with_hook(mine, interface)
+    program = compile_interface(
+        interface,
+        capabilities,
+        link,
+        previous=record.handles if record else None,
+        structure=structure,
+        tap=not foreign,
+    )
+    if not program.tap:  # then the hook is not wanted any more, and stays while anybody else's filter stands on it
+        mine = reverted(ours(observed, owner, leaving=True), killed)
+    bounds = _moved(program, mine, record) if keep_live else {}
+    if foreign:
+        reason = f"delay: no data, because the clsact hook of {interface.device} is somebody else's ({foreign[0]})"
+        program = replace(program, notes=(*program.notes, reason))
+    if pending is not None:
+        program = replace(program, notes=(*program.notes, "an apply that was killed in the middle is taken back first"))
+    after = Record(
+        device=interface.device,
+        interface=interface.name,
+        source=policy.source,
+        sha256=policy.sha256,
+        text=policy.text,
+        files=dict(policy.files),
+        boot=boot_id(),
+        root=_root_handle(program.tree),
+        handles={**(record.handles if record else {}), **lasting(program.handles)},
+        tap=program.tap,
+        structure=structure,
+        static={path: [grant.rate, grant.ceil, grant.queue] for path, grant in program.static.items()},
+        direction=interface.direction,
+    )
+    return Prepared(
+        program,
+        diff(mine, program.tree, bounds=bounds),
+        mine,
+        adopt_live(mine, program.tree, bounds=bounds),
+        record,
+        after,
+        link,
+        seen,
+        foreign,
+    )
+
+
+def adds_hook(plan: Plan) -> bool:
+    """Whether the plan adds the clsact hook that both directions use."""
+    added = (step.node for step in plan.steps if step.verb is Verb.ADD)
+    return any(isinstance(node, Qdisc) and node.parent == CLSACT for node in added)
+
+
+def _with_hook(mine: Tree, interface: Interface) -> Tree:
+    """With the clsact hook as it will be once the other direction has put it there."""
+    hook = Qdisc(CLSACT_HANDLE, CLSACT, "clsact", device=interface.fed_by)
+    return mine if hook in mine.qdiscs else tree(mine.device, (*mine.nodes(), hook))
+
+
+def _root_handle(desired: Tree) -> Handle:
+    root = desired.root()
+    assert root is not None
+    return root.handle
+
+
+def _moved(program: Program, mine: Tree, record: Record | None) -> dict[Handle, FieldBounds]:
+    """The bounds of the leaves that a controller has moved; what still holds its static grant is the policy's."""
+    before = record.static if record else {}
+    live = program.allocation_in(mine)
+    return {
+        program.handles[path]: bounds
+        for path, bounds in program.leaf_bounds().items()
+        if path in before and [live[path].rate, live[path].ceil, live[path].queue] != list(before[path])
+    }
+
+
+@contextlib.contextmanager
+def wanted_by(interface: Interface) -> Iterator[None]:
+    """An error in here names the policy line that wants the device."""
+    try:
+        yield
+    except ShaperError as error:
+        error.where = error.where or interface.device_where
+        raise
