@@ -100,7 +100,7 @@ def message(step: Step, index: int, index_of: Callable[[str], int]) -> Message:
 
 
 _NEST = 0x8000
-_STRICT = frozenset({"ets"})
+_STRICT = frozenset({"ets", "fq_pie"})
 """Kinds whose options the kernel reads only when the nest says that it is one (NLA_F_NESTED)."""
 _CREATE = {Verb.ADD: NLM_F_CREATE | NLM_F_EXCL, Verb.CHANGE: 0, Verb.DELETE: 0}
 

@@ -35,7 +35,8 @@ from shaper.tree import (
 
 FULL = Capabilities(
     kernel="6.12.0-fake",
-    qdiscs=frozenset({"htb", "fq_codel", "bfifo", "pfifo", "clsact", "ingress", "tbf", "hfsc", "cake", "ets", "prio"}),
+    qdiscs=frozenset({"htb", "fq_codel", "bfifo", "pfifo", "clsact", "ingress", "tbf", "hfsc", "cake", "ets", "prio"})
+    | {"codel", "pie", "fq_pie", "red", "sfq"},
     filters=frozenset({"bpf", "u32", "flower"}),
     actions=frozenset({"mirred", "gact"}),
     links=frozenset({"ifb", "veth"}),

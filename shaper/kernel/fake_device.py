@@ -10,7 +10,8 @@ import errno as errors
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from shaper.kernel.codec import encode_class, encode_qdisc, fq_codel
+from shaper.kernel.codec import encode_class, encode_qdisc
+from shaper.kernel.codec.clock import codel_canonical, psched_canonical
 from shaper.kernel.encode import Refused, only_counts_anew
 from shaper.kernel.explain import UNKNOWN_ACTION, UNKNOWN_FILTER, UNKNOWN_QDISC
 from shaper.plan.steps import Step, Verb
@@ -21,11 +22,13 @@ from shaper.tree import (
     CakeOptions,
     Capabilities,
     Class,
+    CodelOptions,
     Curve,
     EtsOptions,
     Filter,
     FlowerFilter,
     FqCodelOptions,
+    FqPieOptions,
     Handle,
     HfscClass,
     HtbClass,
@@ -33,6 +36,7 @@ from shaper.tree import (
     Insn,
     Options,
     OtherFilter,
+    PieOptions,
     PrioOptions,
     Qdisc,
     SizeTable,
@@ -46,7 +50,9 @@ _RATE_TO_QUANTUM, _QUANTUM_MIN, _QUANTUM_MAX = 10, 1000, 200000
 _MOST_FLOWS, _MOST_QUANTUM = 65536, 1 << 20
 _MOST_LOG = 30
 _CLASSFUL = ("htb", "hfsc")
-_FLOWS = ("fq_codel", "cake")
+_FLOWS = ("fq_codel", "cake", "fq_pie", "sfq")
+_FIXED = ("htb", "sfq")
+"""Kinds that take no change of their options."""
 _BANDS = ("ets", "prio")
 _LEAST_BANDS, _LEAST_QUANTUM = {"ets": 1, "prio": 2}, 256
 _BLOCKS = (*_CLASSFUL, *_BANDS, "clsact", "ingress", *_FLOWS)
@@ -98,7 +104,7 @@ class Device:
             _sound(node.stab)
             self.qdiscs[node.parent] = replace(held, stab=node.stab)
             return
-        if isinstance(node.options, HtbOptions):
+        if node.kind in _FIXED:
             raise Refused(errors.EINVAL, "Change operation not supported by specified qdisc")
         self.qdiscs[node.parent] = replace(node, options=self._kept(node, held.options))
         for leaf in self._in_bands(node, beyond=bands_of(node.options)):
@@ -142,7 +148,7 @@ class Device:
         except ValueError as error:
             raise Refused(errors.EINVAL, str(error)) from error
         match node.options:
-            case FqCodelOptions(flows=flows, quantum=quantum) if (
+            case FqCodelOptions(flows=flows, quantum=quantum) | FqPieOptions(flows=flows, quantum=quantum) if (
                 not 0 < flows <= _MOST_FLOWS or quantum > _MOST_QUANTUM
             ):
                 raise Refused(errors.EINVAL, "")
@@ -152,11 +158,20 @@ class Device:
                 return node.options._replace(rtt=max(1, rtt), target=max(1, target))
             case HtbOptions(direct_queue=length) if length == self.queue:
                 return node.options._replace(direct_queue=0)
+            case CodelOptions(target=target, interval=interval):
+                return node.options._replace(target=codel_canonical(target), interval=codel_canonical(interval))
+            case PieOptions(target=target):
+                return node.options._replace(target=psched_canonical(target))
+            case FqPieOptions(target=target, flows=flows, quantum=quantum):
+                flows = held.flows if isinstance(held, FqPieOptions) else flows
+                return node.options._replace(
+                    target=psched_canonical(target), flows=flows, quantum=max(_LEAST_QUANTUM, quantum)
+                )
             case FqCodelOptions():
                 return node.options._replace(
-                    target=fq_codel.canonical_time(node.options.target),
-                    interval=fq_codel.canonical_time(node.options.interval),
-                    quantum=max(256, node.options.quantum),
+                    target=codel_canonical(node.options.target),
+                    interval=codel_canonical(node.options.interval),
+                    quantum=max(_LEAST_QUANTUM, node.options.quantum),
                     flows=held.flows if isinstance(held, FqCodelOptions) else node.options.flows,
                 )
         return node.options

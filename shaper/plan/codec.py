@@ -8,6 +8,7 @@ from typing import Any
 
 from shaper.plan.steps import Plan, Step, Verb
 from shaper.tree import (
+    LEAF_KINDS,
     AckFilter,
     BpfFilter,
     CakeOptions,
@@ -26,6 +27,7 @@ from shaper.tree import (
     HtbOptions,
     Ifb,
     Insn,
+    LeafOptions,
     Node,
     Options,
     OtherFilter,
@@ -49,7 +51,7 @@ _NODES: Mapping[str, type[Node]] = {
     "ifb": Ifb,
 }
 _NODE_NAMES = {kind: name for name, kind in _NODES.items()}
-_OPTIONS: Mapping[str, type[RootOptions | FifoOptions | FqCodelOptions]] = {
+_OPTIONS: Mapping[str, type[RootOptions | FifoOptions | FqCodelOptions | LeafOptions]] = {
     "htb": HtbOptions,
     "hfsc": HfscOptions,
     "cake": CakeOptions,
@@ -57,6 +59,7 @@ _OPTIONS: Mapping[str, type[RootOptions | FifoOptions | FqCodelOptions]] = {
     "prio": PrioOptions,
     "fifo": FifoOptions,
     "fq_codel": FqCodelOptions,
+    **{name: options for options, name in LEAF_KINDS.items()},
 }
 _WITHIN: Mapping[str, Callable[[Any], object]] = {
     "diffserv": Diffserv,

@@ -12,6 +12,7 @@ from shaper.tree import (
     ATM,
     ROOT,
     BpfFilter,
+    CakeOptions,
     Class,
     FifoOptions,
     FlowerFilter,
@@ -21,6 +22,7 @@ from shaper.tree import (
     HtbClass,
     HtbOptions,
     Ifb,
+    LeafOptions,
     Node,
     Options,
     OtherFilter,
@@ -62,7 +64,7 @@ def subject(node: Node, names: Mapping[Handle, str]) -> str:
     if isinstance(node, Class):
         return _name(node.handle, names)
     if isinstance(node, Qdisc):
-        if isinstance(node.options, (FifoOptions, FqCodelOptions)) and node.parent != ROOT:
+        if isinstance(node.options, (FifoOptions, FqCodelOptions, CakeOptions, LeafOptions)) and node.parent != ROOT:
             return f"queue {node.kind} {handle_text(node.handle)} of {_name(node.parent, names)}"
         return f"qdisc {node.kind} {handle_text(node.handle)} at {handle_text(node.parent)}{_on(node.device)}"
     if isinstance(node, Ifb):

@@ -10,14 +10,18 @@ from shaper.plan.trees import is_hook
 from shaper.tree import (
     ROOT,
     Class,
+    CodelOptions,
     FifoOptions,
     Filter,
     FlowerFilter,
     FqCodelOptions,
+    FqPieOptions,
     Handle,
     HtbClass,
     OtherFilter,
+    PieOptions,
     Qdisc,
+    RedOptions,
     bands_of,
     handle_text,
     qdisc_of,
@@ -154,6 +158,11 @@ def _requeued(step: Step, queue: str) -> Impact:
             return Impact(
                 True, f"what waits in {queue} beyond {new.memory} bytes or {new.limit} packets is thrown away"
             )
+    elif isinstance(old, (CodelOptions, PieOptions, FqPieOptions)) and isinstance(new, type(old)):
+        if new.limit < old.limit:
+            return Impact(True, f"what waits in {queue} beyond {new.limit} packets is thrown away")
+    elif isinstance(old, RedOptions):
+        return Impact(True, f"what waits in {queue} is lost: RED takes its numbers with an empty queue")
     elif isinstance(old, FifoOptions) and isinstance(new, FifoOptions) and new.limit < old.limit:
         return Impact(False, "changed in place; what waits beyond the new limit is still sent")
     return Impact(False, "changed in place, what waits in it stays")

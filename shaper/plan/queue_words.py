@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from shaper.tree import AckFilter, CakeOptions, Cells, Curve, EtsOptions, HfscClass, HfscOptions, PrioOptions
+from shaper.tree import (
+    AckFilter,
+    CakeOptions,
+    Cells,
+    CodelOptions,
+    Curve,
+    EtsOptions,
+    FqPieOptions,
+    HfscClass,
+    HfscOptions,
+    LeafOptions,
+    PieOptions,
+    PrioOptions,
+    RedOptions,
+    SfqOptions,
+)
 from shaper.units import format_duration, format_rate, format_size
 
 Words = Iterator[tuple[str, str]]
@@ -30,6 +45,8 @@ def option_words(options: object) -> Words:
         yield "default", f"{options.default:x}"
     elif isinstance(options, CakeOptions):
         yield from _cake(options)
+    elif isinstance(options, LeafOptions):
+        yield from leaf_words(options)
     elif isinstance(options, (EtsOptions, PrioOptions)):
         yield "bands", str(options.bands)
         if isinstance(options, EtsOptions):
@@ -59,3 +76,47 @@ def _cake(options: CakeOptions) -> Words:
     yield "mpu", f"{options.mpu}b"
     yield "memory", format_size(options.memory) if options.memory else "the kernel's own"
     yield "fwmark", f"{options.fwmark:#x}"
+
+
+def leaf_words(options: LeafOptions) -> Words:
+    """Of a leaf's queue: the delay first, then how much it holds, then what else it has."""
+    match options:
+        case CodelOptions():
+            yield "target", format_duration(options.target / 1e6)
+            yield "interval", format_duration(options.interval / 1e6)
+            yield "limit", f"{options.limit} packets"
+        case PieOptions() | FqPieOptions():
+            yield "target", format_duration(options.target / 1e6)
+            yield "limit", f"{options.limit} packets"
+            if isinstance(options, FqPieOptions):
+                yield "memory", format_size(options.memory)
+                yield "flows", str(options.flows)
+                yield "quantum", f"{options.quantum}b"
+                yield "ecn up to", f"{options.ecn_prob}%"
+            yield "alpha", str(options.alpha)
+            yield "beta", str(options.beta)
+            yield "update", format_duration((options.update or 15_000) / 1e6)
+            yield "bytemode", _on(options.bytemode)
+            yield "rate estimator", _on(options.rate_estimator)
+        case RedOptions():
+            yield "min", format_size(options.least)
+            yield "max", format_size(options.most)
+            yield "probability", "adaptive" if options.adaptive else f"{options.probability / 2**32:.4g}"
+            yield "limit", format_size(options.limit)
+            yield "weight", f"1/{2**options.weight}"
+            yield "idle cell", f"{2**options.cell}us"
+            yield "harddrop", _on(options.harddrop)
+        case SfqOptions():
+            yield "limit", f"{options.limit} packets"
+            yield "flows", str(options.flows)
+            yield "depth", f"{options.depth} packets"
+            yield "quantum", f"{options.quantum}b"
+            yield "perturb", f"{options.perturb}s" if options.perturb else "never"
+            yield "divisor", str(options.divisor)
+            yield "headdrop", _on(options.headdrop)
+            return
+    yield "ecn", _on(options.ecn)
+
+
+def _on(value: bool) -> str:
+    return "on" if value else "off"

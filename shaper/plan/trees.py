@@ -7,11 +7,13 @@ from shaper.tree import (
     ROOT,
     BpfFilter,
     CakeOptions,
+    CodelOptions,
     EtsOptions,
     FifoOptions,
     Filter,
     FlowerFilter,
     FqCodelOptions,
+    FqPieOptions,
     Handle,
     HfscClass,
     HfscOptions,
@@ -19,8 +21,10 @@ from shaper.tree import (
     Ifb,
     Node,
     Options,
+    PieOptions,
     PrioOptions,
     Qdisc,
+    RedOptions,
     Tree,
     bands_of,
 )
@@ -74,10 +78,16 @@ def is_changeable(before: Node, after: Node, *, inner: bool) -> bool:
 
 
 def _options_change(before: Options, after: Options) -> bool:
-    """fq_codel's number of flows is for life, and CAKE's NAT goes on but not off; a band fewer takes a queue along."""
+    """fq_codel's and fq_pie's number of flows is for life, all of SFQ is, and CAKE's NAT goes on but not off; a band
+    fewer takes a queue along."""
     match before, after:
-        case FqCodelOptions(flows=flows), FqCodelOptions():
-            return after.flows == flows
+        case (FqCodelOptions(flows=flows), FqCodelOptions(flows=kept)) | (
+            FqPieOptions(flows=flows),
+            FqPieOptions(flows=kept),
+        ):
+            return flows == kept
+        case (CodelOptions(), CodelOptions()) | (PieOptions(), PieOptions()) | (RedOptions(), RedOptions()):
+            return True
         case CakeOptions(nat=nat), CakeOptions():
             return after.nat or not nat
         case (EtsOptions(), EtsOptions()) | (PrioOptions(), PrioOptions()):

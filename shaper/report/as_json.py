@@ -11,6 +11,7 @@ from shaper.model.decision import Decision
 from shaper.model.status import InterfaceStatus
 from shaper.plan.impact import Impact, impacts
 from shaper.plan.steps import Plan, Step
+from shaper.report.leaf_json import leaf_json
 from shaper.tree import (
     BpfFilter,
     CakeOptions,
@@ -26,6 +27,7 @@ from shaper.tree import (
     HtbClass,
     HtbOptions,
     Ifb,
+    LeafOptions,
     Node,
     Options,
     OtherFilter,
@@ -208,4 +210,6 @@ def options_json(kind: str, options: Options) -> dict[str, Any]:
             "flows": options.flows,
             "ecn": options.ecn,
         }
+    if isinstance(options, LeafOptions):
+        return leaf_json(options)
     return {"options": options.data.hex()} if isinstance(options, RawOptions) else {}

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from shaper.report.tc_leaves import leaf_words
 from shaper.tree import (
     ATM,
     CakeOptions,
     Cells,
+    CodelOptions,
     Curve,
     EtsOptions,
     FifoOptions,
     FqCodelOptions,
+    FqPieOptions,
     HfscClass,
     HfscOptions,
     HtbOptions,
     Options,
+    PieOptions,
     PrioOptions,
+    RedOptions,
+    SfqOptions,
     SizeTable,
 )
 
@@ -41,6 +47,8 @@ def qdisc_words(kind: str, options: Options) -> str:
             return f"ets bands {options.bands} strict {options.strict}{quanta} priomap {_numbers(options.priomap)}"
         case CakeOptions():
             return _cake(options)
+        case CodelOptions() | PieOptions() | FqPieOptions() | RedOptions() | SfqOptions():
+            return leaf_words(options)
     return kind
 
 

@@ -40,6 +40,7 @@ from shaper.tree.hfsc import LARGEST_CURVE, Curve, HfscClass, HfscOptions, strai
 from shaper.tree.htb import BURST_NS, HtbClass, HtbOptions, burst_after
 from shaper.tree.leaves import FifoOptions, FqCodelOptions, RawOptions
 from shaper.tree.nodes import OUR_ROOTS, Class, Ifb, Node, Options, Qdisc, RootOptions, Tree, tree
+from shaper.tree.queues import LEAF_KINDS, CodelOptions, FqPieOptions, LeafOptions, PieOptions, RedOptions, SfqOptions
 from shaper.tree.sizetable import ATM, CELL, CELL_PAYLOAD, ETHERNET, SizeTable, size_table
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "FLOWER_FIELDS",
     "IS_FRAGMENT",
     "LARGEST_CURVE",
+    "LEAF_KINDS",
     "LEAF_MAJORS",
     "MOST_BANDS",
     "OUR_ROOTS",
@@ -69,6 +71,7 @@ __all__ = [
     "Capabilities",
     "Cells",
     "Class",
+    "CodelOptions",
     "Curve",
     "Diffserv",
     "EtsOptions",
@@ -79,6 +82,7 @@ __all__ = [
     "FlowerFilter",
     "FlowerKey",
     "FqCodelOptions",
+    "FqPieOptions",
     "Handle",
     "HfscClass",
     "HfscOptions",
@@ -86,14 +90,18 @@ __all__ = [
     "HtbOptions",
     "Ifb",
     "Insn",
+    "LeafOptions",
     "LinkFacts",
     "Node",
     "Options",
     "OtherFilter",
+    "PieOptions",
     "PrioOptions",
     "Qdisc",
     "RawOptions",
+    "RedOptions",
     "RootOptions",
+    "SfqOptions",
     "SizeTable",
     "Tree",
     "bands_of",

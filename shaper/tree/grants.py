@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from shaper.tree.cake import CakeOptions
 from shaper.tree.handles import Handle
 from shaper.tree.hfsc import HfscClass
 from shaper.tree.htb import burst_after
@@ -49,15 +50,15 @@ def _with_rates(cls: Class, rate: int, ceil: int) -> Class:
 def _with_limit(options: Options, limit: int) -> Options:
     if isinstance(options, FifoOptions):
         return options._replace(limit=limit)
-    if isinstance(options, FqCodelOptions):
+    if isinstance(options, (FqCodelOptions, CakeOptions)):
         return options._replace(memory=limit)
     return options
 
 
 def queue_limit(options: Options) -> int | None:
-    """The limit that `with_grants` sets: bytes of a bfifo or of fq_codel's memory. None for other kinds."""
+    """The limit that `with_grants` sets: bytes of a bfifo, of fq_codel's or CAKE's memory. None for other kinds."""
     if isinstance(options, FifoOptions):
         return options.limit
-    if isinstance(options, FqCodelOptions):
+    if isinstance(options, (FqCodelOptions, CakeOptions)):
         return options.memory
     return None

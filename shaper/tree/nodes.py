@@ -12,10 +12,11 @@ from shaper.tree.handles import ROOT, Handle, kind_at, qdisc_of
 from shaper.tree.hfsc import HfscClass, HfscOptions
 from shaper.tree.htb import HtbClass, HtbOptions
 from shaper.tree.leaves import FifoOptions, FqCodelOptions, RawOptions
+from shaper.tree.queues import LeafOptions
 from shaper.tree.sizetable import SizeTable
 
 RootOptions = HtbOptions | HfscOptions | CakeOptions | EtsOptions | PrioOptions
-Options = RootOptions | FifoOptions | FqCodelOptions | RawOptions | None
+Options = RootOptions | FifoOptions | FqCodelOptions | LeafOptions | RawOptions | None
 OUR_ROOTS = ("htb", "hfsc", "cake", "ets", "prio")
 """The kinds that a root of ours may have."""
 Class = HtbClass | HfscClass

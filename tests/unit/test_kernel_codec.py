@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectors.netlink import attribute, attributes
-from shaper.kernel.codec import bpf, decode_qdisc, encode_qdisc, flower, fq_codel, htb, mirred
+from shaper.kernel.codec import bpf, decode_qdisc, encode_qdisc, flower, htb, mirred
+from shaper.kernel.codec.clock import codel_canonical
 from shaper.tree import (
     FLOWER_FIELDS,
     ROOT,
@@ -30,8 +31,8 @@ insns = st.builds(Insn, st.integers(0, 0xFFFF), st.integers(0, 255), st.integers
 fq_codels = st.builds(
     FqCodelOptions,
     limit=u32,
-    target=st.integers(0, 4_000_000).map(fq_codel.canonical_time),
-    interval=st.integers(0, 4_000_000).map(fq_codel.canonical_time),
+    target=st.integers(0, 4_000_000).map(codel_canonical),
+    interval=st.integers(0, 4_000_000).map(codel_canonical),
     quantum=u32,
     flows=u32,
     memory=u32,
@@ -171,15 +172,15 @@ def test_fq_codel_comes_back_through_the_kernels_rounding(options: FqCodelOption
 
 @given(st.integers(0, 4_000_000))
 def test_a_canonical_time_stays(microseconds: int) -> None:
-    time = fq_codel.canonical_time(microseconds)
+    time = codel_canonical(microseconds)
     assert time <= microseconds
-    assert fq_codel.canonical_time(time) == time
+    assert codel_canonical(time) == time
     assert kernel_time(time) == kernel_time(microseconds)
 
 
 @given(st.integers(1, 4000))
 def test_whole_milliseconds_are_canonical(milliseconds: int) -> None:
-    assert fq_codel.canonical_time(milliseconds * 1000) == milliseconds * 1000
+    assert codel_canonical(milliseconds * 1000) == milliseconds * 1000
 
 
 def test_fq_codel_leaves_the_flows_out_of_a_change() -> None:

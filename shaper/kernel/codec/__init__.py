@@ -6,20 +6,25 @@ nobody change. None stands for no TCA_OPTIONS at all.
 
 from __future__ import annotations
 
-from shaper.kernel.codec import cake, clsact, ets, fifo, fq_codel, hfsc, htb, prio
+from shaper.kernel.codec import cake, clsact, codel, ets, fifo, fq_codel, fq_pie, hfsc, htb, pie, prio, red, sfq
 from shaper.tree import (
     CakeOptions,
     Class,
+    CodelOptions,
     EtsOptions,
     FifoOptions,
     FqCodelOptions,
+    FqPieOptions,
     Handle,
     HfscClass,
     HfscOptions,
     HtbOptions,
     Options,
+    PieOptions,
     PrioOptions,
     RawOptions,
+    RedOptions,
+    SfqOptions,
 )
 
 
@@ -40,6 +45,16 @@ def encode_qdisc(kind: str, options: Options, *, creating: bool) -> bytes | None
             return fifo.encode(options)
         case "fq_codel", FqCodelOptions():
             return fq_codel.encode(options, creating=creating)
+        case "codel", CodelOptions():
+            return codel.encode(options)
+        case "pie", PieOptions():
+            return pie.encode(options)
+        case "fq_pie", FqPieOptions():
+            return fq_pie.encode(options, creating=creating)
+        case "red", RedOptions():
+            return red.encode(options)
+        case "sfq", SfqOptions():
+            return sfq.encode(options)
         case "clsact", None:
             return clsact.encode()
         case _, RawOptions():
@@ -65,6 +80,16 @@ def decode_qdisc(kind: str, data: bytes) -> Options:
             return fifo.decode(data)
         case "fq_codel":
             return fq_codel.decode(data)
+        case "codel":
+            return codel.decode(data)
+        case "pie":
+            return pie.decode(data)
+        case "fq_pie":
+            return fq_pie.decode(data)
+        case "red":
+            return red.decode(data)
+        case "sfq":
+            return sfq.decode(data)
         case "clsact":
             return clsact.decode(data)
     return RawOptions(data)
