@@ -4,36 +4,56 @@ from __future__ import annotations
 
 import signal
 import sys
+from importlib import import_module
 from types import FrameType
 
 import click
 
 from shaper import __version__
-from shaper.cli import (
-    apply,
-    check,
-    clear,
-    completion,
-    confirm,
-    doctor,
-    explain,
-    export,
-    history,
-    import_,
-    install_service,
-    man,
-    plan,
-    rollback,
-    run,
-    schema,
-    status,
-    watchdog,
-)
-from shaper.cli.common import fail
 from shaper.errors import Exit, ShaperError, internal
 
+_COMMANDS = (
+    "check",
+    "plan",
+    "apply",
+    "confirm",
+    "extend",
+    "rollback",
+    "history",
+    "status",
+    "run",
+    "clear",
+    "doctor",
+    "explain",
+    "schema",
+    "watchdog",
+    "install-service",
+    "completion",
+    "man",
+    "import",
+    "export",
+)
+_NAMES = {"install-service": "install_service", "import": "import_"}
+_ELSEWHERE = {"extend": "confirm"}
+"""Commands that stand in the file of another."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class _Commands(click.Group):
+    """Imports a command when it is asked for: half of a short command's time would go into what others need."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        name = _NAMES.get(cmd_name, cmd_name)
+        found = getattr(import_module(f"shaper.cli.{_ELSEWHERE.get(cmd_name, name)}"), name)
+        assert isinstance(found, click.Command)
+        return found
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="shaper")
 def cli() -> None:
     """Moves bandwidth between the classes of a Linux interface until their SLAs hold, or says why they cannot.
@@ -42,30 +62,6 @@ def cli() -> None:
     Exit codes: 0 done, 1 the tool failed, 2 (plan) there are changes, 3 (status) an SLA is missed, 4 (status) no data,
     64 usage, 65 a policy is wrong, 69 the kernel or machine lacks something, 75 try again, 77 not permitted.
     """
-
-
-for command in (
-    check.check,
-    plan.plan,
-    apply.apply,
-    confirm.confirm,
-    confirm.extend,
-    rollback.rollback,
-    history.history,
-    status.status,
-    run.run,
-    clear.clear,
-    doctor.doctor,
-    explain.explain,
-    schema.schema,
-    watchdog.watchdog,
-    install_service.install_service,
-    completion.completion,
-    man.man,
-    import_.import_,
-    export.export,
-):
-    cli.add_command(command)
 
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -78,12 +74,17 @@ def _terminated(number: int, _: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+def _failed(error: ShaperError) -> int:
+    from shaper.cli.common import fail  # noqa: PLC0415 # as late as the commands
+
+    return fail(error, as_json="--json" in sys.argv, in_lines="run" in sys.argv[1:2])
+
+
 def main() -> None:
     """Runs a command and ends the process with its exit code."""
     for number in _ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _terminated)
-    as_json = "--json" in sys.argv
     try:
         code = cli.main(prog_name="shaper", standalone_mode=False)
     except click.exceptions.Abort:
@@ -95,7 +96,7 @@ def main() -> None:
         error.show()
         code = Exit.FAILED
     except ShaperError as error:
-        code = fail(error, as_json=as_json, in_lines="run" in sys.argv[1:2])
+        code = _failed(error)
     except Exception as error:
-        code = fail(internal(error), as_json=as_json, in_lines="run" in sys.argv[1:2])
+        code = _failed(internal(error))
     sys.exit(int(code or 0))

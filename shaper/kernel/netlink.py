@@ -9,8 +9,6 @@ from __future__ import annotations
 import errno as errors
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from pyroute2 import IPRoute
-
 from collectors import link as links
 from collectors import qdisc
 from collectors.netlink import (
@@ -64,6 +62,8 @@ class NetlinkKernel:
         except OSError as error:
             place = f"network namespace {netns}" if netns else "netlink"
             raise explain.failure(f"open {place}", error.errno or 0, error.strerror or "") from error
+        from pyroute2 import IPRoute  # noqa: PLC0415 # 0.1 s, which what only reads files need not spend
+
         # pyroute2 keeps an event loop on its socket; the messages here go past it, straight through the socket.
         self._ipr = IPRoute(fileno=sock.detach(), ext_ack=True)
         self._socket = self._ipr.asyncore.socket
