@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from shaper.cli.common import json_option, print_json
+from shaper.cli.run import listening_address
 from shaper.cli.unit import NAME, is_untouched, unit_text
 from shaper.errors import NotPermittedError, ShaperError, UnavailableError
 from shaper.files import read_regular
@@ -19,6 +20,7 @@ _UNSEEN = ("/tmp/", "/var/tmp/")  # PrivateTmp gives the service folders of its 
 
 @click.command("install-service")
 @click.argument("policy_file", metavar="[POLICY]", type=click.Path(path_type=Path), required=False)
+@click.option("--listen", metavar="HOST:PORT", help="Where the service's /metrics is [default: 127.0.0.1:9917].")
 @click.option("--print", "show", is_flag=True, help="Print the unit, write nothing.")
 @click.option("--remove", is_flag=True, help="Remove the unit.")
 @click.option("--force", is_flag=True, help="Also a unit that somebody has changed.")
@@ -29,21 +31,26 @@ _UNSEEN = ("/tmp/", "/var/tmp/")  # PrivateTmp gives the service folders of its 
     help="Write below this folder, such as an image's [default: /].",
 )
 @json_option
-def install_service(policy_file: Path | None, show: bool, remove: bool, force: bool, root: Path, as_json: bool) -> None:
+def install_service(
+    policy_file: Path | None, listen: str | None, show: bool, remove: bool, force: bool, root: Path, as_json: bool
+) -> None:
     """Write a hardened systemd unit for `shaper run POLICY`, and say how to enable it.
 
     It changes nothing that runs: enabling, starting and stopping stay with systemctl.
     """
     unit = root / _FOLDER / NAME
     if remove:
-        if policy_file is not None or show:
-            raise click.UsageError("--remove takes neither a POLICY nor --print")
+        if policy_file is not None or show or listen is not None:
+            raise click.UsageError("--remove takes neither a POLICY nor --listen nor --print")
         _remove(unit, root, force=force, as_json=as_json)
         return
     if policy_file is None:
         raise click.UsageError("name the POLICY that the service runs")
     read_policy(policy_file)
     command = [*_ourselves(), "run", str(policy_file.absolute()), "--state", "/var/lib/shaper", "--wait-device", "30s"]
+    if listen is not None:
+        listening_address(listen)
+        command += ["--listen", listen]
     text = unit_text(command)
     if show:
         print_json({"schema": 1, "exit": 0, "unit": str(unit), "text": text}) if as_json else click.echo(text, nl=False)

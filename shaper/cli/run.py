@@ -90,7 +90,7 @@ def run(
     SIGHUP reads the policy again; a bad file keeps the old policy and says why. With --json one object a line: ready,
     one each second, and a summary at the end.
     """
-    host, port = _address(listen)
+    host, port = listening_address(listen)
     policy = read_policy(policy_file)
     inbox, clock = Inbox(), SystemClock()
     watcher = Notifying(JsonLines(clock) if as_json else Words())
@@ -133,7 +133,8 @@ def _published(service: Service, host: str, port: int, watcher: Watcher) -> Iter
         yield
 
 
-def _address(text: str) -> tuple[str, int]:
+def listening_address(text: str) -> tuple[str, int]:
+    """HOST:PORT of `--listen` as its parts. Raises UsageError."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
         raise click.UsageError(f"--listen {text!r} is not HOST:PORT, such as 127.0.0.1:9917 or [::1]:9917")

@@ -39,6 +39,14 @@ def test_print_writes_nothing(tmp_path: Path) -> None:
     assert not [*tmp_path.iterdir()]
 
 
+def test_where_the_metrics_are_is_the_unit_s_too() -> None:
+    assert "--wait-device 30s --listen 0.0.0.0:9917\n" in install(POLICY, "--print", "--listen", "0.0.0.0:9917").stdout
+    assert "--listen" not in install(POLICY, "--print").stdout
+    for wrong in (("--listen", "9917", "--print", POLICY), ("--remove", "--listen", "0.0.0.0:9917")):
+        refused = install(*wrong)
+        assert (refused.exit_code, "--listen" in refused.output) == (2, True)  # which the entry makes 64
+
+
 @pytest.mark.usefixtures("unseen_is_fine")
 def test_written_again_and_removed(tmp_path: Path) -> None:
     unit = tmp_path / "etc/systemd/system" / NAME
