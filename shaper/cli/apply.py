@@ -39,6 +39,7 @@ from shaper.run.apply import undisturbed
 from shaper.run.confirm import condition, confirmed_policy, refuse_while_waiting
 from shaper.run.saved import SavedPlan, check_kernel, check_unmoved, interface_to_json, read_saved
 from shaper.run.state import DeviceState, boot_id, both_directions, waiting_devices
+from shaper.run.together import together
 from shaper.run.waiting import read_waiting
 
 
@@ -210,19 +211,15 @@ def _apply_here(
                 interface = one.program.interface
                 check_unmoved(one, saved.expected(interface.device, interface.direction))
         who = order(wish.message)
-        with undisturbed(), contextlib.ExitStack() as undoing:
-            when = condition(wish.ident, wish.seconds, now=CLOCK.boot()) if wish.ident else None
-            for number, (_, interface) in enumerate(wanted):
-                state = state_of(folder, interface)
-                made = changes.make(kernel, state, prepared[number], what="apply", order=who, condition=when)
-                prepared[number] = made
-                undoing.callback(
-                    changes.unmake, kernel, state, made, at=who.at, reason="another interface of the policy failed"
+        when = condition(wish.ident, wish.seconds, now=CLOCK.boot()) if wish.ident else None
+        states = [state_of(folder, interface) for _, interface in wanted]
+        all_of_them = together(kernel, [*states, *leaving], at=who.at, reason="another interface of the policy failed")
+        with undisturbed(), all_of_them:
+            for number, state in enumerate(states):
+                prepared[number] = changes.make(
+                    kernel, state, prepared[number], what="apply", order=who, condition=when
                 )
-            gone = [
-                (side, changes.let_go(kernel, side, order=who, undoing=undoing, condition=when)) for side in leaving
-            ]
-            undoing.pop_all()
+            gone = [(side, changes.clear(kernel, side, order=who, what="apply", condition=when)) for side in leaving]
     if not as_json:
         for one in prepared:
             plan_view(

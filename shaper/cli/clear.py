@@ -31,6 +31,7 @@ from shaper.report.render import console, plan_view
 from shaper.run import changes
 from shaper.run.confirm import refuse_while_waiting
 from shaper.run.state import DeviceState, both_directions, known_devices
+from shaper.run.together import together
 from shaper.run.waiting import read_waiting
 
 
@@ -109,5 +110,7 @@ def _clear_here(kernel: Kernel, sides: tuple[DeviceState, ...], message: str) ->
     with held(kernel, sides, message):
         for side in sides:
             refuse_while_waiting(side, now=CLOCK.boot())
-        plans = [changes.clear(kernel, side, order=order(message)) for side in reversed(sides)]
+        who, held_ones = order(message), [side for side in reversed(sides) if side.record()]
+        with together(kernel, held_ones, at=who.at, reason="the other direction could not be cleared"):
+            plans = [changes.clear(kernel, side, order=who) for side in held_ones]
     return [plan for plan in plans if plan.steps]

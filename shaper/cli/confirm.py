@@ -9,8 +9,9 @@ import click
 
 from shaper.api.client import ask
 from shaper.cli.asking import CLOCK, asker, devices_option, duration, message_option, order, waiting_on
-from shaper.cli.common import json_option, print_json, state_option
+from shaper.cli.common import json_option, open_kernel, print_json, state_option
 from shaper.run import confirm as keeping
+from shaper.run.together import together
 from shaper.units import format_duration
 
 
@@ -26,9 +27,10 @@ def confirm(ident: str, devices: tuple[str, ...], message: str, folder: Path | N
     for waits in waiting_on(folder, ident, devices).values():
         first, one = waits[0]
         if ask(first, "confirm", id=one.id, **asker(message)) is None:
-            with first.lock():
-                for state, _ in waits:
-                    keeping.confirm(state, one.id, now=CLOCK.boot(), order=order(message))
+            who, sides = order(message), [state for state, _ in waits]
+            with first.lock(), open_kernel() as kernel, together(kernel, sides, at=who.at, reason="not confirmed"):
+                for state in sides:
+                    keeping.confirm(state, one.id, now=CLOCK.boot(), order=who)
         for state, waiting in waits:
             place = {"device": state.device, "direction": state.direction.value}
             results.append({**place, "id": waiting.id, "change": waiting.change})

@@ -29,6 +29,7 @@ from shaper.policy import read_policy
 from shaper.report.as_json import plan_json
 from shaper.report.render import console, plan_view
 from shaper.run.apply import plan_clear
+from shaper.run.before import unfinished
 from shaper.run.place import placed
 from shaper.run.prepare import Known, Prepared, adds_hook, prepare
 from shaper.run.saved import save
@@ -113,7 +114,9 @@ def prepare_all(
     for policy, interface in wanted:
         try:
             hook_comes = interface.device in hooked
-            prepared.append(prepare(kernel, known(interface), policy, interface, hooked=hook_comes))
+            state = known(interface)
+            before = unfinished(state) if isinstance(state, DeviceState) else None
+            prepared.append(prepare(kernel, state, policy, interface, hooked=hook_comes, before=before))
         except ShaperError as error:
             errors.append(error)
         else:

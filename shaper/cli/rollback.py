@@ -16,6 +16,7 @@ from shaper.run import confirm as keeping
 from shaper.run.confirm import KernelWay
 from shaper.run.standing import policy_of
 from shaper.run.state import DeviceState, boot_id, both_directions, storied_devices, waiting_devices
+from shaper.run.together import together
 from shaper.run.waiting import read_waiting
 
 
@@ -78,10 +79,17 @@ def _back(kernel: Kernel, sides: Sequence[DeviceState], number: int | None, mess
     with held(kernel, sides, message) as told:
         if waited and number is None and not any(map(read_waiting, sides)):
             return list(told)  # its time was over: putting things right was the rolling back
-        if number is None and (back := _lapsed(kernel, sides, message)):
-            return [*told, *back]
-        ways = [(side, KernelWay(kernel, side)) for side in sides]
-        return [*told, keeping.rollback_both(ways, number, now=CLOCK.boot(), order=order(message))]
+        who = order(message)
+        with together(kernel, _changed(sides), at=who.at, reason="the other direction could not be rolled back"):
+            if number is None and (back := _lapsed(kernel, sides, message)):
+                return [*told, *back]
+            ways = [(side, KernelWay(kernel, side)) for side in sides]
+            return [*told, keeping.rollback_both(ways, number, now=CLOCK.boot(), order=who)]
+
+
+def _changed(sides: Sequence[DeviceState]) -> list[DeviceState]:
+    """Those that were ever changed: a rollback changes no other."""
+    return [side for side in sides if side.has("changes.log")]
 
 
 def _lapsed(kernel: Kernel, sides: Sequence[DeviceState], message: str) -> list[str]:
@@ -94,7 +102,10 @@ def _lapsed(kernel: Kernel, sides: Sequence[DeviceState], message: str) -> list[
 
 
 def _confirmed_comes_up(kernel: Kernel, sides: Sequence[DeviceState], message: str) -> list[str]:
-    with held(kernel, sides, message) as told:
+    with (
+        held(kernel, sides, message) as told,
+        together(kernel, _changed(sides), at=CLOCK.wall(), reason="the other direction could not be rolled back"),
+    ):
         words = [*told, *_lapsed(kernel, sides, message)]
         for side in sides:
             record = side.record()

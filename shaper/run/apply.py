@@ -15,7 +15,7 @@ from shaper.plan.fingerprint import reverted
 from shaper.plan.steps import Plan
 from shaper.run.ours import ours
 from shaper.run.prepare import Prepared, adds_hook, prepare, wanted_by
-from shaper.run.state import DeviceState, Pending, Record
+from shaper.run.state import DeviceState, Pending, Record, boot_id
 from shaper.tree import Tree, tree
 
 __all__ = ["Prepared", "VerifyError", "adds_hook", "apply", "clear", "ours", "plan_clear", "prepare", "recover"]
@@ -140,9 +140,12 @@ def _take_back(kernel: Kernel, state: DeviceState, pending: Pending) -> Plan:
     try:
         observed = read(kernel, state)
     except UnavailableError:  # the device went, and with it all that stood on it
+        observed = None
+    made = pending.after or pending.before
+    if observed is None or made is None or made.boot != boot_id():  # nor does anything outlive a boot
         mending = Plan(state.shaped)
     else:
-        held = ours(observed, pending.after or pending.before)
+        held = ours(observed, made)
         mending = diff(held, reverted(held, pending.plan), bounds={})
         kernel.send(state.shaped, mending.steps)
     state.write_record(pending.before)

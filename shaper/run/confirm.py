@@ -14,7 +14,7 @@ from shaper.errors import ShaperError, TryAgainError, UnavailableError
 from shaper.kernel.protocol import Kernel
 from shaper.model.change import Change
 from shaper.model.policy import Policy
-from shaper.run import apply, changes
+from shaper.run import apply, changes, together
 from shaper.run.changes import Condition, Order
 from shaper.run.prepare import prepare
 from shaper.run.standing import interface_on, policy_of, shapes
@@ -75,7 +75,8 @@ def tidy(kernel: Kernel, state: DeviceState, *, now: float, order: Order) -> tup
     A half-done apply is taken back; a change whose time to be confirmed is over is rolled back.
     """
     told: list[str] = []
-    if apply.recover(kernel, state) is not None:
+    several = together.recover(kernel, state, at=order.at)
+    if apply.recover(kernel, state) is not None or several:
         told.append("an apply that was killed before was taken back first")
     waiting = read_waiting(state)
     if waiting is not None:

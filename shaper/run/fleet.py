@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shaper.errors import UnavailableError
@@ -19,6 +19,7 @@ from shaper.run.interface import InterfaceRun, Settings
 from shaper.run.saved import SavedInterface
 from shaper.run.standing import interface_on, shapes
 from shaper.run.state import DeviceState, both_directions
+from shaper.run.together import together
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,9 @@ class Applied:
     change: int
     confirmation: str = ""
     direction: Direction = Direction.EGRESS
+
+
+_FAILED = "another interface of the policy failed"
 
 
 class Fleet:
@@ -74,7 +78,8 @@ class Fleet:
         devices = dict.fromkeys(interface.device for interface in interfaces)
         sides = [side for device in devices for side in both_directions(self._folder, device)]
         told = {side.shaped: confirm.tidy(self._kernel, side, now=now, order=order) for side in sides}
-        with contextlib.ExitStack() as undoing:
+        touched = [side for side in sides if side.shaped in wanted or side.record()]
+        with self._together(touched, order), contextlib.ExitStack() as undoing:
             for side in sides:
                 if side.shaped in wanted:
                     self._begin(side, policy, wanted[side.shaped], order, undoing, told=told[side.shaped])
@@ -82,6 +87,14 @@ class Fleet:
                 if side.shaped not in wanted:
                     self._settle(side, policy, order, undoing)
             undoing.pop_all()
+
+    def together(self, runs: Sequence[InterfaceRun], order: Order) -> contextlib.AbstractContextManager[None]:
+        """What is changed in here on these directions holds for all or for none, should this program be killed."""
+        return self._together([run.state for run in runs], order)
+
+    def _together(self, sides: Sequence[DeviceState], order: Order) -> contextlib.AbstractContextManager[None]:
+        """What fails is put back by who does it."""
+        return together(self._kernel, sides, at=order.at, reason=_FAILED, restores=False)
 
     def _begin(
         self,
@@ -110,7 +123,34 @@ class Fleet:
         else:
             changes.let_go(self._kernel, side, order=order, undoing=undoing)
 
-    def take_up(self, device: str, order: Order) -> None:
+    def _begin_again(self, side: DeviceState, policy: Policy, interface: Interface, order: Order) -> None:
+        """Takes back that a direction was let go of."""
+        with contextlib.ExitStack() as undoing:
+            self._begin(side, policy, interface, replace(order, why=_FAILED), undoing)
+            undoing.pop_all()
+
+    def rollback(self, device: str, number: int | None, order: Order) -> str:
+        """All directions of a device go back to one policy, or none; what that was, in words."""
+        runs = self.on(device)
+        before = {run: run.in_force for run in runs}
+        sides = [side for side in both_directions(self._folder, device) if side.has("changes.log")]
+        with self._together(sides, order):
+            try:
+                told = confirm.rollback_both(
+                    [(run.state, run) for run in runs], number, now=self._clock.boot(), order=order
+                )
+                self._take_up(device, order)
+            except BaseException:
+                for run in runs:
+                    if run.gone:
+                        self.drop_gone()
+                        self._begin_again(run.state, *before[run], order)
+                    elif run.in_force != before[run]:
+                        run.back_to(*before[run], order=order)
+                raise
+        return told
+
+    def _take_up(self, device: str, order: Order) -> None:
         """The directions that the policy in force has beside those that are held."""
         policy = next((run.in_force[0] for run in self.on(device) if not run.gone), None)
         for side in both_directions(self._folder, device):
@@ -164,17 +204,27 @@ class Fleet:
                 hint="apply it without a confirmation, or end the run first",
             )
         saved = {(one.device, one.direction): one for one in expected} if expected is not None else {}
-        with contextlib.ExitStack() as undoing:
-            applied = [
-                self._go_over_one(policy, one, order, undoing, saved.get((one.device, one.direction)), condition)
-                for one in wanted
-            ]
+        sides = [DeviceState(self._folder, one.device, one.direction) for one in wanted]
+        fresh = [side for side in sides if side.shaped not in self._runs]
+        for side in fresh:
+            confirm.tidy(self._kernel, side, now=self._clock.boot(), order=order)
+        applied: list[Applied] = []
+        with (
+            self._together([*sides, *(run.state for run in gone)], order),
+            contextlib.ExitStack() as undoing,
+        ):
+            for one in wanted:
+                expects = saved.get((one.device, one.direction))
+                applied.append(self._go_over_one(policy, one, order, undoing, expects, condition))
+            for run in gone:
+                policy_before, interface = run.in_force
+                note = f"the policy no longer shapes the {interface.direction} of {interface.device}"
+                plan = self.end_one(run, order, what="apply")
+                undoing.callback(self._begin_again, run.state, policy_before, interface, order)
+                applied.append(
+                    Applied(interface.name, interface.device, plan, (note,), 0, direction=interface.direction)
+                )
             undoing.pop_all()
-        for run in gone:
-            interface = run.in_force[1]
-            note = f"the policy no longer shapes the {interface.direction} of {interface.device}"
-            plan = self.end_one(run, order, what="apply")
-            applied.append(Applied(interface.name, interface.device, plan, (note,), 0, direction=interface.direction))
         return tuple(applied)
 
     def _go_over_one(

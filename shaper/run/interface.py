@@ -65,7 +65,8 @@ class Settings:
 
 
 class InterfaceRun:
-    """Owns one interface from its making to `stop` or `clear`; the caller holds its lock and calls `tick`.
+    """Owns one interface from its making to `stop` or `clear`; the caller holds its lock, has called `tidy`, and calls
+    `tick`.
 
     Making it applies the policy with its static allocation and begins to measure; `applied` is what that did.
     """
@@ -97,7 +98,7 @@ class InterfaceRun:
         self.gone = False
         """Rolled back to before the first policy: there is nothing left to hold."""
 
-        for words in (*told, *confirm.tidy(kernel, state, now=clock.boot(), order=order)):
+        for words in told:
             self._alarms.sound(words[:9], words)
         policy, interface = self._allowed(policy, interface)
         self.probation = Probation(kernel, state, self)

@@ -10,6 +10,7 @@ from shaper.model.status import ClassStatus, ControllerStatus, InterfaceStatus
 from shaper.plan import adopt_live
 from shaper.plan.drift import differences, some
 from shaper.run.apply import read
+from shaper.run.before import unfinished
 from shaper.run.ours import ours
 from shaper.run.probation import pending_confirmation
 from shaper.run.standing import interface_of, program_of
@@ -45,7 +46,7 @@ def look(kernel: Kernel, state: DeviceState, *, now: float) -> InterfaceStatus:
             f"change {waiting.change} was not confirmed in time and is not rolled back yet; the next command that "
             "changes anything does it first, or `shaper rollback`"
         )
-    if pending is not None:
+    if pending is not None or unfinished(state) is not None:
         alarms.append("an apply was killed in the middle; the next command that changes anything takes it back first")
     if drift:
         alarms.append(f"somebody changed what {state.device} holds: {some(drift)}; `shaper apply` puts it back")

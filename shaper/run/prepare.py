@@ -14,8 +14,9 @@ from shaper.errors import ShaperError, UnavailableError
 from shaper.kernel.protocol import Kernel
 from shaper.model.policy import Direction, Interface, Policy
 from shaper.plan import adopt_live, diff
-from shaper.plan.fingerprint import reverted
+from shaper.plan.fingerprint import carried, reverted
 from shaper.plan.steps import Plan, Verb
+from shaper.run.before import Before
 from shaper.run.ours import foreign_hooks, ours, refuse_foreign_root
 from shaper.run.state import Pending, Record, boot_id
 from shaper.tree import CLSACT, CLSACT_HANDLE, FieldBounds, Handle, LinkFacts, Qdisc, Tree, tree
@@ -55,13 +56,15 @@ def prepare(
     structure: bool = True,
     keep_live: bool = True,
     hooked: bool = False,
+    before: Before | None = None,
 ) -> Prepared:
     """Reads the kernel and plans; changes nothing.
 
     With `keep_live` the controller's fields stay as they are where they fit the new bounds; without, the static
     allocation is planned. `hooked` says that the plan of the other direction, which comes first, adds the clsact hook
-    that both use. Raises UnavailableError (no such device, somebody else's qdisc) and NotPermittedError, each
-    with the policy line that wants the device.
+    that both use. `before` is how it stood before a change of several directions that was killed. Raises
+    UnavailableError (no such device, somebody else's qdisc) and NotPermittedError, each with the policy line that wants
+    the device.
     """
     with wanted_by(interface):
         link = kernel.link(interface.device)
@@ -71,9 +74,14 @@ def prepare(
     if pending is None:
         record = owner = state.record()
         killed = Plan(interface.shaped)
+    elif (made := pending.after or pending.before) is None or made.boot != boot_id():  # nothing outlives a boot
+        record = owner = pending.before
+        killed = Plan(interface.shaped)
     else:  # an apply was killed; the next command that changes anything takes it back before its own work
         record, owner, killed = pending.before, pending.after or pending.before, pending.plan
     mine, seen = reverted(ours(observed, owner, beside=state.beside()), killed), reverted(observed, killed)
+    if before is not None:  # so is a change of several directions, of which this one may have been done
+        record, seen, mine = before.record, carried(seen, diff(mine, before.held, bounds={}).steps), before.held
     refuse_foreign_root(observed, owner, interface)
     foreign = foreign_hooks(observed, mine)
     if foreign and interface.direction is Direction.INGRESS:
@@ -93,13 +101,13 @@ def prepare(
         structure=structure,
         tap=not foreign,
     )
-    if not program.tap:  # then the hook is not wanted any more, and stays while anybody else's filter stands on it
+    if not program.tap and before is None:  # the hook is not wanted then, and stays while others' filters are on it
         mine = reverted(ours(observed, owner, leaving=True), killed)
     bounds = _moved(program, mine, record) if keep_live else {}
     if foreign:
         reason = f"delay: no data, because the clsact hook of {interface.device} is somebody else's ({foreign[0]})"
         program = replace(program, notes=(*program.notes, reason))
-    if pending is not None:
+    if pending is not None or before is not None:
         program = replace(program, notes=(*program.notes, "an apply that was killed in the middle is taken back first"))
     after = Record(
         device=interface.device,

@@ -94,8 +94,10 @@ class Requests:
         )
 
     def _on_confirm(self, request: Request) -> object:
-        for run, waiting in self._waiting(request):
-            run.probation.confirm(waiting.id, now=self._clock.boot(), order=self._order(request))
+        waiting, order = self._waiting(request), self._order(request)
+        with self._fleet.together([run for run, _ in waiting], order):
+            for run, one in waiting:
+                run.probation.confirm(one.id, now=self._clock.boot(), order=order)
         return {}
 
     def _on_extend(self, request: Request) -> object:
@@ -110,11 +112,10 @@ class Requests:
         order, now = self._order(request), self._clock.boot()
         runs = self._fleet.on(device)
         if number is None and any(read_waiting(run.state) for run in runs):
-            told = [run.probation.rollback(None, now=now, order=order) for run, _ in self._waiting(request)]
+            with self._fleet.together(runs, order):
+                told = [run.probation.rollback(None, now=now, order=order) for run, _ in self._waiting(request)]
         else:
-            sides = [(run.state, run) for run in runs]
-            told = [confirm.rollback_both(sides, None if number is None else int(number), now=now, order=order)]
-            self._fleet.take_up(device, order)
+            told = [self._fleet.rollback(device, None if number is None else int(number), order)]
         self.drop_gone()
         return {"told": "; ".join(told)}
 
@@ -154,7 +155,9 @@ class Requests:
         runs = self._fleet.on(device)
         for run in runs:
             confirm.refuse_while_waiting(run.state, now=self._clock.boot())
-        plans = tuple(self._fleet.end_one(run, self._order(request)) for run in reversed(runs))
+        order = self._order(request)
+        with self._fleet.together(runs, order):
+            plans = tuple(self._fleet.end_one(run, order) for run in reversed(runs))
         self._told(f"{device} was cleared on request")
         return plans
 

@@ -1,8 +1,9 @@
 """The state folder: who writes an interface, what of it is ours, and what a killed apply left to take back.
 
 `<folder>/<network namespace>/<device>/` holds `lock` (flock, one writer for both directions), `record.json` (the proof
-that a root handle is ours, and the handles for life), `pending.json` (the steps of an apply under way), `confirm.json`
-and `refused.json` (see `waiting`), `changes.log` with `policies/` (the history of changes) and `history.db`. All
+that a root handle is ours, and the handles for life), `pending.json` (the steps of an apply under way), `together.json`
+(how it stood before a change of several directions that is under way, see `together`), `confirm.json` and
+`refused.json` (see `waiting`), `changes.log` with `policies/` (the history of changes) and `history.db`. All
 but the lock are of what goes out; a folder `ingress` below has the same of what comes in.
 """
 
@@ -123,8 +124,11 @@ class DeviceState:
 
     def other(self) -> DeviceState:
         """The other direction of the same device."""
-        other = Direction.INGRESS if self.direction is Direction.EGRESS else Direction.EGRESS
-        return DeviceState(self.root, self.device, other, namespace=self.home.parent.name)
+        return self.on(self.device, Direction.INGRESS if self.direction is Direction.EGRESS else Direction.EGRESS)
+
+    def on(self, device: str, direction: Direction) -> DeviceState:
+        """The folder of another device or direction in the same namespace."""
+        return DeviceState(self.root, device, direction, namespace=self.home.parent.name)
 
     def beside(self) -> Record | None:
         """What is ours of the other direction, also what an apply that was killed there may have put in place."""
@@ -138,7 +142,7 @@ class DeviceState:
 
     def known(self) -> bool:
         """Whether something is ours here, or under way."""
-        return self.has("record.json", "pending.json", "confirm.json")
+        return self.has("record.json", "pending.json", "confirm.json", "together.json")
 
     @property
     def history(self) -> Path:
