@@ -72,6 +72,14 @@ def _only_htb_has(interface: Interface, backend: Backend) -> None:
             raise UnavailableError(
                 f"{cls.path}: cake keeps its queues short in its own way", hint="take `aqm` out", where=cls.where
             )
+        if cls.strict and backend in (Backend.ETS, Backend.PRIO):
+            continue
+        if cls.fairness is not None and backend is Backend.CAKE:
+            raise UnavailableError(
+                f"{cls.path}: cake shares all its tins in one way",
+                hint=f"write `cake: {{fairness: {cls.fairness}}}` at the interface",
+                where=cls.where,
+            )
         key = "priority" if cls.priority is not None else "burst" if cls.burst or cls.cburst else ""
         if key:
             raise UnavailableError(

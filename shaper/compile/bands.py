@@ -1,8 +1,8 @@
 """The ETS and prio backends: an order of service without rates, for a link that is the bottleneck itself.
 
 Both have a fixed number of bands, so that a class more or less changes options in place and takes no queue along; band
-1 is network control, then the tiers in order. ETS shares the lowest tier by turns, of quanta in proportion to `share`;
-prio has strict bands only. The policy's reader refuses what needs a rate.
+1 is network control, then strict classes, then the tiers in order. ETS shares the lowest tier by turns, of quanta in
+proportion to `share`; prio has strict bands only. The policy's reader refuses what needs a rate.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def compile_bands(ground: Ground, _previous: Mapping[str, Handle]) -> Program:
     interface = ground.interface
     kind = interface.backend.value
     ground.require(kind)
-    ordered = sorted(interface.leaves(), key=lambda leaf: (not leaf.implied, leaf.tier))
+    ordered = sorted(interface.leaves(), key=lambda leaf: (not leaf.implied, not leaf.strict, leaf.tier))
     if len(ordered) > MOST_BANDS:  # the reader refuses such a policy
         raise ShaperError(f"{interface.policy} has more classes than {kind} has bands", hint="write `backend: htb`")
     handles = {leaf.path: ROOT_HANDLE | band for band, leaf in enumerate(ordered, 1)}
@@ -38,7 +38,7 @@ def compile_bands(ground: Ground, _previous: Mapping[str, Handle]) -> Program:
     return ground.program(
         [
             Qdisc(ROOT_HANDLE, ROOT, kind, options),
-            *(queue.qdisc for queue in queues.values()),
+            *(node for queue in queues.values() for node in queue.nodes),
             *classification.filters,
         ],
         handles=handles,
@@ -58,7 +58,7 @@ def compile_bands(ground: Ground, _previous: Mapping[str, Handle]) -> Program:
 def _ets(ground: Ground, ordered: list[TrafficClass], priomap: tuple[int, ...]) -> EtsOptions:
     """Strict down to the lowest tier, which shares; bands that nobody uses have a turn of one frame."""
     lowest = max(leaf.tier for leaf in ordered)
-    sharing = [leaf for leaf in ordered if leaf.tier is lowest and not leaf.implied]
+    sharing = [leaf for leaf in ordered if leaf.tier is lowest and not (leaf.implied or leaf.strict)]
     strict = len(ordered) - len(sharing)
     turns = quanta(ground.interface, ground.facts, tiers=True)
     idle = MOST_BANDS - len(ordered)

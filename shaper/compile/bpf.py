@@ -35,6 +35,7 @@ _WIDTHS = {4: _WORD, 2: _HALF, 1: _BYTE}
 _ALU_OPS = {"add": 0x00, "sub": 0x10, "mul": 0x20, "or": 0x40, "and": 0x50, "lsh": 0x60, "rsh": 0x70, "xor": 0xA0}
 _JUMPS = {"eq": 0x10, "gt": 0x20, "ge": 0x30, "set": 0x40}
 _SOURCE_X = 0x08
+_RETURN_A = 0x10
 _TAX, _TXA = _MISC, _MISC | 0x80
 _REACH = 255
 
@@ -121,6 +122,10 @@ class Assembler:
     def ret(self, value: int) -> None:
         """Ends with the value."""
         self._emit(_RET, value)
+
+    def ret_a(self) -> None:
+        """Ends with A."""
+        self._emit(_RET | _RETURN_A)
 
     def jump(self, condition: str, value: int, yes: Label | None = None, no: Label | None = None) -> None:
         """Compares A with the value ("eq", "gt", "ge", "set": any common bit); without a label it falls through."""

@@ -14,13 +14,17 @@ from shaper.compile.ground import Ground, whole_bytes
 from shaper.compile.handles import ROOT_HANDLE
 from shaper.compile.program import Program
 from shaper.errors import ShaperError
+from shaper.model.aqm import TURNED, CakeSettings
 from shaper.model.cake import TINS, dscp_sets, fit
 from shaper.model.decision import Bounds, Grant
 from shaper.model.match import NETWORK_CONTROL, Rules
+from shaper.model.policy import Direction
 from shaper.tree import ROOT, CakeOptions, Cells, Diffserv, Handle, Qdisc
 from shaper.units import format_rate
 
 _LARGEST_RATE = 2**63 - 1
+_RTT, _TARGETS = 0.1, 20
+"""The round trip in seconds, and how many targets are one: CAKE's own, as tc has them."""
 
 
 def compile_cake(ground: Ground, _previous: Mapping[str, Handle]) -> Program:
@@ -42,7 +46,7 @@ def compile_cake(ground: Ground, _previous: Mapping[str, Handle]) -> Program:
         handles={path: ROOT_HANDLE | found.handle_minor(path) for path in found.tins},
         bounds={path: Bounds((rate, rate), (ground.bandwidth,) * 2, (0, 0)) for path, rate in thresholds.items()},
         static={path: Grant(rate, ground.bandwidth, 0) for path, rate in thresholds.items()},
-        rules=found.rules(),
+        rules=found.rules(interface.cake.fwmark if interface.cake else 0),
         notes=(
             f"cake: the classes are the tins of {found.diffserv}: "
             + ", ".join(
@@ -57,8 +61,23 @@ def compile_cake(ground: Ground, _previous: Mapping[str, Handle]) -> Program:
 
 def _options(ground: Ground, diffserv: Diffserv) -> CakeOptions:
     """CAKE counts the link's overhead from the IP packet, as the policy does; PTM's coding is off the bandwidth."""
-    layer = ground.interface.link
-    options = CakeOptions(ground.bandwidth, diffserv)
+    layer, said = ground.interface.link, ground.interface.cake or CakeSettings()
+    fairness, rtt = said.fairness, round((said.rtt or _RTT) * 1e6)
+    if ground.interface.direction is Direction.INGRESS:
+        fairness = TURNED.get(fairness, fairness)
+    options = CakeOptions(
+        ground.bandwidth,
+        diffserv,
+        fairness,
+        rtt=rtt,
+        target=rtt // _TARGETS,
+        nat=said.nat,
+        wash=said.wash,
+        ack_filter=said.ack_filter,
+        split_gso=said.split_gso,
+        memory=said.size or 0,
+        fwmark=said.fwmark,
+    )
     if layer is None:
         return options
     cells = layer.cells if layer.cells is Cells.ATM else Cells.NONE

@@ -13,6 +13,7 @@ from shaper.compile.leaf import LeafQueue, leaf_queue
 from shaper.compile.notes import notes, unmeasured
 from shaper.compile.program import Program
 from shaper.errors import UnavailableError
+from shaper.model.aqm import TURNED
 from shaper.model.decision import Allocation, Bounds
 from shaper.model.match import Rules
 from shaper.model.policy import Direction, Interface, TrafficClass
@@ -50,10 +51,6 @@ class Ground:
         """The largest frame in bytes."""
         return self.facts.mtu + self.facts.header
 
-    @property
-    def fq_codel(self) -> bool:
-        return "fq_codel" in self.capabilities.qdiscs
-
     def rate(self, cls: TrafficClass) -> int:
         """The compiled rate: the floor where that is below the guarantee, else the guarantee."""
         wanted = min(cls.floor, cls.guarantee) if self.structure else cls.guarantee
@@ -63,19 +60,25 @@ class Ground:
         return max(MIN_RATE, whole_bytes(min(cls.limit, self.bandwidth)))
 
     def queues(self, handles: Mapping[str, Handle]) -> dict[str, LeafQueue]:
-        """The queue under every leaf class, by its path."""
+        """The queue under every leaf class, by its path. Raises UnavailableError."""
         return {
             leaf.path: leaf_queue(
-                leaf,
+                self._as_it_comes(leaf),
                 rate=max(MIN_RATE, whole_bytes(leaf.guarantee)),
                 ceil=self.ceil(leaf),
                 handle=leaf_handle(handles[leaf.path]),
                 parent=handles[leaf.path],
                 link=self.facts,
-                fq_codel=self.fq_codel,
+                have=self.capabilities,
             )
             for leaf in self.interface.leaves()
         }
+
+    def _as_it_comes(self, leaf: TrafficClass) -> TrafficClass:
+        """A policy says what goes out: of what comes in, the hosts of a fairness are at the other end of the packet."""
+        if leaf.fairness is None or self.interface.direction is Direction.EGRESS:
+            return leaf
+        return replace(leaf, fairness=TURNED.get(leaf.fairness, leaf.fairness))
 
     def bounds(self, leaf: TrafficClass, queue: LeafQueue) -> Bounds:
         """Within what a controller may move a leaf."""
@@ -114,13 +117,7 @@ class Ground:
 
     def notes(self, queues: Mapping[str, LeafQueue]) -> tuple[str, ...]:
         """What is done instead of what the kernel lacks, in words."""
-        return notes(
-            self.interface,
-            self.facts,
-            queues,
-            fq_codel=self.fq_codel,
-            structure=self.structure,
-        )
+        return notes(self.interface, self.facts, queues, structure=self.structure)
 
     def program(
         self,

@@ -46,7 +46,7 @@ def compile_hfsc(ground: Ground, previous: Mapping[str, Handle]) -> Program:
         [
             Qdisc(ROOT_HANDLE, ROOT, "hfsc", HfscOptions(handles[rules.default] & 0xFFFF)),
             *classes.values(),
-            *(queue.qdisc for queue in queues.values()),
+            *(node for queue in queues.values() for node in queue.nodes),
             *classification.filters,
         ],
         handles=handles,

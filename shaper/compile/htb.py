@@ -22,6 +22,7 @@ from shaper.units import format_rate, format_size
 _LONGEST_BURST = 2**32 - 1
 _LARGEST_RATE = 2**63 - 1
 _BURST_FRAMES = 2
+_LAST_PRIORITY = 7
 
 _INNER_QUANTUM = 1514
 """Inner classes hold no packets, and the kernel ignores quantum and prio when one is changed: always the same."""
@@ -45,7 +46,7 @@ def compile_htb(ground: Ground, previous: Mapping[str, Handle]) -> Program:
         [
             Qdisc(ROOT_HANDLE, ROOT, "htb", HtbOptions(handles[rules.default] & 0xFFFF)),
             *classes.values(),
-            *(queue.qdisc for queue in queues.values()),
+            *(node for queue in queues.values() for node in queue.nodes),
             *classification.filters,
         ],
         handles=handles,
@@ -60,6 +61,7 @@ def _classes(ground: Ground, handles: Mapping[str, Handle]) -> dict[str, HtbClas
     """Every class by path, and the link's own under the empty path."""
     whole = ground.bandwidth, ground.bandwidth
     compiled = {"": _class(ground, LINK_HANDLE, ROOT_HANDLE, rates=whole)}
+    strict = int(any(leaf.strict for leaf in ground.interface.leaves()))
     turns = quanta(ground.interface, ground.facts, tiers=ground.structure)
 
     def add(cls: TrafficClass, parent: Handle) -> int:
@@ -70,8 +72,7 @@ def _classes(ground: Ground, handles: Mapping[str, Handle]) -> dict[str, HtbClas
             prio, quantum = 0, _INNER_QUANTUM
         else:
             rate = ground.rate(cls)
-            order = int(cls.tier) if cls.priority is None else cls.priority
-            prio, quantum = (order if ground.structure else 0), turns[cls.path]
+            prio, quantum = _order(cls, after=strict, structure=ground.structure), turns[cls.path]
         rates, bursts = (rate, max(rate, ground.ceil(cls))), (cls.burst, cls.cburst)
         compiled[cls.path] = _class(ground, own, parent, rates=rates, bursts=bursts, prio=prio, quantum=quantum)
         return rate
@@ -79,6 +80,18 @@ def _classes(ground: Ground, handles: Mapping[str, Handle]) -> dict[str, HtbClas
     for top in ground.interface.classes:
         add(top, LINK_HANDLE)
     return compiled
+
+
+def _order(cls: TrafficClass, *, after: int, structure: bool) -> int:
+    """The borrowing priority; strict classes, if there are any, come before all others.
+
+    A strict class's rate is its limit, so it never borrows: HTB sends what is within its rate before it lets anyone
+    borrow, and among those the lowest priority first, whatever the classes above have left.
+    """
+    if cls.strict:
+        return 0
+    order = (int(cls.tier) if cls.priority is None else cls.priority) if structure else 0
+    return min(_LAST_PRIORITY, order + after)
 
 
 def _class(

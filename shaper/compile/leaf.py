@@ -1,4 +1,4 @@
-"""The queue of a leaf class, sized in time: fq_codel where the kernel has it, else a FIFO in bytes.
+"""The queue of a leaf class, sized in time: the one that it asks for, or the nearest that the kernel has.
 
 For traffic that fills its queue the queue's size, not the rate, sets the delay: size = rate x delay.
 """
@@ -7,9 +7,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shaper.model.aqm import Aqm, AqmKind
+from shaper.compile.hosts import host_filter
+from shaper.compile.nearest import Choice, choose_queue
+from shaper.compile.queues import Basis, options_of
+from shaper.model.aqm import AqmKind
 from shaper.model.policy import TrafficClass
-from shaper.tree import FifoOptions, FqCodelOptions, Handle, LinkFacts, Qdisc
+from shaper.tree import (
+    Capabilities,
+    CodelOptions,
+    FifoOptions,
+    FqCodelOptions,
+    FqPieOptions,
+    Handle,
+    LinkFacts,
+    Node,
+    Options,
+    PieOptions,
+    Qdisc,
+    RedOptions,
+    SfqOptions,
+    queue_limit,
+)
+
+_IN_MEMORY = frozenset({AqmKind.FQ_CODEL, AqmKind.FQ_PIE, AqmKind.CAKE})
 
 UNTARGETED_DELAY = 0.1
 """Seconds of queue where the policy names no delay: room for TCP over a wide-area round trip."""
@@ -18,12 +38,8 @@ _LARGEST = 2**31
 _BORROWED_SHARE = 4
 """A class that promises little is sized for a quarter of its limit: it lives on what it borrows."""
 
-_CODEL_STEP = 128
-"""Microseconds that CoDel's clock (1024 ns) holds exactly: what is sent is what the kernel says it has."""
-_CODEL_TARGET = 0.005
-_CODEL_INTERVAL = 0.1
 _TRUESIZE = 2
-"""fq_codel counts the kernel's memory, about twice the bytes of a full frame."""
+"""fq_codel and its kin count the kernel's memory, about twice the bytes of a full frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +52,7 @@ class LeafQueue:
     """
 
     qdisc: Qdisc
+    choice: Choice
     smallest: int
     limit: int
     largest: int
@@ -47,6 +64,16 @@ class LeafQueue:
     def delay(self) -> float:
         return self.size * 8 / self.rate
 
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The qdisc, and the filter that tells it hosts apart."""
+        choice, options = self.choice, self.qdisc.options
+        if not choice.hashed or choice.fairness is None:
+            return (self.qdisc,)
+        flows = options.divisor if isinstance(options, SfqOptions) else 1
+        flows = options.flows if isinstance(options, (FqCodelOptions, FqPieOptions)) else flows
+        return (self.qdisc, host_filter(self.qdisc.handle, choice.fairness, flows))
+
 
 def delay_of(cls: TrafficClass) -> float:
     """The delay in seconds that the class's queue is sized for: its tightest target."""
@@ -54,11 +81,21 @@ def delay_of(cls: TrafficClass) -> float:
 
 
 def leaf_queue(
-    cls: TrafficClass, *, rate: int, ceil: int, handle: Handle, parent: Handle, link: LinkFacts, fq_codel: bool
+    cls: TrafficClass,
+    *,
+    rate: int,
+    ceil: int,
+    handle: Handle,
+    parent: Handle,
+    link: LinkFacts,
+    have: Capabilities,
 ) -> LeafQueue:
-    """The queue under a leaf class with this guarantee and limit in bit/s."""
-    aqm = cls.aqm or Aqm()
-    fq_codel = fq_codel and aqm.kind is AqmKind.FQ_CODEL
+    """The queue under a leaf class with this guarantee and limit in bit/s.
+
+    Raises UnavailableError where the kernel has none that means what the class asks for.
+    """
+    choice = choose_queue(cls, have)
+    aqm = choice.aqm
     delay = delay_of(cls)
     frame = link.mtu + link.header
     smallest = SMALLEST_FRAMES * max(frame, link.super_packet)
@@ -66,43 +103,39 @@ def leaf_queue(
     wanted = _bytes(basis, delay)
     size = max(wanted, smallest)
     largest = max(size, _bytes(ceil, delay))
-    factor = _TRUESIZE if fq_codel else 1
-    smallest, limit, largest = (min(number * factor, _LARGEST) for number in (smallest, size, largest))
-    counted = aqm.size if fq_codel or aqm.packets is None else aqm.packets
+    factor = _TRUESIZE if aqm.kind in _IN_MEMORY else 1
+    bounds = [min(number * factor, _LARGEST) for number in (smallest, size, largest)]
+    counted = aqm.size if aqm.kind is not AqmKind.FIFO or aqm.packets is None else aqm.packets
     if counted is not None:  # as the policy says, so nobody moves it
-        smallest = limit = largest = counted
+        bounds = [counted] * 3
         size = counted * frame if counted == aqm.packets else counted
-    options = _fq_codel(cls, aqm, limit, frame) if fq_codel else FifoOptions(limit)
-    fifo = "pfifo" if aqm.packets is not None else "bfifo"
+    options: Options
+    if aqm.kind is AqmKind.FIFO:
+        kind, options = "pfifo" if aqm.packets is not None else "bfifo", FifoOptions(bounds[1])
+    else:
+        promised = delay if cls.sla.delays else None
+        kind, options = options_of(choice, Basis(promised, basis, frame, size, smallest, bounds[1]))
+        size = _held(options, size, frame)
+        if queue_limit(options) is None:  # the controller has no limit to move
+            bounds = [size] * 3
     return LeafQueue(
-        qdisc=Qdisc(handle, parent, "fq_codel" if fq_codel else fifo, options),
-        smallest=smallest,
-        limit=limit,
-        largest=largest,
+        qdisc=Qdisc(handle, parent, kind, options),
+        choice=choice,
+        smallest=bounds[0],
+        limit=bounds[1],
+        largest=bounds[2],
         size=size,
         rate=basis,
         floored=link.super_packet > frame and wanted < SMALLEST_FRAMES * link.super_packet,
     )
 
 
+def _held(options: Options, size: int, frame: int) -> int:
+    """Bytes of a full queue: as it was sized, or as its own limit has it."""
+    if isinstance(options, (CodelOptions, PieOptions, SfqOptions)):
+        return options.limit * frame
+    return options.limit if isinstance(options, RedOptions) else size
+
+
 def _bytes(rate: int, seconds: float) -> int:
     return int(rate * seconds / 8)
-
-
-def _fq_codel(cls: TrafficClass, aqm: Aqm, memory: int, frame: int) -> FqCodelOptions:
-    """Target 5 ms, or a tenth of a laxer delay target; interval 100 ms, never under ten targets (RFC 8289, 4.2-4.4)."""
-    target = aqm.target or max(_CODEL_TARGET, delay_of(cls) / 10 if cls.sla.delays else 0.0)
-    interval = aqm.interval or max(_CODEL_INTERVAL, 10 * target)
-    return FqCodelOptions(
-        limit=aqm.packets or 10240,
-        target=_codel_time(target),
-        interval=_codel_time(interval),
-        quantum=frame,
-        flows=1024,
-        memory=memory,
-        ecn=aqm.ecn is not False,
-    )
-
-
-def _codel_time(seconds: float) -> int:
-    return round(seconds * 1e6 / _CODEL_STEP) * _CODEL_STEP

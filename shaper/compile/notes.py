@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from shaper.compile.leaf import LeafQueue
+from shaper.model.aqm import AqmKind
 from shaper.model.policy import Direction, Interface
 from shaper.model.service import SERVICE_CLASSES
 from shaper.tree import LinkFacts
@@ -16,12 +17,11 @@ def notes(
     link: LinkFacts,
     queues: Mapping[str, LeafQueue],
     *,
-    fq_codel: bool,
     structure: bool,
 ) -> tuple[str, ...]:
     """Of the queues and the classes; `unmeasured` has those of the delay."""
     yielding = _yielding(interface) if structure else ()
-    return (*_notes(interface, link, queues, fq_codel), *yielding)
+    return (*_notes(interface, link, queues), *yielding)
 
 
 def unmeasured(lacking: Sequence[str], unseen: Sequence[str]) -> Iterator[str]:
@@ -35,10 +35,8 @@ def unmeasured(lacking: Sequence[str], unseen: Sequence[str]) -> Iterator[str]:
         )
 
 
-def _notes(interface: Interface, link: LinkFacts, queues: Mapping[str, LeafQueue], fq_codel: bool) -> Iterator[str]:
-    if not fq_codel:
-        sizes = ", ".join(_delay(path, queue) for path, queue in queues.items())
-        yield f"the kernel lacks fq_codel: each leaf is a FIFO sized in time. A full one: {sizes}"
+def _notes(interface: Interface, link: LinkFacts, queues: Mapping[str, LeafQueue]) -> Iterator[str]:
+    yield from _stand_ins(queues)
     comes_in = interface.direction is Direction.INGRESS
     if comes_in:
         yield (
@@ -59,6 +57,32 @@ def _notes(interface: Interface, link: LinkFacts, queues: Mapping[str, LeafQueue
             yield (
                 f"{text}. `ip link set dev {interface.device} gso_max_segs 1` mends it for this machine's own traffic, "
                 "`ethtool -K DEV gro off` on the devices that feed it for forwarded traffic"
+            )
+
+
+def _stand_ins(queues: Mapping[str, LeafQueue]) -> Iterator[str]:
+    """Queues that the kernel lacks, and those that it has instead."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for path, queue in queues.items():
+        wanted, kind = queue.choice.wanted, queue.choice.aqm.kind
+        if wanted is not kind:
+            flows = " with one flow" if queue.choice.one_flow else ""
+            found.setdefault((wanted, "FIFO" if kind is AqmKind.FIFO else f"{kind}{flows}"), []).append(path)
+    for (lacking, instead), paths in found.items():
+        whose = (
+            "each leaf is" if len(paths) == len(queues) else f"{', '.join(paths)} {'is' if paths[1:] == [] else 'are'}"
+        )
+        if instead == "FIFO":
+            sizes = ", ".join(_delay(path, queues[path]) for path in paths)
+            yield f"the kernel lacks {lacking}: {whose} a FIFO sized in time. A full one: {sizes}"
+        else:
+            yield f"the kernel lacks {lacking}: {whose} {instead}, to the same delay"
+    for path, queue in queues.items():
+        choice = queue.choice
+        if choice.hashed:
+            yield (
+                f"{path} is fair among hosts by a filter that gives each a flow of its {queue.qdisc.kind} "
+                f"({choice.fairness}); the flows of one host take turns as they come"
             )
 
 

@@ -49,6 +49,10 @@ _COUNTED = frozenset(OUR_ROOTS) - {"cake"}
 """Kinds whose classes are counted; what CAKE shows as classes are flows."""
 
 
+_FLOWS = ("fq_codel", "fq_pie", "sfq")
+"""Kinds whose flows a filter may name."""
+
+
 class NetlinkKernel:
     """The kernel as one network namespace sees it: the caller's own, or the one named `netns`.
 
@@ -278,9 +282,12 @@ class NetlinkKernel:
 
 
 def _hooks(qdiscs: Sequence[qdisc.QdiscReading]) -> list[int]:
-    """Where filters may stand: the root's own list, an HTB's, and both sides of clsact (ingress has but the one)."""
+    """Where filters may stand: the root's own list, an HTB's, that of a queue with flows of its own, and both sides of
+    clsact (ingress has but the one)."""
     hooks = [
-        reading.handle for reading in qdiscs if reading.handle and (reading.parent == ROOT or reading.kind == "htb")
+        reading.handle
+        for reading in qdiscs
+        if reading.handle and (reading.parent == ROOT or reading.kind in ("htb", *_FLOWS))
     ]
     for reading in qdiscs:
         if reading.parent == CLSACT:

@@ -5,11 +5,11 @@ The tables are those of Linux 5.14 and later (net/sched/sch_cake.c); a test on a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from shaper.model.match import ETHERTYPE_IPV4, Match, Packet, Rule, Rules, classify
+from shaper.model.match import ETHERTYPE_IPV4, Masked, Match, Packet, Rule, Rules, classify
 from shaper.tree import Diffserv
 
 ARP, ARP_DSCP = 0x0806, 56
@@ -74,15 +74,25 @@ class Fit(NamedTuple):
         """The number by which the kernel shows a class's tin, from 1."""
         return TINS[self.diffserv].shown.index(self.tins[path]) + 1
 
-    def rules(self) -> Rules:
-        """What CAKE does, as rules: by the DSCP, ARP as CS7, the rest to best effort."""
+    def rules(self, fwmark: int = 0) -> Rules:
+        """What CAKE does, as rules: by a mark under the mask `fwmark` where that names a tin, by its number from 1; by
+        the DSCP, ARP as CS7, the rest to best effort."""
         table = TINS[self.diffserv]
         by_tin = {tin: path for path, tin in self.tins.items()}
         ordered = [Rule((Match(ethertypes=(ARP,)),), by_tin[table.tin_of[ARP_DSCP]])]
         ordered += [
             Rule((Match(dscp=tuple(sorted(table.dscps(tin)))),), path) for tin, path in by_tin.items() if tin != 0
         ]
-        return Rules(tuple(ordered), by_tin[0])
+        return Rules((*self._marked(fwmark), *ordered), by_tin[0])
+
+    def _marked(self, fwmark: int) -> Iterator[Rule]:
+        if not fwmark or self.diffserv is Diffserv.BESTEFFORT:
+            return
+        lowest = fwmark & -fwmark
+        for path in self.tins:
+            value = self.handle_minor(path) * lowest
+            if value & fwmark == value:
+                yield Rule((Match(mark=(Masked(value, fwmark),)),), path)
 
 
 def by_dscp_alone(match: Match) -> bool:

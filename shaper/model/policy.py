@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from shaper.errors import Where
-from shaper.model.aqm import Aqm
+from shaper.model.aqm import Aqm, CakeSettings
 from shaper.model.device import Selector
 from shaper.model.link import LinkLayer
 from shaper.model.match import Match, Rule, Rules
 from shaper.model.sla import Sla
+from shaper.tree import FlowMode
 
 
 class Direction(enum.StrEnum):
@@ -29,6 +30,10 @@ class Tier(enum.IntEnum):
     SPECIAL = 0
     PRIORITY = 1
     STANDARD = 2
+
+
+STRICT = -1
+"""The priority of a class that is served before every other, up to its limit."""
 
 
 class Classifier(enum.StrEnum):
@@ -76,9 +81,10 @@ class TrafficClass:
     one leaf of the interface that takes what no rule matches; `implied` a class the policy did not write.
 
     `most` (`adapt.max`) is what the controller never grants beyond, 0 the limit; `step` the grid of its grants in
-    bit/s, 0 none. `priority` orders borrowers of one tier, None as the tier says. `burst` and `cburst` stand for those
-    that follow from the rates. `service` names the service class, `presets` what of it the class did not say itself.
-    `aqm` says how its queue is kept short, None leaves it to the kernel's abilities and the targets.
+    bit/s, 0 none. `priority` orders borrowers of one tier, None as the tier says; a STRICT class is before all, and has
+    one rate: guarantee and limit. `burst` and `cburst` stand for those that follow from the rates. `service` names the
+    service class, `presets` what of it the class did not say itself. `aqm` says how its queue is kept short, None
+    leaves it to the kernel's abilities and the targets; `fairness` among whom it is shared, None leaves that to it.
     """
 
     name: str
@@ -102,6 +108,12 @@ class TrafficClass:
     service: str = ""
     presets: tuple[str, ...] = ()
     aqm: Aqm | None = None
+    fairness: FlowMode | None = None
+
+    @property
+    def strict(self) -> bool:
+        """Whether it is served before every class that is not, up to its limit."""
+        return self.priority == STRICT
 
     def walk(self) -> Iterator[TrafficClass]:
         """This class and every class below it, parents first, in the file's order."""
@@ -116,6 +128,7 @@ class Interface:
 
     `bandwidth` in bit/s is what is used: the `line_rate` as written, less the `margin` (a ratio) and what the coding of
     the `link` takes. `device` is its name, and until it was looked up on a machine (`run/place.py`) what `wanted` says.
+    `cake` says what the CAKE at the root has, None the usual.
     The two directions of one interface share name, device and policy, and have each a bandwidth of their own.
     """
 
@@ -133,6 +146,7 @@ class Interface:
     margin: float = 0.0
     link: LinkLayer | None = None
     wanted: Selector | None = None
+    cake: CakeSettings | None = None
     direction: Direction = Direction.EGRESS
 
     @property

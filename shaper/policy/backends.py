@@ -27,9 +27,11 @@ _Say = Callable[..., Problem]
 def backend_problems(interface: Interface, drafts: Sequence[Draft], document: Document) -> Iterator[Problem]:
     """Of a policy that is sound in itself, on one interface."""
     backend = interface.backend
+    say, place = document.problem, ("interfaces", interface.name, "backend")
+    yield from _cake_alone(interface, say)
+    yield from _unordered(backend, drafts, say)
     if backend.rated:
         return
-    say, place = document.problem, ("interfaces", interface.name, "backend")
     yield from _unkept(backend, drafts, say)
     if any(cls.children for cls in drafts):
         return
@@ -41,6 +43,29 @@ def backend_problems(interface: Interface, drafts: Sequence[Draft], document: Do
         yield from _cake(interface, drafts, say, place)
     else:
         yield from _bands(backend, drafts, say, place)
+
+
+def _cake_alone(interface: Interface, say: _Say) -> Iterator[Problem]:
+    if interface.cake is not None and interface.backend is not Backend.CAKE:
+        message = "these are numbers of CAKE at the root of the interface, which has another backend"
+        hint = "write `backend: cake`; or `aqm: {kind: cake, ..}` and `fairness` at its classes"
+        yield say(Kind.BACKEND_LACKS, ("interfaces", interface.name, "cake"), message, hint, at_key=True)
+
+
+def _unordered(backend: Backend, drafts: Sequence[Draft], say: _Say) -> Iterator[Problem]:
+    """Strict classes, and the queues of CAKE's tins."""
+    mends = {
+        Backend.HFSC: "give it a delay target, which HFSC keeps by its real-time curve",
+        Backend.CAKE: "its tins' order is fixed",
+    }
+    for cls in (each for top in drafts for each in top.walk()):
+        if cls.strict and backend in mends:
+            message = f"{backend} serves nobody strictly before all others, as {quoted(cls.path)} asks"
+            yield say(Kind.BACKEND_LACKS, (*cls.loc, "priority"), message, f"{mends[backend]}; or {_OUT}")
+        if cls.spec.fairness is not None and backend is Backend.CAKE:
+            message = "CAKE shares all its tins in one way"
+            hint = f"write `cake: {{fairness: {cls.spec.fairness}}}` at the interface"
+            yield say(Kind.BACKEND_LACKS, (*cls.loc, "fairness"), message, hint, at_key=True)
 
 
 def _unkept(backend: Backend, drafts: Sequence[Draft], say: _Say) -> Iterator[Problem]:
@@ -76,10 +101,10 @@ def _bands(backend: Backend, drafts: Sequence[Draft], say: _Say, place: Loc) -> 
         yield say(Kind.BACKEND_LACKS, place, message, f"join classes, or {_OUT}")
         return
     lowest = max((cls.tier for cls in drafts), default=Tier.STANDARD)
-    first: dict[Tier, Draft] = {}
+    first: dict[tuple[bool, Tier], Draft] = {}
     for cls in drafts:
-        other = first.setdefault(cls.tier, cls)
-        if other is cls or (backend is Backend.ETS and cls.tier is lowest):
+        other = first.setdefault((cls.strict, cls.tier), cls)
+        if other is cls or (backend is Backend.ETS and cls.tier is lowest and not cls.strict):
             continue
         tier = cls.tier.name.lower()
         yield say(

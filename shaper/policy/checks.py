@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 
 from shaper.errors import Problem
-from shaper.model.aqm import AqmKind
 from shaper.model.match import NETWORK_CONTROL
 from shaper.model.policy import Tier, catch_all
 from shaper.policy.draft import OTHER, Draft
 from shaper.policy.kinds import Kind
 from shaper.policy.matching import matching_problems
+from shaper.policy.queue_checks import queue_problems, strict_order, strict_rates
 from shaper.policy.reader import Document
 from shaper.policy.schema import FileSpec
 from shaper.policy.text import Loc, did_you_mean, named, quoted
@@ -86,6 +86,8 @@ def policy_problems(
     yield from _unreached(drafts, leaves, document)
     if limits:
         yield from _unlimited(leaves, document)
+        yield from strict_rates(leaves, document)
+    yield from strict_order(leaves, document)
     yield from _against_tiers(leaves, document)
     if sum(_rule_count(top, 1) for top in drafts) > MAX_RULES:
         message = f"the matches of {quoted(name)} multiply to more than {MAX_RULES} rules"
@@ -127,7 +129,7 @@ def _class_problems(cls: Draft, document: Document, lost: Lost) -> Iterator[Prob
         hint = f"write it at the classes inside: {named(child.name for child in cls.children if not child.implied)}"
         message = f"{quoted(cls.name)} holds classes; HTB looks at the priority where packets wait"
         yield document.problem(Kind.PRIORITY_NOT_LEAF, (*cls.loc, "priority"), message, hint, at_key=True)
-    yield from _aqm_problems(cls, document)
+    yield from queue_problems(cls, document)
     if cls.children and cls.default:
         hint = f"mark one of its classes instead: {named(child.name for child in cls.children if not child.implied)}"
         message = f"{quoted(cls.name)} holds classes, so it can hold no packets itself"
@@ -180,37 +182,19 @@ def _unlimited(leaves: list[Draft], document: Document) -> Iterator[Problem]:
         yield document.problem(Kind.SPECIAL_WITHOUT_LIMIT, tier_loc, message, hint)
 
 
-def _aqm_problems(cls: Draft, document: Document) -> Iterator[Problem]:
-    aqm = cls.spec.aqm
-    if aqm is None:
-        return
-    loc: Loc = (*cls.loc, "aqm")
-    if cls.children:
-        hint = f"write it at the classes inside: {named(child.name for child in cls.children if not child.implied)}"
-        message = f"{quoted(cls.name)} holds classes; packets wait in those"
-        yield document.problem(Kind.AQM_NOT_LEAF, loc, message, hint, at_key=True)
-    if aqm.kind is AqmKind.FIFO:
-        for key in ("ecn", "target", "interval"):
-            if getattr(aqm, key) is not None:
-                hint = "give it a `limit`, or take `kind: fq_codel`"
-                yield document.problem(Kind.BAD_AQM, (*loc, key), f"a fifo has no {key}", hint, at_key=True)
-    if aqm.target is not None and aqm.interval is not None and aqm.interval <= aqm.target:
-        message = "CoDel looks at the delay over an interval, which must be longer than the target"
-        yield document.problem(Kind.BAD_AQM, (*loc, "interval"), message, "ten to twenty times the target (RFC 8289)")
-
-
 def _against_tiers(leaves: list[Draft], document: Document) -> Iterator[Problem]:
     """A priority orders what borrows inside a tier; between tiers the tier decides."""
 
     def order(leaf: Draft) -> int:
         return int(leaf.tier) if leaf.spec.priority is None else leaf.spec.priority
 
-    for leaf in leaves:
+    borrowers = [leaf for leaf in leaves if not leaf.strict]
+    for leaf in borrowers:
         if leaf.spec.priority is None:
             continue
         own = order(leaf)
-        ahead = next((other for other in leaves if other.tier < leaf.tier and order(other) >= own), None)
-        behind = next((other for other in leaves if other.tier > leaf.tier and order(other) <= own), None)
+        ahead = next((other for other in borrowers if other.tier < leaf.tier and order(other) >= own), None)
+        behind = next((other for other in borrowers if other.tier > leaf.tier and order(other) <= own), None)
         if other := ahead or behind:
             tier = other.tier.name.lower()
             message = (

@@ -16,7 +16,7 @@ from shaper.policy.reader import MAX_NODES, Document, Node
 from shaper.policy.schema import DefaultsSpec
 
 _AT_THE_TOP = frozenset({"tier"})
-_AT_LEAVES = frozenset({"sla", "aqm"})
+_AT_LEAVES = frozenset({"sla", "aqm", "fairness"})
 
 _Defaults = Mapping[str, tuple[Where, Node]]
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from shaper.errors import Problem, Where
 from shaper.model.match import Match
-from shaper.model.policy import Tier, catch_all
+from shaper.model.policy import STRICT, Tier, catch_all
 from shaper.model.words import KEYS
 from shaper.policy.groups import Groups
 from shaper.policy.kinds import Kind
@@ -52,6 +52,10 @@ class Draft:
     def default(self) -> bool:
         return self.spec.default
 
+    @property
+    def strict(self) -> bool:
+        return self.spec.priority == STRICT
+
     def walk(self) -> Iterator[Draft]:
         """This class and every class below it, parents first."""
         yield self
@@ -88,7 +92,10 @@ class Drafter:
             spec=spec,
             tier=heir.tier if heir else Tier.STANDARD if spec.tier is None else spec.tier,
             tier_loc=heir.tier_loc if heir else (*loc, "tier"),
-            limited=spec.limit is not None or (*loc, "limit") in self._lost or (parent is not None and parent.limited),
+            limited=spec.limit is not None
+            or spec.priority == STRICT
+            or (*loc, "limit") in self._lost
+            or (parent is not None and parent.limited),
             guessed=guessed or (parent is not None and parent.guessed),
             match_locs=tuple(place for place, _ in written),
             matches=tuple(self._match(match, place) for place, match in written),

@@ -11,13 +11,14 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from shaper.model.aqm import AqmKind
+from shaper.model.aqm import MOST_FLOWS, MOST_SFQ_DEPTH, AqmKind
 from shaper.model.link import LINK_LAYERS
 from shaper.model.policy import Direction, Tier
 from shaper.model.service import SERVICE_CLASSES
+from shaper.policy import queues, values
 from shaper.policy import schema as schema_of
-from shaper.policy import values
 from shaper.policy.directions import SAME_EITHER_WAY
+from shaper.tree import FlowMode
 
 _USE: JsonSchemaValue = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_-]*\}"}
 """A var may stand for any value, or be a part of it."""
@@ -84,14 +85,24 @@ _SCALARS: Mapping[Callable[..., Any], JsonSchemaValue] = {
     values.burst: _text(rf"^\s*({_SIZE}|{_TIME})", "5ms"),
     values.tier: _names(tier.name.lower() for tier in Tier),
     values.version: {"const": 1},
-    values.priority: {"type": "integer", "minimum": 0, "maximum": 7},
+    values.priority: {"anyOf": [{"const": "strict"}, {"type": "integer", "minimum": 0, "maximum": 7}]},
     values.service: _names(SERVICE_CLASSES),
     values.link_layer: _names(LINK_LAYERS),
     values.overhead: {"type": "integer", "minimum": -64, "maximum": 256},
     values.mpu: {"type": "integer", "minimum": 0, "maximum": 256},
-    values.aqm_kind: _names(AqmKind),
-    values.aqm_time: _text(rf"^\s*{_TIME}", "5ms"),
-    values.queue_limit: {"anyOf": [{"type": "integer", "minimum": 1}, _text(rf"^\s*{_SIZE}", "64kb")]},
+    queues.aqm_kind: _names(AqmKind),
+    queues.aqm_time: _text(rf"^\s*{_TIME}", "5ms"),
+    queues.flows: {"type": "integer", "minimum": 1, "maximum": MOST_FLOWS},
+    queues.depth: {"type": "integer", "minimum": 2, "maximum": MOST_SFQ_DEPTH},
+    queues.gain: {"type": "integer", "minimum": 0, "maximum": 32},
+    queues.quantum: _text(rf"^\s*{_SIZE}", "1514b"),
+    queues.size: _text(rf"^\s*{_SIZE}", "15kb"),
+    queues.probability: _text(rf"^\s*{_PERCENT}", "2%"),
+    queues.perturb: _text(rf"^\s*{_TIME}", "10s"),
+    queues.ack_filter: {"enum": [True, False, "aggressive"]},
+    queues.fwmark: {"anyOf": [{"type": "integer", "minimum": 1}, _text("^0x[0-9a-fA-F]{1,8}$", "0xff")]},
+    queues.fairness: _names(mode for mode in FlowMode if mode is not FlowMode.FLOWBLIND),
+    queues.queue_limit: {"anyOf": [{"type": "integer", "minimum": 1}, _text(rf"^\s*{_SIZE}", "64kb")]},
     values.sla: _TARGETS,
     values.device: _DEVICE,
     values.prefix: {"anyOf": [{"type": "string"}, _LIST_FILE]},

@@ -28,6 +28,7 @@ class Kind(enum.StrEnum):
     BAD_DEVICE = "bad-device"
     UNKNOWN_BACKEND = "unknown-backend"
     UNKNOWN_AQM = "unknown-aqm"
+    UNKNOWN_FAIRNESS = "unknown-fairness"
     UNKNOWN_SERVICE_CLASS = "unknown-service-class"
     # vars and groups
     UNKNOWN_VAR = "unknown-var"
@@ -85,6 +86,8 @@ class Kind(enum.StrEnum):
     PRIORITY_AGAINST_TIER = "priority-against-tier"
     AQM_NOT_LEAF = "aqm-not-leaf"
     BAD_AQM = "bad-aqm"
+    BAD_FAIRNESS = "bad-fairness"
+    BAD_STRICT = "bad-strict"
     PRIORITY_NOT_LEAF = "priority-not-leaf"
     MOST_OUT_OF_BOUNDS = "most-out-of-bounds"
     PROFILE_INFEASIBLE = "profile-infeasible"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from shaper.errors import Problem, Where
-from shaper.model.aqm import Aqm
+from shaper.model.aqm import Aqm, CakeSettings
 from shaper.model.match import NETWORK_CONTROL, network_control_matches
 from shaper.model.policy import Direction, Interface, Tier, TrafficClass
 from shaper.model.sla import Sla
@@ -14,7 +14,7 @@ from shaper.policy.kinds import Kind
 from shaper.policy.link import link_layer, usable
 from shaper.policy.profile import infeasible
 from shaper.policy.reader import Document
-from shaper.policy.schema import AqmSpec, InterfaceSpec
+from shaper.policy.schema import AqmSpec, CakeSpec, InterfaceSpec
 from shaper.policy.text import Loc, quoted
 from shaper.policy.validate import Lost
 from shaper.units import format_rate
@@ -64,6 +64,7 @@ def interface(
         classifier=spec.classifier,
         classifier_where=document.value((*loc, "classifier")),
         backend=spec.backend,
+        cake=_cake(spec.cake),
         line_rate=rate,
         margin=spec.margin,
         link=layer,
@@ -123,6 +124,8 @@ class _Resolver:
 
     def _stated(self, cls: Draft, whole: int | None, parent: Draft | None) -> int | None:
         amount = cls.spec.guarantee
+        if cls.strict and amount is None:
+            amount = cls.spec.limit
         if amount is None or whole is not None or amount.ratio is None:
             return None if amount is None else amount.of(whole or 0)
         if parent is not None and (*parent.loc, "guarantee") not in self._lost:
@@ -172,7 +175,7 @@ class _Resolver:
 
     def _written(self, drafts: Sequence[Draft]) -> Iterator[Draft]:
         for cls in drafts:
-            if cls.spec.guarantee is None:
+            if cls.spec.guarantee is None and not cls.strict:
                 yield from self._written(cls.children)
             elif self._guarantee[cls.path]:
                 yield cls
@@ -185,6 +188,8 @@ class _Resolver:
     def _class(self, cls: Draft, share: float, whole: int, most: int) -> TrafficClass:
         guarantee = self._guarantee[cls.path]
         limit = most if cls.spec.limit is None else cls.spec.limit.of(most)
+        if cls.strict:  # one rate, whichever of the two was written
+            limit = guarantee or limit
         children = self.classes(cls.children, guarantee, limit)
         below = sum(child.floor for child in children)
         if cls.spec.adapt.min is not None:
@@ -214,6 +219,7 @@ class _Resolver:
             service=cls.spec.service_class or "",
             presets=cls.presets,
             aqm=_aqm(cls.spec.aqm),
+            fairness=cls.spec.fairness,
         )
         self._check(cls, resolved, most, below)
         return resolved
@@ -258,7 +264,42 @@ def _aqm(spec: AqmSpec | None) -> Aqm | None:
     if spec is None:
         return None
     packets, size = spec.limit or (0, 0)
-    return Aqm(spec.kind, spec.ecn, spec.target, spec.interval, packets or None, size or None)
+    return Aqm(
+        kind=spec.kind,
+        ecn=spec.ecn,
+        target=spec.target,
+        interval=spec.interval,
+        packets=packets or None,
+        size=size or None,
+        flows=spec.flows,
+        quantum=spec.quantum,
+        depth=spec.depth,
+        perturb=spec.perturb,
+        least=spec.min,
+        most=spec.max,
+        probability=spec.probability,
+        alpha=spec.alpha,
+        beta=spec.beta,
+        nat=spec.nat,
+        wash=spec.wash,
+        ack_filter=spec.ack_filter,
+        split_gso=spec.split_gso,
+    )
+
+
+def _cake(spec: CakeSpec | None) -> CakeSettings | None:
+    if spec is None:
+        return None
+    return CakeSettings(
+        fairness=spec.fairness,
+        rtt=spec.rtt,
+        size=spec.limit,
+        nat=spec.nat,
+        wash=spec.wash,
+        ack_filter=spec.ack_filter,
+        split_gso=spec.split_gso,
+        fwmark=spec.fwmark,
+    )
 
 
 def _shares(drafts: Sequence[Draft]) -> list[float]:

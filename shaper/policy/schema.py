@@ -11,8 +11,9 @@ from shaper.model.device import Selector
 from shaper.model.link import LinkLayer
 from shaper.model.match import Masked, PortRange, Prefix
 from shaper.model.policy import Backend, Burst, Classifier, Direction, Tier
-from shaper.policy import fields, values
+from shaper.policy import fields, queues, values
 from shaper.policy.kinds import Kind
+from shaper.tree import AckFilter, FlowMode
 
 
 class _Spec(BaseModel):
@@ -132,17 +133,51 @@ class ProfileSpec(_Spec):
 
 def aqm_named(value: object) -> object:
     """The name of a discipline stands for a mapping with nothing but it."""
-    return {"kind": values.aqm_kind(value)} if isinstance(value, str) else value
+    return {"kind": queues.aqm_kind(value)} if isinstance(value, str) else value
 
 
 class AqmSpec(_Spec):
     """How a queue is kept short: a `kind`, and numbers of its own that come before those that are worked out."""
 
-    kind: Annotated[AqmKind, PlainValidator(values.aqm_kind)] = AqmKind.FQ_CODEL
+    kind: Annotated[AqmKind, PlainValidator(queues.aqm_kind)] = AqmKind.FQ_CODEL
     ecn: bool | None = None
-    target: Annotated[float | None, PlainValidator(values.aqm_time)] = None
-    interval: Annotated[float | None, PlainValidator(values.aqm_time)] = None
-    limit: Annotated[values.QueueLimit | None, PlainValidator(values.queue_limit)] = None
+    target: Annotated[float | None, PlainValidator(queues.aqm_time)] = None
+    interval: Annotated[float | None, PlainValidator(queues.aqm_time)] = None
+    limit: Annotated[queues.QueueLimit | None, PlainValidator(queues.queue_limit)] = None
+    flows: Annotated[int | None, PlainValidator(queues.flows)] = None
+    quantum: Annotated[int | None, PlainValidator(queues.quantum)] = None
+    alpha: Annotated[int | None, PlainValidator(queues.gain)] = None
+    beta: Annotated[int | None, PlainValidator(queues.gain)] = None
+    min: Annotated[int | None, PlainValidator(queues.size)] = None
+    max: Annotated[int | None, PlainValidator(queues.size)] = None
+    probability: Annotated[float | None, PlainValidator(queues.probability)] = None
+    depth: Annotated[int | None, PlainValidator(queues.depth)] = None
+    perturb: Annotated[float | None, PlainValidator(queues.perturb)] = None
+    nat: bool | None = None
+    wash: bool | None = None
+    ack_filter: Annotated[AckFilter | None, PlainValidator(queues.ack_filter)] = Field(None, alias="ack-filter")
+    split_gso: bool | None = Field(None, alias="split-gso")
+
+
+class CakeSpec(_Spec):
+    """What the CAKE at the root of an interface has beside its bandwidth and tins."""
+
+    fairness: Annotated[FlowMode, PlainValidator(queues.fairness)] = FlowMode.TRIPLE_ISOLATE
+    rtt: Annotated[float | None, PlainValidator(queues.aqm_time)] = None
+    limit: Annotated[int | None, PlainValidator(queues.size)] = None
+    nat: bool = False
+    wash: bool = False
+    ack_filter: Annotated[AckFilter, PlainValidator(queues.ack_filter)] = Field(AckFilter.NONE, alias="ack-filter")
+    split_gso: bool = Field(True, alias="split-gso")
+    fwmark: Annotated[int, PlainValidator(queues.fwmark)] = 0
+
+    @model_validator(mode="after")
+    def _says_something(self) -> CakeSpec:
+        if not self.model_fields_set:
+            raise values.refuse(
+                Kind.EMPTY, "this says nothing of CAKE", "such as `{fairness: dual-srchost, nat: true}`"
+            )
+        return self
 
 
 class ClassSpec(_Spec):
@@ -158,6 +193,7 @@ class ClassSpec(_Spec):
     cburst: Annotated[Burst | None, PlainValidator(values.burst)] = None
     profile: ProfileSpec | None = None
     aqm: Annotated[AqmSpec, BeforeValidator(aqm_named)] | None = None
+    fairness: Annotated[FlowMode | None, PlainValidator(queues.fairness)] = None
     adapt: AdaptSpec = _KEEPS_ALL
     default: bool = False
     match: list[MatchSpec] = []
@@ -174,6 +210,7 @@ class DefaultsSpec(_Spec):
     burst: Annotated[Burst | None, PlainValidator(values.burst)] = None
     cburst: Annotated[Burst | None, PlainValidator(values.burst)] = None
     aqm: Annotated[AqmSpec, BeforeValidator(aqm_named)] | None = None
+    fairness: Annotated[FlowMode | None, PlainValidator(queues.fairness)] = None
     sla: Annotated[values.SlaSpec, PlainValidator(values.sla)] = values.SlaSpec()
 
 
@@ -223,6 +260,7 @@ class InterfaceSpec(_Spec):
     policy: str
     classifier: Annotated[Classifier, PlainValidator(values.classifier)] = Classifier.AUTO
     backend: Annotated[Backend, PlainValidator(values.backend)] = Backend.AUTO
+    cake: CakeSpec | None = None
 
 
 class FileSpec(_Spec):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from shaper.model.aqm import AqmKind
 from shaper.model.service import SERVICE_CLASSES
 from shaper.policy.names import dscp_text
 from shaper.policy.schema import AqmSpec, ClassSpec, MatchSpec
@@ -43,5 +42,5 @@ def with_presets(spec: ClassSpec, loc: Loc, lost: Lost) -> tuple[ClassSpec, tupl
         targets += [f"loss {format_percent(preset.loss)}"] if preset.loss is not None else []
         give("sla", SlaSpec(preset.delays, preset.loss), f"sla {{{', '.join(targets)}}}")
     if leaf and not preset.managed:
-        give("aqm", AqmSpec(kind=AqmKind.FIFO), "aqm fifo")
+        give("aqm", AqmSpec.model_validate({"kind": "fifo"}), "aqm fifo")
     return spec.model_copy(update=update), tuple(said)

@@ -15,11 +15,10 @@ from netaddr import INET_PTON, AddrFormatError, IPAddress
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from shaper.model.aqm import AqmKind
 from shaper.model.device import Selector
 from shaper.model.link import LINK_LAYERS, LinkLayer
 from shaper.model.match import PortRange, Prefix
-from shaper.model.policy import Backend, Burst, Classifier, Tier
+from shaper.model.policy import STRICT, Backend, Burst, Classifier, Tier
 from shaper.model.service import SERVICE_CLASSES
 from shaper.model.sla import DelayTarget
 from shaper.policy.kinds import Kind
@@ -34,8 +33,7 @@ _LONGEST_TEXT = 64
 _LONGEST_NAME = 127  # ALTIFNAMSIZ, less the closing zero
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}\Z")
 _LARGEST_MARGIN = 0.5
-_LONGEST_BURST = 10.0
-_LEAST_AQM_TIME = 0.0001
+LONGEST_TIME = 10.0
 _LARGEST_BURST = 10**9
 
 _T = TypeVar("_T")
@@ -86,7 +84,7 @@ def said(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else quoted(value)
 
 
-def _quantity(value: object, parse: Callable[[str], _T], what: str, example: str) -> _T:
+def quantity(value: object, parse: Callable[[str], _T], what: str, example: str) -> _T:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise refuse(Kind.WRONG_TYPE, f"expected {what}, found {said(value)}", f"such as {example}")
     text = str(value)
@@ -100,14 +98,14 @@ def _quantity(value: object, parse: Callable[[str], _T], what: str, example: str
 
 def rate(value: object) -> int:
     """`20mbit` -> bit/s."""
-    return _quantity(value, parse_rate, "a rate", "20mbit")
+    return quantity(value, parse_rate, "a rate", "20mbit")
 
 
 def amount(value: object) -> Amount:
     """`20mbit` or `10%`."""
     if isinstance(value, str) and value.rstrip().endswith("%"):
         return Amount(ratio=ratio(value))
-    return Amount(_quantity(value, parse_rate, "a rate or a percentage", "20mbit or 25%"))
+    return Amount(quantity(value, parse_rate, "a rate or a percentage", "20mbit or 25%"))
 
 
 def limit(value: object) -> Amount:
@@ -120,7 +118,7 @@ def limit(value: object) -> Amount:
 
 def ratio(value: object) -> float:
     """`5%` -> 0.05."""
-    return _quantity(value, parse_percent, "a percentage", "5%")
+    return quantity(value, parse_percent, "a percentage", "5%")
 
 
 def margin(value: object) -> float:
@@ -182,9 +180,15 @@ def share(value: object) -> float:
 
 
 def priority(value: object) -> int:
-    """0 to 7, the first before the others."""
+    """0 to 7, the first before the others; or `strict`, before them all."""
+    if value == "strict":
+        return STRICT
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 7:
-        raise refuse(Kind.BAD_QUANTITY, f"{said(value)} is not a priority", "write a number from 0 (first) to 7 (last)")
+        raise refuse(
+            Kind.BAD_QUANTITY,
+            f"{said(value)} is not a priority",
+            "write a number from 0 (first) to 7 (last), or strict",
+        )
     return value
 
 
@@ -192,11 +196,11 @@ def burst(value: object) -> Burst:
     """`5ms` of the rate, or `15kb`."""
     what, example = "a burst", "5ms or 15kb"
     if isinstance(value, str) and value.rstrip()[-1:].lower() == "s":
-        seconds = _quantity(value, parse_duration, what, example)
-        if not 0 < seconds <= _LONGEST_BURST:
+        seconds = quantity(value, parse_duration, what, example)
+        if not 0 < seconds <= LONGEST_TIME:
             raise refuse(Kind.BAD_QUANTITY, f"{quoted(value)} is not a burst", "above 0 and at most 10s")
         return Burst(seconds=seconds)
-    size = _quantity(value, parse_size, what, example)
+    size = quantity(value, parse_size, what, example)
     if not 0 < size <= _LARGEST_BURST:
         raise refuse(Kind.BAD_QUANTITY, f"{quoted(value)} is not a burst", "above 0 and at most 1000mb")
     return Burst(size=size)
@@ -204,42 +208,7 @@ def burst(value: object) -> Burst:
 
 def step(value: object) -> int:
     """`100kbit` -> bit/s."""
-    return _quantity(value, parse_rate, "a rate", "100kbit")
-
-
-class QueueLimit(NamedTuple):
-    """How much a queue holds: packets, or bytes; the other is 0."""
-
-    packets: int = 0
-    size: int = 0
-
-
-def aqm_kind(value: object) -> AqmKind:
-    """`fq_codel` or `fifo`."""
-    if not isinstance(value, str) or value not in list(AqmKind):
-        names = [kind.value for kind in AqmKind]
-        hint = f"{did_you_mean(str(value), names)}use one of {', '.join(names)}"
-        raise refuse(Kind.UNKNOWN_AQM, f"{said(value)} is not a queue that a class can have", hint)
-    return AqmKind(value)
-
-
-def aqm_time(value: object) -> float:
-    """`5ms` in seconds, as far as CoDel's clock goes."""
-    seconds = _quantity(value, parse_duration, "a duration", "5ms")
-    if not _LEAST_AQM_TIME <= seconds <= _LONGEST_BURST:
-        raise refuse(Kind.BAD_QUANTITY, f"{quoted(value)} is no time for a queue", "from 0.1ms to 10s")
-    return seconds
-
-
-def queue_limit(value: object) -> QueueLimit:
-    """`1000` packets, or `64kb`."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        limit = QueueLimit(packets=value)
-    else:
-        limit = QueueLimit(size=_quantity(value, parse_size, "a queue's limit", "1000 (packets) or 64kb"))
-    if not 0 < max(limit) < 2**31:
-        raise refuse(Kind.BAD_QUANTITY, f"{said(value)} is no limit of a queue", "1000 (packets) or 64kb")
-    return limit
+    return quantity(value, parse_rate, "a rate", "100kbit")
 
 
 def service(value: object) -> str:
@@ -382,7 +351,7 @@ def _percentile(key: str) -> float:
 
 
 def _delay(value: object) -> float:
-    seconds = _quantity(value, parse_duration, "a duration", "10ms")
+    seconds = quantity(value, parse_duration, "a duration", "10ms")
     if not 0 < seconds <= _LONGEST_DELAY:
         raise refuse(Kind.BAD_QUANTITY, f"a delay of {quoted(value)} can be no target", "above 0 and at most an hour")
     return seconds

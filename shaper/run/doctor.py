@@ -76,6 +76,16 @@ def _may_change(kernel: Kernel) -> Row:
     return Row("program tc", Finding.OK, "netlink accepts changes (CAP_NET_ADMIN)")
 
 
+_LEAVES = {
+    "codel": "`aqm: codel` is fq_codel with one flow",
+    "pie": "`aqm: pie` is fq_pie with one flow, or codel",
+    "fq_pie": "`aqm: fq_pie` is fq_codel",
+    "red": "`aqm: red` is pie, to the same delay",
+    "sfq": "`aqm: sfq` is fq_codel; refused where no queue shares among flows",
+}
+"""What a leaf has in place of a queue that the kernel lacks (`compile/nearest.py`)."""
+
+
 def _kinds(have: Capabilities) -> Iterator[Row]:
     def row(name: str, present: bool, without: str, *, vital: bool = False) -> Row:
         if present:
@@ -86,7 +96,12 @@ def _kinds(have: Capabilities) -> Iterator[Row]:
     without = "`backend: auto` is hfsc then" if hfsc else "load or build sch_htb; nothing can be shaped without"
     yield row("qdisc htb", "htb" in have.qdiscs, without, vital=not hfsc)
     yield row("qdisc hfsc", hfsc, "`backend: hfsc` is refused: no delay apart from the rate")
-    yield row("qdisc cake", "cake" in have.qdiscs, "`backend: cake` is refused")
+    yield row(
+        "qdisc cake",
+        "cake" in have.qdiscs,
+        "`backend: cake` and `fairness: triple-isolate` are refused; fairness among hosts is by a filter, `aqm: cake` "
+        "is fq_codel",
+    )
     for kind in ("ets", "prio"):
         yield row(
             f"qdisc {kind}", kind in have.qdiscs, f"`backend: {kind}` is refused: no order of service without rates"
@@ -101,6 +116,8 @@ def _kinds(have: Capabilities) -> Iterator[Row]:
     )
     yield row("filter flower", "flower" in have.filters, "`classifier: flower` is refused; packets need the bpf filter")
     yield row("qdisc fq_codel", "fq_codel" in have.qdiscs, "leaves are FIFOs sized in time by the class's delay target")
+    for kind, without in _LEAVES.items():
+        yield row(f"qdisc {kind}", kind in have.qdiscs, without)
     yield row("qdisc bfifo", "bfifo" in have.qdiscs, "leaves need fq_codel then")
     yield row("size table", "stab" in have.features, "a policy that says `link` is refused; use a `margin` instead")
     without = "delay is no data, loss from counters; what comes in can't be shaped"

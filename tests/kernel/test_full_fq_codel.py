@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shaper.compile.leaf import leaf_queue
-from shaper.kernel.fake import FakeKernel
+from shaper.kernel.fake import FULL, FakeKernel
 from shaper.plan.steps import Plan, Step, Verb
 from shaper.policy import parse_policy
 from shaper.tree import ROOT, FqCodelOptions, Handle, HtbClass, HtbOptions, LinkFacts, Qdisc, ticks
@@ -113,9 +113,7 @@ def test_a_compiled_leaf_is_read_back_as_it_was_sent(netns: Lab, delay: str) -> 
     leaves = parse_policy(text, source="p.yaml").interfaces[0].leaves()
     video = next(leaf for leaf in leaves if leaf.path == "video")
     link = LinkFacts(name=device, index=2, mtu=1500, header=14, super_packet=1514, up=True)
-    queue = leaf_queue(
-        video, rate=3_000_000, ceil=20_000_000, handle=LEAF, parent=TOP | 1, link=link, fq_codel=True
-    ).qdisc
+    queue = leaf_queue(video, rate=3_000_000, ceil=20_000_000, handle=LEAF, parent=TOP | 1, link=link, have=FULL).qdisc
     kernel.send(device, [*ground(), Step(Verb.ADD, None, queue)])
     assert kernel.read(device).leaf_of(TOP | 1) == queue
 

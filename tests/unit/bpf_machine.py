@@ -85,7 +85,7 @@ def run(program: Sequence[Insn], skb: Skb) -> int:
         elif kind == 5:
             at += _jump(insn, a)
         elif kind == 6:
-            return insn.k
+            return a if insn.code & 0x10 else insn.k
         elif kind == 7:
             assert insn.code in (0x07, 0x87)
             a, x = (a, a) if insn.code == 0x07 else (x, x)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shaper.errors import PolicyError, Where
+from shaper.model.aqm import Aqm, CakeSettings
 from shaper.model.policy import Interface, Policy, TrafficClass
 from shaper.policy import checks, parse_policy, read_policy, reader
 from shaper.policy.kinds import Kind
@@ -29,6 +31,7 @@ def summary_of(policy: Policy) -> dict[str, Any]:
             "device": interface.device,
             "bandwidth": interface.bandwidth,
             **link_of(interface),
+            **({"cake": numbers(interface.cake)} if interface.cake else {}),
             "classes": {cls.path: row(cls) for cls in interface.walk()},
             "rules": [
                 f"{len(rule.all_of)} -> {rule.path}"
@@ -39,6 +42,12 @@ def summary_of(policy: Policy) -> dict[str, Any]:
         }
         for interface in policy.interfaces
     }
+
+
+def numbers(said: Aqm | CakeSettings) -> str:
+    """What was said of a queue."""
+    pairs = ((field.name, getattr(said, field.name)) for field in fields(said))
+    return " ".join(f"{name}={value}" for name, value in pairs if value is not None)
 
 
 def link_of(interface: Interface) -> dict[str, str]:
@@ -53,7 +62,8 @@ def row(cls: TrafficClass) -> str:
     targets = [f"{target.key} {target.seconds:g}" for target in cls.sla.delays]
     targets += [f"{name} {value:g}" for name in ("loss", "throughput") if (value := getattr(cls.sla, name)) is not None]
     more = {"most": cls.most, "step": cls.step, "priority": cls.priority, "burst": cls.burst, "cburst": cls.cburst}
-    more["aqm"] = cls.aqm
+    more["aqm"] = cls.aqm and numbers(cls.aqm)
+    more["fairness"] = cls.fairness
     text += "".join(f" {key} {value}" for key, value in more.items() if value not in (None, 0))
     text += f" is {cls.service}: {'; '.join(cls.presets)}" if cls.service else ""
     return " ".join([text, *(["implied"] if cls.implied else []), *(f"[{target}]" for target in targets)])
