@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -25,9 +26,10 @@ def options(name: str, about: str | None, *, count: int, of: str, seed: int) -> 
 
 @contextmanager
 def network() -> Iterator[tuple[Lab, Path]]:
-    """Namespaces of our own and an empty folder; both are gone afterwards."""
+    """Namespaces of our own and an empty folder, in memory where that can be; both are gone afterwards."""
     lab = Lab()
-    with tempfile.TemporaryDirectory(prefix="shaper-bench-") as folder:
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="shaper-bench-", dir=memory) as folder:
         try:
             lab.open()
             yield lab, Path(folder)
