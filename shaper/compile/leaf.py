@@ -17,7 +17,6 @@ from shaper.tree import (
     CodelOptions,
     FifoOptions,
     FqCodelOptions,
-    FqPieOptions,
     Handle,
     LinkFacts,
     Node,
@@ -71,7 +70,7 @@ class LeafQueue:
         if not choice.hashed or choice.fairness is None:
             return (self.qdisc,)
         flows = options.divisor if isinstance(options, SfqOptions) else 1
-        flows = options.flows if isinstance(options, (FqCodelOptions, FqPieOptions)) else flows
+        flows = options.flows if isinstance(options, FqCodelOptions) else flows
         return (self.qdisc, host_filter(self.qdisc.handle, choice.fairness, flows))
 
 

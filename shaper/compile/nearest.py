@@ -28,6 +28,8 @@ _NEAREST: Mapping[AqmKind, tuple[AqmKind, ...]] = {
     _FIFO: (),
 }
 _FAIR = (_CAKE, _FQ_CODEL, _FQ_PIE, _SFQ)
+_HASHED = frozenset({_FQ_CODEL, _SFQ})
+"""Those whose flows a filter may name: fq_pie takes no filter."""
 _CODELS = frozenset({_CODEL, _FQ_CODEL, _CAKE})
 _PIES = frozenset({_PIE, _FQ_PIE})
 
@@ -60,7 +62,7 @@ def choose_queue(cls: TrafficClass, have: Capabilities) -> Choice:
 
 
 def _among_hosts(cls: TrafficClass, asked: Aqm, fairness: FlowMode, have: Capabilities) -> Choice:
-    """CAKE knows hosts by itself; any other queue by flows is told by a filter that gives each host a flow."""
+    """CAKE knows hosts by itself; fq_codel and SFQ are told by a filter that gives each host a flow."""
     wanted = asked.kind if cls.aqm is not None else AqmKind.CAKE
     for kind in dict.fromkeys((wanted, *_FAIR)):
         if kind not in have.qdiscs:
@@ -68,7 +70,7 @@ def _among_hosts(cls: TrafficClass, asked: Aqm, fairness: FlowMode, have: Capabi
         aqm = _translated(asked, kind)
         if kind is AqmKind.CAKE or fairness is FlowMode.FLOWS:
             return Choice(aqm, wanted, fairness=fairness)
-        if fairness in HOSTS_ALONE and "bpf" in have.filters:
+        if kind in _HASHED and fairness in HOSTS_ALONE and "bpf" in have.filters:
             return Choice(aqm, wanted, fairness=HOSTS_ALONE[fairness], hashed=True)
     raise _lacking(cls, AqmKind.CAKE, f"for `fairness: {fairness}`", have)
 

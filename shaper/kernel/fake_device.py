@@ -50,7 +50,7 @@ _RATE_TO_QUANTUM, _QUANTUM_MIN, _QUANTUM_MAX = 10, 1000, 200000
 _MOST_FLOWS, _MOST_QUANTUM = 65536, 1 << 20
 _MOST_LOG = 30
 _CLASSFUL = ("htb", "hfsc")
-_FLOWS = ("fq_codel", "cake", "fq_pie", "sfq")
+_FLOWS = ("fq_codel", "cake", "sfq")
 _FIXED = ("htb", "sfq")
 """Kinds that take no change of their options."""
 _BANDS = ("ets", "prio")

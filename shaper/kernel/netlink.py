@@ -49,8 +49,8 @@ _COUNTED = frozenset(OUR_ROOTS) - {"cake"}
 """Kinds whose classes are counted; what CAKE shows as classes are flows."""
 
 
-_FLOWS = ("fq_codel", "fq_pie", "sfq")
-"""Kinds whose flows a filter may name."""
+_FLOWS = ("fq_codel", "sfq")
+"""Kinds whose flows a filter may name; fq_pie takes none."""
 
 
 class NetlinkKernel:

@@ -39,6 +39,11 @@ def queue_problems(cls: Draft, document: Document) -> Iterator[Problem]:
         message = f"a {kind} has one queue for all, so it cannot share it"
         hint = f"take an aqm of {named(each.value for each in AqmKind if each.fair)}, or take it out"
         yield document.problem(Kind.BAD_FAIRNESS, (*cls.loc, "fairness"), message, hint)
+    elif fairness in HOSTS_ALONE and kind is AqmKind.FQ_PIE:
+        message = "fq_pie knows flows, not hosts, and takes no filter that would tell it"
+        yield document.problem(
+            Kind.BAD_FAIRNESS, (*cls.loc, "fairness"), message, "write `aqm: cake` or `aqm: fq_codel`"
+        )
     elif fairness is not None and kind is not AqmKind.CAKE and fairness not in (*HOSTS_ALONE, FlowMode.FLOWS):
         message = f"only CAKE shares by {fairness}, and the aqm here is {kind}"
         hint = f"write `aqm: cake`, or a fairness of {named(each.value for each in HOSTS_ALONE)}"

@@ -38,7 +38,8 @@ def ours(observed: Tree, record: Record | None, *, beside: Record | None = None,
         mine.extend(node for node in observed.qdiscs if node.parent >> 16 == root.handle >> 16)
         mine.extend(observed.classes)
         kinds = BpfFilter | FlowerFilter
-        mine.extend(node for node in observed.filters if node.parent == root.handle and isinstance(node, kinds))
+        places = {root.handle} | {node.handle for node in observed.qdiscs if node.parent >> 16 == root.handle >> 16}
+        mine.extend(node for node in observed.filters if node.parent in places and isinstance(node, kinds))
     hooked = [node for node in observed.filters if node.parent >> 16 == CLSACT_HANDLE >> 16]
     taps = [node for node in hooked if _feeds(node, record)]
     mine.extend(taps)

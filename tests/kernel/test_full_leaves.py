@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from backend_bench import Bench
 from hypothesis import given
 from hypothesis import strategies as st
 from leaf_options import ALL, leaf
@@ -126,3 +128,23 @@ def test_a_cake_without_a_rate_is_a_leaf(netns: Lab) -> None:
 def test_every_field_that_differs_is_a_change_that_is_seen(case: tuple[LeafOptions, LeafOptions]) -> None:
     first, second = case
     assert (leaf(first, handle=LEAF, parent=UNDER) == leaf(second, handle=LEAF, parent=UNDER)) == (first == second)
+
+
+def test_a_filter_on_a_queue_comes_goes_and_is_mended(netns: Lab, tmp_path: Path) -> None:
+    bench = Bench(netns, netns.link_pair().a, tmp_path, backend="htb")
+    empty = bench.found()
+    fair, plain = ("all: {aqm: fq_codel, fairness: srchost, default: true}", "all: {aqm: fq_codel, default: true}")
+    bench.apply(fair)
+    held = bench.found()
+    (leaf,) = {line.split()[2] for line in bench.tc("qdisc").splitlines() if "parent 5a00:11 " in line}
+    assert "bpf" in netns.run(f"tc filter show dev {bench.device} parent {leaf}")
+    assert [step["verb"] for step in bench.apply(plain)] == ["delete"]
+    assert netns.run(f"tc filter show dev {bench.device} parent {leaf}") == ""
+    bench.apply(fair)
+    assert bench.found() == held
+    netns.run(f"tc filter del dev {bench.device} parent {leaf}")
+    assert [step["verb"] for step in bench.apply(fair)] == ["add"]
+    bench.apply("all: {aqm: {kind: fq_codel, flows: 256}, fairness: dsthost, default: true}")  # another queue
+    assert "bpf" in netns.run(f"tc filter show dev {bench.device} parent {leaf}")
+    assert bench.shaper("clear")[0] == 0
+    assert bench.found() == empty

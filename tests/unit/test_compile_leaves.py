@@ -189,7 +189,7 @@ def test_what_comes_in_is_shared_among_the_same_hosts() -> None:
     ("kernel", "more", "kind"),
     [
         (lacking("cake"), {}, "fq_codel"),
-        (lacking("cake", "fq_codel"), {}, "fq_pie"),
+        (lacking("cake", "fq_codel"), {}, "sfq"),
         (ALL_KERNEL, {"aqm": Aqm(AqmKind.SFQ)}, "sfq"),
     ],
 )
