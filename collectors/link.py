@@ -5,7 +5,9 @@ from __future__ import annotations
 import array
 import errno as errors
 import fcntl
+import socket
 import struct
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from collectors.netlink import RTM_GETLINK, Channel, attribute, attributes, each_attribute, text
@@ -18,7 +20,10 @@ IFLA_INFO_KIND = 1
 _IFLA_ADDRESS, _IFLA_PROP_LIST, _ALT_NAME = 1, 52, 53
 _MAC_SIZE = 6
 _IFLA_MTU, _IFLA_TXQLEN, _IFLA_EXT_MASK = 4, 13, 29
-_IFLA_GSO_MAX_SEGS, _IFLA_GSO_MAX_SIZE, _IFLA_GSO_IPV4_MAX_SIZE = 40, 41, 63
+IFLA_GSO_MAX_SEGS, _IFLA_GSO_MAX_SIZE, _IFLA_GSO_IPV4_MAX_SIZE = 40, 41, 63
+_IFLA_LINK, _IFLA_MASTER, _IFLA_AF_SPEC, _IFLA_LINK_NETNSID = 5, 10, 26, 37
+_FORWARDING: Mapping[int, tuple[int, int]] = {socket.AF_INET: (1, 0), socket.AF_INET6: (2, 0)}
+"""Where a family keeps its settings of a device, and of these the one that says whether it forwards."""
 _RTEXT_FILTER_SKIP_STATS = struct.pack("=I", 8)
 
 _IFINFOMSG = struct.Struct("=BxHiII")
@@ -31,7 +36,9 @@ _SPEED_UNKNOWN = (0, 0xFFFF, 0xFFFFFFFF)
 class LinkReading(NamedTuple):
     """One device. `kind` is rtnetlink's ("veth", "ifb"; "" for hardware); sizes in bytes, `queue` in packets.
 
-    `others` are its alternative names, `mac` its hardware address, "" where it has none.
+    `others` are its alternative names, `mac` its hardware address, "" where it has none. `master` and `below` are the
+    indexes of the bridge, bond or such that it is a part of and of the device that it stands on (a VLAN's; of a veth
+    its other end), 0 for none; `forwards` says whether what comes in by it may be routed on, in IPv4 or IPv6.
     """
 
     name: str
@@ -46,6 +53,9 @@ class LinkReading(NamedTuple):
     alias: str
     others: tuple[str, ...] = ()
     mac: str = ""
+    master: int = 0
+    below: int = 0
+    forwards: bool = False
 
     @property
     def up(self) -> bool:
@@ -86,13 +96,25 @@ def parse_link(body: bytes) -> LinkReading:
         flags=flags,
         mtu=number(_IFLA_MTU, 0),
         queue=number(_IFLA_TXQLEN, 0),
-        gso_max_segs=number(_IFLA_GSO_MAX_SEGS, 65535),
+        gso_max_segs=number(IFLA_GSO_MAX_SEGS, 65535),
         gso_max_size=max(number(_IFLA_GSO_MAX_SIZE, 65536), number(_IFLA_GSO_IPV4_MAX_SIZE, 0)),
         kind=text(attributes(found.get(IFLA_LINKINFO, b"")).get(IFLA_INFO_KIND, b"")),
         alias=text(found.get(IFLA_IFALIAS, b"")),
         others=tuple(text(name) for kind, name in each_attribute(found.get(_IFLA_PROP_LIST, b"")) if kind == _ALT_NAME),
+        master=number(_IFLA_MASTER, 0),
+        below=0 if _IFLA_LINK_NETNSID in found else number(_IFLA_LINK, 0),
+        forwards=_forwards(found.get(_IFLA_AF_SPEC, b"")),
         mac=found[_IFLA_ADDRESS].hex(":") if len(found.get(_IFLA_ADDRESS, b"")) == _MAC_SIZE else "",
     )
+
+
+def _forwards(families: bytes) -> bool:
+    for family, settings in attributes(families).items():
+        kind, place = _FORWARDING.get(family, (0, 0))
+        values = attributes(settings).get(kind, b"")
+        if len(values) >= 4 * place + 4 and struct.unpack_from("=i", values, 4 * place)[0]:
+            return True
+    return False
 
 
 class HasFileno(Protocol):
@@ -101,12 +123,17 @@ class HasFileno(Protocol):
     def fileno(self) -> int: ...
 
 
+def ethtool(sock: HasFileno, device: str, data: array.array[int]) -> None:
+    """One request of ethtool's in 32-bit words, the command first; the answer takes its place. Raises OSError."""
+    address, _ = data.buffer_info()
+    fcntl.ioctl(sock.fileno(), _SIOCETHTOOL, struct.pack("16sP16x", device.encode(), address))
+
+
 def _ethtool(sock: HasFileno, device: str, command: int, words: int = 2) -> array.array[int] | None:
     """The answer in 32-bit words, the command first; None where the driver has no answer. Raises OSError."""
     data = array.array("I", [command] + [0] * (words - 1))
-    address, _ = data.buffer_info()
     try:
-        fcntl.ioctl(sock.fileno(), _SIOCETHTOOL, struct.pack("16sP16x", device.encode(), address))
+        ethtool(sock, device, data)
     except OSError as error:
         if error.errno in (errors.EOPNOTSUPP, errors.ENODEV, errors.EPERM):
             return None

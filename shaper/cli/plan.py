@@ -116,7 +116,7 @@ def prepare_all(
             hook_comes = interface.device in hooked
             state = known(interface)
             before = unfinished(state) if isinstance(state, DeviceState) else None
-            prepared.append(prepare(kernel, state, policy, interface, hooked=hook_comes, before=before))
+            prepared.append(prepare(kernel, state, policy, interface, hooked=hook_comes, before=before, first=prepared))
         except ShaperError as error:
             errors.append(error)
         else:

@@ -14,6 +14,7 @@ from shaper.compile.hfsc import compile_hfsc
 from shaper.compile.htb import compile_htb
 from shaper.compile.link import counted, link_notes, table_of
 from shaper.compile.notes import service_notes
+from shaper.compile.offloads import changes, offload_notes, without_super_packets
 from shaper.compile.program import Program
 from shaper.errors import UnavailableError
 from shaper.model.policy import Backend, Direction, Interface
@@ -50,6 +51,9 @@ def compile_interface(
         incoming.require(interface, interface.rules(), capabilities)
         link = replace(link, super_packet=link.joined_packet)
     backend = choose(interface, capabilities)
+    offloads = changes(interface, link, backend)
+    sized = (*offload_notes(interface, link, backend),)
+    link = without_super_packets(link, interface, offloads)
     table = None if backend is Backend.CAKE else table_of(interface, capabilities, link)  # CAKE counts by itself
     _only_htb_has(interface, backend)
     if interface.direction is Direction.INGRESS and backend in (Backend.ETS, Backend.PRIO):
@@ -58,8 +62,10 @@ def compile_interface(
             hint="shape it with a backend that holds a rate, such as `backend: htb`",
             where=interface.where,
         )
-    said = (*link_notes(interface, link, table), *service_notes(interface))
-    ground = Ground(interface, capabilities, counted(link, table), structure, tap, table=table, said=said)
+    said = (*link_notes(interface, link, table), *sized, *service_notes(interface))
+    ground = Ground(
+        interface, capabilities, counted(link, table), structure, tap, table=table, said=said, offloads=offloads
+    )
     return _COMPILERS[backend](ground, previous or {})
 
 

@@ -17,7 +17,7 @@ from shaper.model.aqm import TURNED
 from shaper.model.decision import Allocation, Bounds
 from shaper.model.match import Rules
 from shaper.model.policy import Direction, Interface, TrafficClass
-from shaper.tree import ROOT, Capabilities, Handle, LinkFacts, Node, Qdisc, SizeTable, tree
+from shaper.tree import ROOT, Capabilities, Handle, LinkFacts, Node, Offload, Qdisc, SizeTable, tree
 from shaper.units import format_rate
 
 MIN_RATE = 8_000
@@ -29,7 +29,7 @@ class Ground:
     """One interface on one link. `structure` off compiles plain guarantees; `tap` off leaves the measurement out.
 
     `least` is the rate in bit/s of a class that is guaranteed nothing. `table` is how the root counts packets, `facts`
-    the device as it counts, `said` what is to be said of both.
+    the device as it counts, `offloads` what it and others are set to, `said` what is to be said of all that.
     """
 
     interface: Interface
@@ -40,6 +40,7 @@ class Ground:
     least: int = MIN_RATE
     table: SizeTable | None = None
     said: tuple[str, ...] = ()
+    offloads: tuple[Offload, ...] = ()
 
     @property
     def bandwidth(self) -> int:
@@ -144,7 +145,7 @@ class Ground:
             hook = incoming.nodes(self.interface)
         return Program(
             interface=interface or self.interface,
-            tree=tree(shaped, [*(self._counting(node) for node in nodes), *hook]),
+            tree=tree(shaped, [*self.offloads, *(self._counting(node) for node in nodes), *hook]),
             handles=handles,
             bounds=bounds,
             static=static,

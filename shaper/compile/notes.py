@@ -52,11 +52,12 @@ def _notes(interface: Interface, link: LinkFacts, queues: Mapping[str, LeafQueue
         if floored := [_delay(path, queue) for path, queue in queues.items() if queue.floored]:
             text += f", and a queue must hold three for TCP to flow, so that these are larger: {', '.join(floored)}"
         if comes_in:
-            yield f"{text}. `ethtool -K {interface.device} gro off` mends it"
+            yield f"{text}. `offloads: auto` at the interface mends it, or `ethtool -K {interface.device} gro off`"
         else:
             yield (
-                f"{text}. `ip link set dev {interface.device} gso_max_segs 1` mends it for this machine's own traffic, "
-                "`ethtool -K DEV gro off` on the devices that feed it for forwarded traffic"
+                f"{text}. `offloads: auto` at the interface mends it, or by hand `ip link set dev {interface.device} "
+                "gso_max_segs 1` for this machine's own traffic, and `ethtool -K DEV gro off` on the devices that feed "
+                "it for forwarded traffic"
             )
 
 

@@ -24,7 +24,7 @@ from collectors.netlink import (
 from shaper.kernel.codec import bpf, encode_class, encode_qdisc, flower, stab
 from shaper.kernel.codec.mirred import Sent
 from shaper.plan.steps import Step, Verb
-from shaper.tree import ROOT, BpfFilter, Class, FlowerFilter, HfscClass, HtbClass, Node, Qdisc
+from shaper.tree import ROOT, BpfFilter, Class, FlowerFilter, HfscClass, HtbClass, Node, Offload, Qdisc
 
 LONGEST_PROGRAM = 4000
 """Instructions in one filter. The kernel takes 4096, but then no message of a dump (32 KiB) holds the filter."""
@@ -62,6 +62,8 @@ def check(step: Step) -> None:
         and (why := flower.fault(node.keys, node.protocol))
     ):
         raise Refused(errors.EINVAL, why)
+    if isinstance(node, Offload) and step.verb is not Verb.CHANGE:
+        raise Refused(errors.EOPNOTSUPP, "a device always has its offloads")
     if isinstance(node, Class) and not node.handle & 0xFFFF:
         raise Refused(errors.EINVAL, "a class needs a minor")
     if isinstance(node, Qdisc) and node.stab is not None and node.parent != ROOT:

@@ -11,7 +11,18 @@ from collectors.netlink import DumpInterruptedError, NetlinkError
 from shaper.errors import Exit, NotPermittedError, ShaperError, TryAgainError, UnavailableError
 from shaper.kernel.protocol import StepError
 from shaper.plan.steps import Step, Verb
-from shaper.tree import BpfFilter, FlowerFilter, HfscClass, HtbClass, Ifb, Node, OtherFilter, Qdisc, handle_text
+from shaper.tree import (
+    BpfFilter,
+    FlowerFilter,
+    HfscClass,
+    HtbClass,
+    Ifb,
+    Node,
+    Offload,
+    OtherFilter,
+    Qdisc,
+    handle_text,
+)
 
 UNKNOWN_QDISC = "Specified qdisc kind is unknown"
 UNKNOWN_FILTER = "TC classifier not found"
@@ -44,6 +55,8 @@ def describe(node: Node) -> str:
             return f"filter {node.handle:#x} pref {node.preference} on {handle_text(node.parent)}{_on(node.device)}"
         case Ifb():
             return f"device {node.name}"
+        case Offload():
+            return f"{node.name} to {node.text}"
 
 
 def _on(device: str) -> str:
@@ -65,7 +78,7 @@ def refusal(device: str, step: Step, *, done: int, errno: int, said: str) -> Ste
     node = step.node
     missing = _unknown_kind(node, said)
     error = StepError(
-        f"the kernel refused to {step.verb} {describe(node)} on {device}: {what}",
+        f"the kernel refused to {step.verb} {describe(node)} on {_place(node) or device}: {what}",
         done=done,
         errno=errno,
         hint=missing_kind(missing) if missing else _way_out(device, step, errno),
@@ -73,6 +86,11 @@ def refusal(device: str, step: Step, *, done: int, errno: int, said: str) -> Ste
     if missing:
         error.exit = Exit.UNAVAILABLE
     return error
+
+
+def _place(node: Node) -> str:
+    """The device of a setting, which need not be the one that is shaped."""
+    return node.device if isinstance(node, Offload) else ""
 
 
 def _unknown_kind(node: Node, said: str) -> str:
@@ -100,6 +118,8 @@ def _way_out(device: str, step: Step, errno: int) -> str:
             return "its alias does not say that it is ours; remove it by hand, or give it back its alias"
         case errors.EBUSY:
             return "classes or filters still refer to it: remove those first; plan again"
+        case errors.EOPNOTSUPP if isinstance(step.node, Offload):
+            return "its driver cannot change that: write `offloads: keep`, or name the devices that feed it without it"
         case errors.ENODEV:
             return "a device has gone away meanwhile; see `ip link`, then plan again"
         case errors.ENOMEM | errors.ENOBUFS:
@@ -121,6 +141,15 @@ def failure(action: str, errno: int, said: str) -> ShaperError:
     if errno in (errors.EPERM, errors.EACCES):
         return NotPermittedError(message, hint=_PERMISSION)
     return UnavailableError(message, hint="`shaper doctor` says what this kernel can do")
+
+
+@contextmanager
+def asking(what: str) -> Iterator[None]:
+    """Turns what goes wrong in a request of ethtool's into a ShaperError."""
+    try:
+        yield
+    except OSError as error:
+        raise failure(f"read {what}", error.errno or 0, error.strerror or "") from error
 
 
 @contextmanager

@@ -6,7 +6,7 @@ The contract tests run the same steps against it and against a real kernel and c
 from __future__ import annotations
 
 import errno as errors
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from shaper.kernel import explain
@@ -18,8 +18,10 @@ from shaper.model.device import DeviceName
 from shaper.plan.steps import Step, Verb
 from shaper.tree import (
     CLSACT,
+    GSO_MAX_SEGS,
     BpfFilter,
     Capabilities,
+    Feeder,
     FlowerFilter,
     Handle,
     HfscClass,
@@ -27,6 +29,7 @@ from shaper.tree import (
     Ifb,
     LinkFacts,
     Node,
+    Offload,
     OtherFilter,
     Qdisc,
     Tree,
@@ -75,6 +78,8 @@ class FakeKernel:
         self._ifbs: dict[str, Ifb] = {}
         self._devices: dict[str, Device] = {}
         self._names: dict[str, DeviceName] = {}
+        self._offloads: dict[str, dict[str, int]] = {}
+        self._forwards: set[str] = set()
         self._counters: dict[str, tuple[dict[Handle, ClassCounters], int]] = {}
         self._next_index = 2
         self._permitted = True
@@ -97,11 +102,13 @@ class FakeKernel:
         )
         self._links[name] = replace(shape, name=name, index=self._next_index)
         self._devices[name] = Device(self._capabilities, self._index_of)
+        self._offloads[name] = {GSO_MAX_SEGS: 65535, "gro": 1}
         self._next_index += 1
 
     def remove_device(self, name: str) -> None:
         """A device goes away, with everything on it."""
-        del self._links[name], self._devices[name]
+        del self._links[name], self._devices[name], self._offloads[name]
+        self._forwards.discard(name)
         self._ifbs.pop(name, None)
         for device in self._devices.values():
             for key, node in device.filters.items():
@@ -119,9 +126,19 @@ class FakeKernel:
                     held.classes[node.handle] = node
                 case BpfFilter() | FlowerFilter() | OtherFilter():
                     held.filters[replace(node, device="").key] = replace(node, device="")
+                case Offload():
+                    self.set_offload(node.device, node.name, node.value)
                 case Ifb():
                     self.add_device(node.name)
                     self._ifbs[node.name] = node
+
+    def forward(self, *devices: str) -> None:
+        """What comes in by these devices may be forwarded to the others from now on."""
+        self._forwards.update(devices)
+
+    def set_offload(self, device: str, name: str, value: int) -> None:
+        """Somebody else's doing."""
+        self._offloads[device][name] = value
 
     def count(self, device: str, classes: dict[Handle, ClassCounters], *, unshaped: int = 0) -> None:
         """What `counters` will say from now on; leaf classes left out stay at zero."""
@@ -159,7 +176,18 @@ class FakeKernel:
     def link(self, device: str) -> LinkFacts:
         """Raises UnavailableError when there is no such device."""
         self._device(device)
-        return self._links[device]
+        feeders = tuple(
+            Feeder(other, ("gro",), feeds=other in self._forwards)
+            for other in sorted(self._links)
+            if other not in self._ifbs and other != device
+        )
+        return replace(self._links[device], own=Feeder(device, ("gro",), feeds=True), feeders=feeders)
+
+    def offloads(self, devices: Collection[str]) -> tuple[Offload, ...]:
+        """Of the devices that there are."""
+        self._alive()
+        there = sorted(self._offloads.keys() & set(devices))
+        return tuple(Offload(device, *each) for device in there for each in sorted(self._offloads[device].items()))
 
     def read(self, device: str, *, fed_by: str = "") -> Tree:
         """Raises UnavailableError when there is no such device."""
@@ -212,6 +240,11 @@ class FakeKernel:
             raise Refused(errors.EPERM, "")
         if isinstance(step.node, Ifb):
             self._ifb(step.verb, step.node)
+            return
+        if isinstance(step.node, Offload):
+            if step.node.name not in self._offloads[step.node.device]:
+                raise Refused(errors.EOPNOTSUPP, f"the driver leaves {step.node.name} as it is")
+            self._offloads[step.node.device][step.node.name] = step.node.value
             return
         assert held is not None
         match step.node:

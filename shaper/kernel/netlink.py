@@ -7,7 +7,7 @@ goes on after a refusal inside a batch, and the steps behind it would be carried
 from __future__ import annotations
 
 import errno as errors
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from collectors import link as links
 from collectors import qdisc
@@ -26,6 +26,7 @@ from collectors.netlink import (
 )
 from shaper.kernel import decode, explain, probe
 from shaper.kernel.encode import Message, Refused, check, message
+from shaper.kernel.offloads import Offloads, feeding
 from shaper.kernel.protocol import ClassCounters, DeviceCounters
 from shaper.model.device import DeviceName
 from shaper.plan.steps import Step, Verb
@@ -40,6 +41,7 @@ from shaper.tree import (
     Ifb,
     LinkFacts,
     Node,
+    Offload,
     Tree,
     tree,
 )
@@ -74,6 +76,7 @@ class NetlinkKernel:
         self._socket.setblocking(True)
         extend(self._socket)
         self._channel = Channel(self._socket)
+        self._offloads = Offloads(self._socket)
         self._capabilities: Capabilities | None = None
 
     def __enter__(self) -> NetlinkKernel:
@@ -113,11 +116,20 @@ class NetlinkKernel:
         """
         reading = self._find(device)
         joins = links.joins_packets(self._socket, device)
-        others = [other for other in self._links() if other.up and not other.loopback and other.name != device]
+        links_here = self._links()
+        others = [other for other in links_here if other.up and not other.loopback and other.name != device]
         # An ifb passes on what another device has received, and joins nothing itself.
         joined = reading.gso_max_segs > 1 or any(
             links.joins_packets(self._socket, other.name) for other in others if other.kind != "ifb"
         )
+        with explain.asking(device):
+            own = self._offloads.feeder(reading, feeds=True)
+            feeds = feeding(reading, links_here)
+            feeders = tuple(
+                self._offloads.feeder(each, feeds=each.name in feeds)
+                for each in sorted(links_here, key=lambda each: each.name)
+                if not each.loopback and each.kind != "ifb" and (each is not reading or device in feeds)
+            )
         return LinkFacts(
             name=reading.name,
             index=reading.ifindex,
@@ -127,7 +139,16 @@ class NetlinkKernel:
             up=reading.up,
             speed=links.link_speed(self._socket, device),
             joined_packet=(reading.gso_max_size if joins else reading.mtu) + reading.header,
+            own=own,
+            feeders=feeders,
         )
+
+    def offloads(self, devices: Collection[str]) -> tuple[Offload, ...]:
+        """What these devices are set to, as far as they are there."""
+        if not devices:
+            return ()
+        with explain.asking("the devices' offloads"):
+            return tuple(self._offloads.of(each for each in self._links() if each.name in devices))
 
     def read(self, device: str, *, fed_by: str = "") -> Tree:
         """Everything on the device. Raises UnavailableError, TryAgainError when somebody else keeps changing it."""
@@ -220,11 +241,14 @@ class NetlinkKernel:
                     on = device if isinstance(step.node, Class) else step.node.device or device
                     if on not in found:
                         found[on] = self._find(on).ifindex
+                    if isinstance(step.node, Offload):
+                        self._offloads.change(self._channel, found[on], step.node)
+                        continue
                     kind, flags, body = message(step, found[on], self._index_of)
                     self._channel.request(kind, flags, body)
             except Refused as error:
                 raise explain.refusal(device, step, done=done, errno=error.errno, said=error.said) from error
-            except NetlinkError as error:
+            except OSError as error:
                 said = error.strerror or ""
                 raise explain.refusal(device, step, done=done, errno=error.errno or 0, said=said) from error
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from shaper.errors import Exit, ShaperError
 from shaper.model.device import DeviceName
 from shaper.plan.steps import Step
-from shaper.tree import Capabilities, Handle, LinkFacts, Tree
+from shaper.tree import Capabilities, Handle, LinkFacts, Offload, Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,9 @@ class Kernel(Protocol):
 
     def link(self, device: str) -> LinkFacts:
         """Raises UnavailableError when there is no such device."""
+
+    def offloads(self, devices: Collection[str]) -> tuple[Offload, ...]:
+        """What these devices are set to, without what is no device here."""
 
     def read(self, device: str, *, fed_by: str = "") -> Tree:
         """All qdiscs, classes and filters on the device, and the ifbs whose alias says they are ours for it.

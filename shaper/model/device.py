@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from shaper.errors import Where
+
 
 class DeviceName(NamedTuple):
     """A device of the machine: its name, its alternative names, its hardware address ("" where it has none)."""
@@ -14,6 +16,14 @@ class DeviceName(NamedTuple):
     name: str
     others: tuple[str, ...] = ()
     mac: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Offloads:
+    """That super-packets are kept from the queue, by changing offloads; `feeding` names the devices that feed it."""
+
+    feeding: tuple[str, ...] = ()
+    where: Where | None = None
 
 
 @dataclass(frozen=True, slots=True)

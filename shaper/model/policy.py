@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from shaper.errors import Where
 from shaper.model.aqm import Aqm, CakeSettings
-from shaper.model.device import Selector
+from shaper.model.device import Offloads, Selector
 from shaper.model.link import LinkLayer
 from shaper.model.match import Match, Rule, Rules
 from shaper.model.sla import Sla
@@ -128,7 +128,8 @@ class Interface:
 
     `bandwidth` in bit/s is what is used: the `line_rate` as written, less the `margin` (a ratio) and what the coding of
     the `link` takes. `device` is its name, and until it was looked up on a machine (`run/place.py`) what `wanted` says.
-    `cake` says what the CAKE at the root has, None the usual.
+    `cake` says what the CAKE at the root has, None the usual. With `offloads` super-packets are kept from the queue;
+    None leaves the devices as they are.
     The two directions of one interface share name, device and policy, and have each a bandwidth of their own.
     """
 
@@ -148,6 +149,7 @@ class Interface:
     wanted: Selector | None = None
     cake: CakeSettings | None = None
     direction: Direction = Direction.EGRESS
+    offloads: Offloads | None = None
 
     @property
     def title(self) -> str:

@@ -29,6 +29,7 @@ from shaper.tree import (
     Insn,
     LeafOptions,
     Node,
+    Offload,
     Options,
     OtherFilter,
     PrioOptions,
@@ -49,6 +50,7 @@ _NODES: Mapping[str, type[Node]] = {
     "flower-filter": FlowerFilter,
     "other-filter": OtherFilter,
     "ifb": Ifb,
+    "offload": Offload,
 }
 _NODE_NAMES = {kind: name for name, kind in _NODES.items()}
 _OPTIONS: Mapping[str, type[RootOptions | FifoOptions | FqCodelOptions | LeafOptions]] = {

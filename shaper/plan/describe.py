@@ -24,6 +24,7 @@ from shaper.tree import (
     Ifb,
     LeafOptions,
     Node,
+    Offload,
     Options,
     OtherFilter,
     Qdisc,
@@ -69,6 +70,8 @@ def subject(node: Node, names: Mapping[Handle, str]) -> str:
         return f"qdisc {node.kind} {handle_text(node.handle)} at {handle_text(node.parent)}{_on(node.device)}"
     if isinstance(node, Ifb):
         return f"device {node.name} (ifb)"
+    if isinstance(node, Offload):
+        return f"device {node.device}"
     if isinstance(node, FlowerFilter):
         return f"filter flower {node.handle:#x} at {handle_text(node.parent)} preference {node.preference}"
     kind = node.kind if isinstance(node, OtherFilter) else "bpf"
@@ -105,6 +108,8 @@ def fields(node: Node) -> Iterator[tuple[str, str]]:
     elif isinstance(node, FlowerFilter):
         yield "match", asked_text(node)
         yield "class", handle_text(node.classid)
+    elif isinstance(node, Offload):
+        yield node.name, node.text
     elif isinstance(node, Ifb):
         yield "alias", repr(node.alias)
 

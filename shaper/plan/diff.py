@@ -3,6 +3,7 @@
 First goes what must be built anew, from the leaves up. Then classes lose rate, the deepest first; then everything is
 added and every class gains rate from the top, filters after the classes they name; last goes what is not wanted any
 more, from the leaves up. So the leaves never hold more than the link, and a filter never names a class that is gone.
+Packets become smaller before the queues do, and larger after them.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from shaper.tree import (
     HtbClass,
     Ifb,
     Node,
+    Offload,
     Qdisc,
     Tree,
     qdisc_of,
@@ -47,6 +49,8 @@ def _steps(observed: Tree, wanted: Tree) -> Iterator[Step]:
     after: dict[Key, Node] = {node.key: node for node in wanted.nodes()}
     anew = _anew(observed, wanted)
     upwards = tuple(reversed(observed.nodes()))
+    resized = tuple(_resized(observed, wanted))
+    yield from (step for step in resized if not _larger(step))
     for node in upwards:
         if node.key in anew:
             yield Step(Verb.DELETE, before.pop(node.key), None)
@@ -55,13 +59,31 @@ def _steps(observed: Tree, wanted: Tree) -> Iterator[Step]:
         before[step.node.key] = step.node
     for node in wanted.nodes():
         held = before.get(node.key)
+        if isinstance(node, Offload):
+            continue
         if held is None:
             yield Step(Verb.ADD, None, node)
         elif held != node:
             yield Step(Verb.CHANGE, held, node)
     for node in upwards:
-        if node.key in before and node.key not in after:
+        if node.key in before and node.key not in after and not isinstance(node, Offload):
             yield Step(Verb.DELETE, before[node.key], None)
+    yield from filter(_larger, resized)
+
+
+def _resized(observed: Tree, wanted: Tree) -> Iterator[Step]:
+    """Offloads that change. One that either tree does not know of is nobody's to touch, or of a device that is gone."""
+    before = {one.key: one for one in observed.offloads}
+    for one in wanted.offloads:
+        held = before.get(one.key)
+        if held is not None and held != one:
+            yield Step(Verb.CHANGE, held, one)
+
+
+def _larger(step: Step) -> bool:
+    """Whether packets may come larger after it."""
+    before, after = step.before, step.after
+    return isinstance(before, Offload) and isinstance(after, Offload) and after.value > before.value
 
 
 def _anew(observed: Tree, wanted: Tree) -> frozenset[Key]:

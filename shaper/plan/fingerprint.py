@@ -17,6 +17,7 @@ from shaper.tree import (
     HfscClass,
     HtbClass,
     Node,
+    Offload,
     Tree,
     queue_limit,
     straight,
@@ -86,7 +87,7 @@ def reverted(held: Tree, plan: Plan) -> Tree:
     for step in reversed(plan.steps):
         if step.before is None:
             nodes.pop(step.node.key, None)
-        else:
+        elif step.node.key in nodes or not isinstance(step.before, Offload):  # its device may be gone
             nodes[step.before.key] = step.before
     return tree(held.device, nodes.values())
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from shaper.plan.steps import Plan, Step, Verb
 from shaper.plan.trees import is_hook
 from shaper.tree import (
+    GSO_MAX_SEGS,
     ROOT,
     Class,
     CodelOptions,
@@ -18,6 +19,7 @@ from shaper.tree import (
     FqPieOptions,
     Handle,
     HtbClass,
+    Offload,
     OtherFilter,
     PieOptions,
     Qdisc,
@@ -79,6 +81,8 @@ class _Surroundings:
             return self._class(step, node)
         if isinstance(node, Filter):
             return self._filter(step, node)
+        if isinstance(node, Offload):
+            return _sized(node)
         return Impact(False, "a device of the measurement's own; no packet of yours passes it")
 
     def _qdisc(self, step: Step, node: Qdisc) -> Impact:
@@ -146,6 +150,14 @@ class _Surroundings:
     def _name(self, number: Handle) -> str:
         path = self._names.get(number)
         return f"class {path} {handle_text(number)}" if path else f"class {handle_text(number)}"
+
+
+def _sized(node: Offload) -> Impact:
+    if node.name == GSO_MAX_SEGS:
+        return Impact(False, "no packet waits for it; it counts for connections that are made from then on")
+    if node.name == "gro":
+        return Impact(False, "packets are joined or not from the next on; it costs or spares processor time")
+    return Impact(True, f"some drivers start {node.device} anew when {node.name} changes: it may be down for a while")
 
 
 def _requeued(step: Step, queue: str) -> Impact:

@@ -20,6 +20,7 @@ from shaper.tree import (
     HtbClass,
     Ifb,
     Node,
+    Offload,
     Options,
     PieOptions,
     PrioOptions,
@@ -38,8 +39,8 @@ def inner_classes(held: Tree) -> frozenset[Handle]:
 
 
 def hangs_on(node: Node) -> Handle | None:
-    """The handle of what must be there for the node to be; None for devices."""
-    if isinstance(node, Ifb):
+    """The handle of what must be there for the node to be; None for devices and what they are set to."""
+    if isinstance(node, (Ifb, Offload)):
         return None
     if isinstance(node, Filter) and is_hook(node.parent):
         return CLSACT_HANDLE
@@ -72,6 +73,8 @@ def is_changeable(before: Node, after: Node, *, inner: bool) -> bool:
         return same and _options_change(before.options, after.options)
     if isinstance(before, BpfFilter) and isinstance(after, BpfFilter):
         return before.protocol == after.protocol  # a preference belongs to one protocol
+    if isinstance(before, Offload) and isinstance(after, Offload):
+        return True
     if isinstance(before, FlowerFilter) and isinstance(after, FlowerFilter):
         return (before.protocol, before.keys) == (after.protocol, after.keys)
     return False

@@ -15,7 +15,7 @@ from shaper.model.aqm import MOST_FLOWS, MOST_SFQ_DEPTH, AqmKind
 from shaper.model.link import LINK_LAYERS
 from shaper.model.policy import Direction, Tier
 from shaper.model.service import SERVICE_CLASSES
-from shaper.policy import queues, values
+from shaper.policy import fields, queues, values
 from shaper.policy import schema as schema_of
 from shaper.policy.directions import SAME_EITHER_WAY
 from shaper.tree import FlowMode
@@ -68,6 +68,21 @@ _DEVICE: JsonSchemaValue = {
         },
     ]
 }
+_OFFLOADS: JsonSchemaValue = {
+    "anyOf": [
+        {"enum": ["auto", "keep"]},
+        {
+            "type": "object",
+            "properties": {
+                "feeding": {
+                    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
+                }
+            },
+            "required": ["feeding"],
+            "additionalProperties": False,
+        },
+    ]
+}
 _LIST_FILE: JsonSchemaValue = {
     "type": "object",
     "properties": {"file": {"type": "string"}},
@@ -105,6 +120,7 @@ _SCALARS: Mapping[Callable[..., Any], JsonSchemaValue] = {
     queues.queue_limit: {"anyOf": [{"type": "integer", "minimum": 1}, _text(rf"^\s*{_SIZE}", "64kb")]},
     values.sla: _TARGETS,
     values.device: _DEVICE,
+    fields.offloads: _OFFLOADS,
     values.prefix: {"anyOf": [{"type": "string"}, _LIST_FILE]},
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from shaper.model.device import Offloads
 from shaper.model.match import ICMP, ICMPV6, MAX_LENGTH, Masked, PortRange
 from shaper.policy.kinds import Kind
 from shaper.policy.names import (
@@ -180,6 +181,26 @@ def device(value: object) -> str:
         return value
     hint = "write it as `ip link` shows it: at most 15 characters, no blanks, slashes or colons"
     raise refuse(Kind.BAD_DEVICE, f"{said(value)} cannot be a network device", hint)
+
+
+def offloads(value: object) -> Offloads | None:
+    """`auto`, `keep` (None), or `{feeding: [..]}`: auto with these devices, whatever the rate."""
+    if value == "keep":
+        return None
+    if value == "auto":
+        return Offloads()
+    known = ("feeding",)
+    if isinstance(value, dict) and value:
+        for key in value:
+            if key not in known:
+                hint = f"{did_you_mean(str(key), known)}the key here is feeding"
+                raise refuse(Kind.UNKNOWN_KEY, f"{quoted(key)} is no word of `offloads`", hint)
+        names = value["feeding"] if isinstance(value["feeding"], list) else [value["feeding"]]
+        if names:
+            return Offloads(tuple(dict.fromkeys(map(device, names))))
+        raise refuse(Kind.EMPTY, "no device is named that feeds this one", "name one, or write `offloads: auto`")
+    hint = f"{did_you_mean(str(value), ('auto', 'keep'))}write auto, keep, or {{feeding: [lan0]}}"
+    raise refuse(Kind.UNKNOWN_NAME, f"{said(value)} says nothing of offloads", hint)
 
 
 def cgroup(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from shaper.errors import Problem, Where
 from shaper.model.aqm import Aqm, CakeSettings
@@ -69,6 +70,7 @@ def interface(
         margin=spec.margin,
         link=layer,
         direction=direction,
+        offloads=spec.offloads and replace(spec.offloads, where=document.value((*loc, "offloads"))),
     )
     return resolved, resolver.problems
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
 from shaper.model.aqm import AqmKind
-from shaper.model.device import Selector
+from shaper.model.device import Offloads, Selector
 from shaper.model.link import LinkLayer
 from shaper.model.match import Masked, PortRange, Prefix
 from shaper.model.policy import Backend, Burst, Classifier, Direction, Tier
@@ -261,6 +261,7 @@ class InterfaceSpec(_Spec):
     classifier: Annotated[Classifier, PlainValidator(values.classifier)] = Classifier.AUTO
     backend: Annotated[Backend, PlainValidator(values.backend)] = Backend.AUTO
     cake: CakeSpec | None = None
+    offloads: Annotated[Offloads | None, PlainValidator(fields.offloads)] = None
 
 
 class FileSpec(_Spec):

@@ -29,6 +29,7 @@ from shaper.tree import (
     Ifb,
     LeafOptions,
     Node,
+    Offload,
     Options,
     OtherFilter,
     PrioOptions,
@@ -133,6 +134,8 @@ def _kind(node: Node) -> str:
         return "qdisc"
     if isinstance(node, Class):
         return "class"
+    if isinstance(node, Offload):
+        return "offload"
     return "link" if isinstance(node, Ifb) else "filter"
 
 
@@ -140,6 +143,8 @@ def node_json(node: Node) -> dict[str, Any]:
     """One thing of the kernel's, with all its fields."""
     if isinstance(node, Ifb):
         return {"name": node.name, "alias": node.alias}
+    if isinstance(node, Offload):
+        return {"device": node.device, "name": node.name, "value": node.value}
     place = {"handle": handle_text(node.handle), "parent": handle_text(node.parent)}
     if not isinstance(node, Class) and node.device:
         place["device"] = node.device

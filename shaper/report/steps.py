@@ -21,6 +21,7 @@ from shaper.tree import (
     HtbOptions,
     Ifb,
     Node,
+    Offload,
     OtherFilter,
     Qdisc,
     RawOptions,
@@ -63,6 +64,8 @@ def totals_text(plan: Plan, *, done: bool = False) -> str:
 def _title(node: Node, names: Mapping[Handle, str]) -> str:
     if isinstance(node, Ifb):
         return f"device {node.name}"
+    if isinstance(node, Offload):
+        return f"offload of {node.device}"
     if isinstance(node, Class):
         return " ".join(filter(None, ("class", handle_text(node.handle), names.get(node.handle))))
     parent = handle_text(node.parent)
@@ -94,7 +97,7 @@ def _details(node: Node, names: Mapping[Handle, str]) -> dict[str, str]:
         return {"match": asked_text(node), "class": f"{handle_text(node.classid)} {path}".rstrip()}
     if isinstance(node, Qdisc):
         return options_text(node) | ({"size table": stab_text(node.stab)} if node.stab is not None else {})
-    return {}
+    return {node.name: node.text} if isinstance(node, Offload) else {}
 
 
 def options_text(qdisc: Qdisc) -> dict[str, str]:

@@ -11,6 +11,7 @@ from shaper.report.tc_options import hfsc_words, qdisc_words, stab_words
 from shaper.tree import (
     CLSACT,
     ETH_P_ALL,
+    GSO_MAX_SEGS,
     ROOT,
     TICK_NS,
     BpfFilter,
@@ -22,6 +23,7 @@ from shaper.tree import (
     Ifb,
     Insn,
     Node,
+    Offload,
     OtherFilter,
     Qdisc,
     Tree,
@@ -91,6 +93,10 @@ def _command(device: str, node: Node) -> Iterator[str]:
     on = "" if isinstance(node, (HtbClass, HfscClass, Ifb)) else node.device
     dev = f"dev {shlex.quote(on or device)}"
     match node:
+        case Offload(name=setting, value=value):
+            feature = "rx-gro-hw" if setting == "gro-hw" else setting
+            segs = f"ip link set {dev} {setting} {value}"
+            yield segs if setting == GSO_MAX_SEGS else f"ethtool -K {shlex.quote(on)} {feature} {node.text}"
         case Ifb():
             name = shlex.quote(node.name)
             yield f"ip link add name {name} type ifb"

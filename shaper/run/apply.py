@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from shaper.errors import ShaperError, UnavailableError
 from shaper.kernel.protocol import Kernel
@@ -13,10 +13,11 @@ from shaper.plan import diff
 from shaper.plan.drift import differences, some
 from shaper.plan.fingerprint import reverted
 from shaper.plan.steps import Plan
+from shaper.run.offloads import devices, planned, released
 from shaper.run.ours import ours
 from shaper.run.prepare import Prepared, adds_hook, prepare, wanted_by
 from shaper.run.state import DeviceState, Pending, Record, boot_id
-from shaper.tree import Tree, tree
+from shaper.tree import Offload, Tree, tree, with_offloads
 
 __all__ = ["Prepared", "VerifyError", "adds_hook", "apply", "clear", "ours", "plan_clear", "prepare", "recover"]
 
@@ -37,26 +38,33 @@ def apply(kernel: Kernel, state: DeviceState, prepared: Prepared) -> None:
             state.write_record(prepared.after)
         return
     with wanted_by(prepared.program.interface):
-        _carry_out(kernel, state, Pending(prepared.plan, prepared.before, prepared.after), target=prepared.target)
+        _carry_out(kernel, state, Pending(prepared.plan, prepared.before, prepared.after), target=prepared.whole)
 
 
 def clear(kernel: Kernel, state: DeviceState) -> Plan:
     """Removes what is ours from the device, and only that; the interface is left as it was found."""
     record = state.record()
-    plan = plan_clear(kernel, state)
+    plan, target = _clearing(kernel, state, record)
     if plan.steps:
-        _carry_out(kernel, state, Pending(plan, record, None), target=tree(state.shaped, ()))
+        _carry_out(kernel, state, Pending(plan, record, None), target=target)
     else:
         state.write_record(None)
     return plan
 
 
 def plan_clear(kernel: Kernel, state: DeviceState) -> Plan:
-    """The steps of `clear`. Empty when the device is gone: its queues went with it."""
-    record = state.record()
+    """The steps of `clear`. When the device is gone its queues went with it; what others were set to goes back."""
+    return _clearing(kernel, state, state.record())[0]
+
+
+def _clearing(kernel: Kernel, state: DeviceState, record: Record | None) -> tuple[Plan, Tree]:
+    """The steps, and what is left of ours: offloads as they were found, or as somebody else made them since."""
+    bare = tree(state.shaped, ())
     if record is None:
-        return Plan(state.shaped)
-    return diff(ours(_found(kernel, state), record, leaving=True), tree(state.shaped, ()), bounds={})
+        return Plan(state.shaped), bare
+    held = ours(_found(kernel, state), record, leaving=True)
+    target = with_offloads(bare, released(held, record, state.others() if held.offloads else ()))
+    return diff(held, target, bounds={}), target
 
 
 def recover(kernel: Kernel, state: DeviceState) -> Plan | None:
@@ -78,17 +86,31 @@ def put_back(kernel: Kernel, state: DeviceState, plan: Plan, before: Record) -> 
     _take_back(kernel, state, Pending(plan, before, None))
 
 
-def read(kernel: Kernel, state: DeviceState) -> Tree:
-    """What stands on one direction of a device, whoever's it is. Raises UnavailableError when the device is gone."""
-    return kernel.read(state.shaped, fed_by=state.fed_by)
+def read(kernel: Kernel, state: DeviceState, *, also: Iterable[Offload] = ()) -> Tree:
+    """What stands on one direction of a device, whoever's it is, and the offloads that its records or `also` name.
+
+    Raises UnavailableError when the device is gone.
+    """
+    named = {*devices(state.record(), pending=state.pending()), *(one.device for one in also)}
+    offloads = kernel.offloads(named)
+    return with_offloads(kernel.read(state.shaped, fed_by=state.fed_by), offloads)
 
 
-def _found(kernel: Kernel, state: DeviceState) -> Tree:
-    """As `read`; nothing stands on a device that is gone."""
+def _found(kernel: Kernel, state: DeviceState, pending: Pending | None = None) -> Tree:
+    """As `read`; nothing stands on a device that is gone. Also the offloads that the records of `pending` name."""
+    offloads = kernel.offloads(devices(state.record(), pending=pending))
     try:
-        return read(kernel, state)
+        return with_offloads(read(kernel, state), offloads)
     except UnavailableError:
-        return tree(state.shaped, ())
+        return with_offloads(tree(state.shaped, ()), offloads)
+
+
+def _is_there(kernel: Kernel, state: DeviceState) -> bool:
+    try:
+        kernel.read(state.shaped, fed_by=state.fed_by)
+    except UnavailableError:
+        return False
+    return True
 
 
 def _carry_out(kernel: Kernel, state: DeviceState, pending: Pending, *, target: Tree) -> None:
@@ -97,7 +119,8 @@ def _carry_out(kernel: Kernel, state: DeviceState, pending: Pending, *, target: 
         try:
             kernel.send(state.shaped, pending.plan.steps)
             leaving = pending.after is None or not pending.after.tap
-            held = ours(_found(kernel, state), pending.after or pending.before, leaving=leaving)
+            observed = _found(kernel, state, pending)
+            held = ours(observed, pending.after or pending.before, leaving=leaving, touched=target.offloads)
             if held != target:
                 found = some(differences(held, target))
                 raise VerifyError(
@@ -137,16 +160,16 @@ def undisturbed() -> Iterator[None]:
 
 def _take_back(kernel: Kernel, state: DeviceState, pending: Pending) -> Plan:
     """From wherever the kernel stands to where it stood before the plan; keeps the pending record if that fails."""
-    try:
-        observed = read(kernel, state)
-    except UnavailableError:  # the device went, and with it all that stood on it
-        observed = None
+    found = _found(kernel, state, pending)
     made = pending.after or pending.before
-    if observed is None or made is None or made.boot != boot_id():  # nor does anything outlive a boot
+    if made is None or made.boot != boot_id():  # nothing outlives a boot
         mending = Plan(state.shaped)
     else:
-        held = ours(observed, made)
-        mending = diff(held, reverted(held, pending.plan), bounds={})
+        held = ours(found, made, touched=planned(pending.plan))
+        back = reverted(held, pending.plan)
+        if not _is_there(kernel, state):  # the device went, and with it all that stood on it
+            back = with_offloads(held, back.offloads)
+        mending = diff(held, back, bounds={})
         kernel.send(state.shaped, mending.steps)
     state.write_record(pending.before)
     state.write_pending(None)

@@ -92,9 +92,14 @@ def changed_facts(before: LinkFacts, now: LinkFacts) -> tuple[str, ...]:
         ("MTU", before.mtu, now.mtu),
         ("link-layer header", before.header, now.header),
         ("largest frame", before.super_packet, now.super_packet),
+        ("feeders", _feeding(before), _feeding(now)),
         ("speed", _speed(before), _speed(now)),
     )
     return tuple(f"the {name} of {now.name} is {new}, was {old}" for name, old, new in pairs if new != old)
+
+
+def _feeding(link: LinkFacts) -> str:
+    return ", ".join(feeder.device for feeder in link.feeders if feeder.feeds) or "none"
 
 
 def _speed(link: LinkFacts) -> str:

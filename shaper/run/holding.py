@@ -18,7 +18,7 @@ from shaper.run.ours import ours
 from shaper.run.prepare import Prepared, prepare
 from shaper.run.saved import SavedInterface, check_unmoved
 from shaper.run.state import DeviceState
-from shaper.tree import Handle, Tree
+from shaper.tree import Handle, Tree, with_offloads
 
 
 class Holding:
@@ -58,6 +58,7 @@ class Holding:
         if expected is not None:
             check_unmoved(prepared, expected)
         prepared = changes.make(self._kernel, self._state, prepared, **how)
+        self._link = self._kernel.link(interface.device)  # offloads may have changed with it
         self.policy = policy
         return self._took(prepared)
 
@@ -88,7 +89,7 @@ class Holding:
         """
         prepared = self._prepare(self.policy, self.interface, keep_live=False)
         target = adopt_live(self.tree, prepared.program.tree, bounds=prepared.program.field_bounds())
-        plan = diff(prepared.mine, target, bounds={})
+        plan = diff(prepared.mine, with_offloads(target, prepared.released), bounds={})
         if not plan.steps and prepared.program == self.program:
             return None
         return replace(prepared, plan=plan, target=target)

@@ -16,6 +16,7 @@ from shaper.run.probation import pending_confirmation
 from shaper.run.standing import interface_of, program_of
 from shaper.run.state import DeviceState
 from shaper.run.waiting import read_waiting
+from shaper.tree import with_offloads
 
 _NOTHING = ClassCounters(0, 0, 0, 0, 0, 0)
 
@@ -35,7 +36,8 @@ def look(kernel: Kernel, state: DeviceState, *, now: float) -> InterfaceStatus:
         )
     interface = interface_of(record)
     program = program_of(record, interface, kernel.capabilities(), kernel.link(state.device))
-    held = ours(read(kernel, state), record)
+    there = with_offloads(read(kernel, state), kernel.offloads({one.device for one in program.tree.offloads}))
+    held = ours(there, record, touched=program.tree.offloads)
     counters = kernel.counters(state.shaped)
     names = {handle: path for path, handle in program.handles.items()}
     drift = differences(held, adopt_live(held, program.tree, bounds=program.field_bounds()), names)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from shaper.compile import incoming, tap
 from shaper.errors import UnavailableError
 from shaper.kernel.decode import GONE
 from shaper.model.policy import Direction, Interface
+from shaper.run.offloads import held_by, label, regarding
 from shaper.run.state import Record, boot_id
 from shaper.tree import (
     CLSACT,
@@ -18,20 +21,30 @@ from shaper.tree import (
     Filter,
     FlowerFilter,
     Node,
+    Offload,
     Tree,
     handle_text,
     tree,
 )
 
 
-def ours(observed: Tree, record: Record | None, *, beside: Record | None = None, leaving: bool = False) -> Tree:
+def ours(
+    observed: Tree,
+    record: Record | None,
+    *,
+    beside: Record | None = None,
+    leaving: bool = False,
+    touched: Iterable[Offload] = (),
+) -> Tree:
     """The part of the device's tree that the record proves to be ours.
 
     A clsact hook that carries our filter, or one of the other direction's, whose record is `beside`, is ours to use;
-    when we are `leaving` it counts only if nobody else's filter stands on it, the other direction's included.
+    when we are `leaving` it counts only if nobody else's filter stands on it, the other direction's included. Offloads
+    are those of the record, and the ones that are `touched`.
     """
     record, beside = (one if one is not None and one.boot == boot_id() else None for one in (record, beside))
-    mine: list[Node] = list(observed.links)
+    mine: list[Node] = [*observed.links]
+    mine.extend(regarding(observed.offloads, {*held_by(record), *map(label, touched)}))
     root = observed.root()
     if record is not None and root is not None and root.handle == record.root and root.kind in OUR_ROOTS:
         mine.append(root)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -17,9 +17,10 @@ from shaper.plan import adopt_live, diff
 from shaper.plan.fingerprint import carried, reverted
 from shaper.plan.steps import Plan, Verb
 from shaper.run.before import Before
+from shaper.run.offloads import among, as_planned, devices, held_by, label, regarding, released, taken
 from shaper.run.ours import foreign_hooks, ours, refuse_foreign_root
 from shaper.run.state import Pending, Record, boot_id
-from shaper.tree import CLSACT, CLSACT_HANDLE, FieldBounds, Handle, LinkFacts, Qdisc, Tree, tree
+from shaper.tree import CLSACT, CLSACT_HANDLE, FieldBounds, Handle, LinkFacts, Offload, Qdisc, Tree, tree, with_offloads
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,16 @@ class Prepared:
     before: Record | None
     after: Record
     link: LinkFacts
+    released: tuple[Offload, ...]
+    """Offloads that were ours and go back to what they were, or stay as somebody else made them."""
     seen: Tree
     """All that the device holds, others' included; what a killed apply left counts as taken back."""
     foreign: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> Tree:
+        """The target, and what is let go of with it."""
+        return with_offloads(self.target, self.released)
 
 
 class Known(Protocol):
@@ -45,6 +53,9 @@ class Known(Protocol):
     def pending(self) -> Pending | None: ...
     def beside(self) -> Record | None:
         """The record of the other direction of the same device."""
+
+    def others(self) -> Sequence[Record]:
+        """The records of all other places in the same network namespace."""
 
 
 def prepare(
@@ -57,14 +68,15 @@ def prepare(
     keep_live: bool = True,
     hooked: bool = False,
     before: Before | None = None,
+    first: Sequence[Prepared] = (),
 ) -> Prepared:
     """Reads the kernel and plans; changes nothing.
 
     With `keep_live` the controller's fields stay as they are where they fit the new bounds; without, the static
     allocation is planned. `hooked` says that the plan of the other direction, which comes first, adds the clsact hook
-    that both use. `before` is how it stood before a change of several directions that was killed. Raises
-    UnavailableError (no such device, somebody else's qdisc) and NotPermittedError, each with the policy line that wants
-    the device.
+    that both use. `before` is how it stood before a change of several directions that was killed, `first` are all plans
+    that are carried out before this one. Raises UnavailableError (no such device, somebody else's qdisc) and
+    NotPermittedError, each with the policy line that wants the device.
     """
     with wanted_by(interface):
         link = kernel.link(interface.device)
@@ -103,6 +115,14 @@ def prepare(
     )
     if not program.tap and before is None:  # the hook is not wanted then, and stays while others' filters are on it
         mine = reverted(ours(observed, owner, leaving=True), killed)
+    wanted = program.tree.offloads
+    others = among(state.others(), [one.after for one in first]) if wanted or held_by(record) else ()
+    there = kernel.offloads({*devices(record), *(one.device for one in wanted)})
+    around = regarding(
+        as_planned(there, killed.inverse(), *(one.plan for one in first)), {*held_by(record), *map(label, wanted)}
+    )
+    mine, seen = with_offloads(mine, around), with_offloads(seen, around)
+    let_go = released(mine, record, others, wanted=wanted)
     bounds = _moved(program, mine, record) if keep_live else {}
     if foreign:
         reason = f"delay: no data, because the clsact hook of {interface.device} is somebody else's ({foreign[0]})"
@@ -123,15 +143,17 @@ def prepare(
         structure=structure,
         static={path: [grant.rate, grant.ceil, grant.queue] for path, grant in program.static.items()},
         direction=interface.direction,
+        offloads=taken(program.tree, mine, record, others),
     )
     return Prepared(
         program,
-        diff(mine, program.tree, bounds=bounds),
+        diff(mine, with_offloads(program.tree, let_go), bounds=bounds),
         mine,
         adopt_live(mine, program.tree, bounds=bounds),
         record,
         after,
         link,
+        let_go,
         seen,
         foreign,
     )

@@ -188,7 +188,7 @@ def check_unmoved(prepared: Prepared, saved: SavedInterface) -> None:
     if in_force != saved.in_force:
         raise TryAgainError(f"{device} has had another policy applied since the plan was made", hint=again)
     planned = carried(saved.live, saved.plan.steps)
-    field = moved(planned, prepared.target, prepared.program.field_bounds(), names)
+    field = moved(planned, prepared.whole, prepared.program.field_bounds(), names)
     if field:
         raise TryAgainError(
             f"the saved plan for {device} is not what this machine would do now: {field}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,7 +16,7 @@ from shaper.plan.codec import tree_from_json, tree_to_json
 from shaper.plan.steps import Step
 from shaper.run.prepare import Prepared
 from shaper.run.state import Pending, Record, boot_id, record_from_json, record_to_json
-from shaper.tree import Capabilities, LinkFacts, Tree
+from shaper.tree import Capabilities, Feeder, LinkFacts, Offload, Tree
 
 _LARGEST = 256 * 2**20
 
@@ -47,6 +47,9 @@ class Device:
 
     def beside(self) -> Record | None:
         return self.other
+
+    def others(self) -> Sequence[Record]:
+        return (self.other,) if self.other else ()
 
 
 def capabilities_to_json(have: Capabilities) -> dict[str, Any]:
@@ -101,6 +104,10 @@ class SnapshotKernel:
         here = (one.link for one in self._devices.values() if one.link.name == device)
         return next(here, None) or self.device(device).link
 
+    def offloads(self, devices: Collection[str]) -> tuple[Offload, ...]:
+        there = {one.key: one for each in self._devices.values() for one in each.held.offloads}
+        return tuple(one for one in there.values() if one.device in devices)
+
     def read(self, device: str, *, fed_by: str = "") -> Tree:
         return self.device(device).held
 
@@ -134,7 +141,17 @@ def _device(data: Any) -> Device:
     record = record_from_json(data["record"]) if data["record"] else None
     if record is not None:
         record = replace(record, boot=boot_id() if data["current"] else "")
-    return Device(LinkFacts(**data["link"]), tree_from_json(data["tree"]), record)
+    return Device(_link(data["link"]), tree_from_json(data["tree"]), record)
+
+
+def _link(data: Any) -> LinkFacts:
+    own = _feeder(data["own"]) if data.get("own") else None
+    return LinkFacts(**{**data, "own": own, "feeders": tuple(map(_feeder, data.get("feeders", ())))})
+
+
+def _feeder(data: Any) -> Feeder:
+    device, joins, feeds, fixed, far = data
+    return Feeder(str(device), tuple(joins), bool(feeds), tuple(fixed), bool(far))
 
 
 def _object(path: Path) -> Any:

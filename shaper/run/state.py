@@ -44,6 +44,7 @@ class Record:
     `text` is the policy that was applied last, `files` the lists that it names, `source` where it was read from,
     `structure` whether tiers were compiled, `static` its static allocation (rate, ceil, queue by leaf path): what a
     leaf still holds of it is the policy's. `change` is its number in the history of changes, 0 where that is not known.
+    `offloads` are settings of devices that were changed for it: by device and name what was found, and what was set.
     """
 
     device: str
@@ -60,6 +61,7 @@ class Record:
     files: Mapping[str, str] = field(default_factory=dict)
     change: int = 0
     direction: Direction = Direction.EGRESS
+    offloads: Mapping[str, Sequence[int]] = field(default_factory=dict)
     schema: int = _SCHEMA
 
 
@@ -132,9 +134,25 @@ class DeviceState:
 
     def beside(self) -> Record | None:
         """What is ours of the other direction, also what an apply that was killed there may have put in place."""
-        other = self.other()
-        pending = other.pending()
-        return (pending.after or pending.before) if pending else other.record()
+        return self.other().latest()
+
+    def others(self) -> list[Record]:
+        """What is ours elsewhere in this network namespace, also what an apply that was killed may have put in place.
+
+        Raises StateError where that can't be looked at.
+        """
+        devices = _devices(self.root, DeviceState.known, namespace=self.home.parent.name)
+        sides = (
+            DeviceState(self.root, device, direction, namespace=self.home.parent.name)
+            for device in devices
+            for direction in Direction
+        )
+        return [record for side in sides if side.folder != self.folder and (record := side.latest())]
+
+    def latest(self) -> Record | None:
+        """The record, or the one that an apply was about to write when it was killed."""
+        pending = self.pending()
+        return (pending.after or pending.before) if pending else self.record()
 
     def has(self, *names: str) -> bool:
         """Whether one of the files is there. Raises OSError where that can't be looked at."""
@@ -294,12 +312,17 @@ def both_directions(folder: Path, device: str) -> tuple[DeviceState, ...]:
     return tuple(DeviceState(folder, device, direction) for direction in Direction)
 
 
-def _devices(folder: Path, has: Callable[[DeviceState], bool]) -> tuple[str, ...]:
+def _devices(folder: Path, has: Callable[[DeviceState], bool], *, namespace: str | None = None) -> tuple[str, ...]:
     """Raises StateError where that can't be looked at: a folder that is closed to us is not an empty one."""
-    here = folder / namespace_key()
+    namespace = namespace or namespace_key()
+    here = folder / namespace
     try:
-        names = sorted(path.name for path in here.iterdir())
-        return tuple(name for name in names if any(map(has, both_directions(folder, name))))
+        names = sorted(path.name for path in here.iterdir() if path.is_dir())
+        sides = {
+            name: [DeviceState(folder, name, direction, namespace=namespace) for direction in Direction]
+            for name in names
+        }
+        return tuple(name for name in names if any(map(has, sides[name])))
     except (FileNotFoundError, NotADirectoryError):
         return ()
     except OSError as error:
@@ -343,6 +366,11 @@ def record_from_json(data: Any) -> Record:
         and all(
             isinstance(grant, list) and [type(each) for each in grant] == [int] * 3 for grant in record.static.values()
         )
+        and isinstance(record.offloads, dict)
+        and all(
+            isinstance(pair, list) and [type(each) for each in pair] == [int] * 2 for pair in record.offloads.values()
+        )
+        and all(name.count(" ") == 1 for name in record.offloads)
     )
     if not sound:
         raise ValueError("a record's field is of another type")

@@ -20,9 +20,10 @@ from shaper.model.policy import Direction
 from shaper.plan import diff
 from shaper.run import apply, changes
 from shaper.run.before import FILES, NAME, Before, mark_of, read_before, write_before
+from shaper.run.offloads import released
 from shaper.run.ours import ours
 from shaper.run.state import DeviceState, boot_id
-from shaper.tree import CLSACT, tree
+from shaper.tree import CLSACT, tree, with_offloads
 
 _KILLED = "its program was killed"
 
@@ -115,8 +116,10 @@ def _restore(kernel: Kernel, side: DeviceState, *, at: float, reason: str) -> No
         with contextlib.suppress(UnavailableError):  # the device went, and with it all that stood on it
             leaving = all(qdisc.parent != CLSACT for qdisc in before.held.qdiscs)
             record = side.record() or before.record
-            held = ours(apply.read(kernel, side), record, beside=side.beside(), leaving=leaving)
-            kernel.send(side.shaped, diff(held, before.held, bounds={}).steps)
+            there = apply.read(kernel, side, also=before.held.offloads)
+            held = ours(there, record, beside=side.beside(), leaving=leaving, touched=before.held.offloads)
+            let_go = released(held, record, side.others(), wanted=before.held.offloads) if held.offloads else ()
+            kernel.send(side.shaped, diff(held, with_offloads(before.held, let_go), bounds={}).steps)
     log = ChangeLog(side.folder)
     for change in log.all():
         if change.number > before.last and change.result == DONE:

@@ -6,7 +6,7 @@ bytes a second, bursts in 64 ns clock ticks), every collection is sorted by its 
 
 from shaper.tree.bands import MOST_BANDS, PRIORITIES, EtsOptions, PrioOptions, bands_of
 from shaper.tree.cake import AckFilter, CakeOptions, Cells, Diffserv, FlowMode
-from shaper.tree.facts import Capabilities, LinkFacts
+from shaper.tree.facts import Capabilities, Feeder, LinkFacts
 from shaper.tree.filters import (
     ETH_P_ALL,
     FLOWER_FIELDS,
@@ -39,7 +39,8 @@ from shaper.tree.handles import (
 from shaper.tree.hfsc import LARGEST_CURVE, Curve, HfscClass, HfscOptions, straight
 from shaper.tree.htb import BURST_NS, HtbClass, HtbOptions, burst_after
 from shaper.tree.leaves import FifoOptions, FqCodelOptions, RawOptions
-from shaper.tree.nodes import OUR_ROOTS, Class, Ifb, Node, Options, Qdisc, RootOptions, Tree, tree
+from shaper.tree.nodes import OUR_ROOTS, Class, Ifb, Node, Options, Qdisc, RootOptions, Tree, tree, with_offloads
+from shaper.tree.offloads import GSO_MAX_SEGS, JOINING, Offload
 from shaper.tree.queues import LEAF_KINDS, CodelOptions, FqPieOptions, LeafOptions, PieOptions, RedOptions, SfqOptions
 from shaper.tree.sizetable import ATM, CELL, CELL_PAYLOAD, ETHERNET, SizeTable, size_table
 
@@ -55,7 +56,9 @@ __all__ = [
     "ETHERNET",
     "ETH_P_ALL",
     "FLOWER_FIELDS",
+    "GSO_MAX_SEGS",
     "IS_FRAGMENT",
+    "JOINING",
     "LARGEST_CURVE",
     "LEAF_KINDS",
     "LEAF_MAJORS",
@@ -75,6 +78,7 @@ __all__ = [
     "Curve",
     "Diffserv",
     "EtsOptions",
+    "Feeder",
     "FieldBounds",
     "FifoOptions",
     "Filter",
@@ -93,6 +97,7 @@ __all__ = [
     "LeafOptions",
     "LinkFacts",
     "Node",
+    "Offload",
     "Options",
     "OtherFilter",
     "PieOptions",
@@ -117,4 +122,5 @@ __all__ = [
     "ticks_to_bytes",
     "tree",
     "with_grants",
+    "with_offloads",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +21,27 @@ class Capabilities:
     features: frozenset[str] = field(default_factory=frozenset)
 
 
+class Feeder(NamedTuple):
+    """A device that may join the packets it receives; `joins` are the ways that it has and that can be turned off.
+
+    `feeds` says that its packets may be forwarded to the device in question; `fixed` are ways that are on for good;
+    `far` says that its packets come from another stack (veth, tap), which may hand them over joined already.
+    """
+
+    device: str
+    joins: tuple[str, ...]
+    feeds: bool = False
+    fixed: tuple[str, ...] = ()
+    far: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class LinkFacts:
     """What matters of a device. `super_packet` is the largest frame in bytes that can reach its qdisc whole.
 
     `joined_packet` is the largest that it may hand over as received, joined by GRO or LRO. `header` is the link-layer
-    header in bytes (14 for Ethernet, 0 for a tunnel or PPP); `speed` is in bit/s.
+    header in bytes (14 for Ethernet, 0 for a tunnel or PPP); `speed` is in bit/s. `own` is the device as what feeds
+    the queue of what comes in by it, None where nobody has looked; `feeders` are all other devices.
     """
 
     name: str
@@ -36,3 +52,5 @@ class LinkFacts:
     up: bool
     speed: int | None = None
     joined_packet: int = 0
+    own: Feeder | None = None
+    feeders: tuple[Feeder, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shaper.tree.bands import EtsOptions, PrioOptions
 from shaper.tree.cake import CakeOptions
@@ -12,6 +12,7 @@ from shaper.tree.handles import ROOT, Handle, kind_at, qdisc_of
 from shaper.tree.hfsc import HfscClass, HfscOptions
 from shaper.tree.htb import HtbClass, HtbOptions
 from shaper.tree.leaves import FifoOptions, FqCodelOptions, RawOptions
+from shaper.tree.offloads import Offload
 from shaper.tree.queues import LeafOptions
 from shaper.tree.sizetable import SizeTable
 
@@ -53,7 +54,7 @@ class Ifb:
         return ("ifb:" + self.name, 0, 0)
 
 
-Node = Qdisc | HtbClass | HfscClass | Filter | Ifb
+Node = Qdisc | HtbClass | HfscClass | Filter | Ifb | Offload
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Tree:
     """Everything on one device, each collection sorted by key. Build it with `tree()`.
 
     The tree of an incoming direction stands on an ifb; the hook that feeds it is part of it, on a device of its own.
+    So are the `offloads` of this and other devices that have to do with it.
     """
 
     device: str
@@ -68,10 +70,11 @@ class Tree:
     qdiscs: tuple[Qdisc, ...] = ()
     classes: tuple[Class, ...] = ()
     filters: tuple[Filter, ...] = ()
+    offloads: tuple[Offload, ...] = ()
 
     def nodes(self) -> tuple[Node, ...]:
         """All of it, in an order in which it could be added: devices, qdiscs and classes from the top, filters."""
-        return (*self.links, *_from_the_top(self.qdiscs, self.classes), *self.filters)
+        return (*self.offloads, *self.links, *_from_the_top(self.qdiscs, self.classes), *self.filters)
 
     def root(self) -> Qdisc | None:
         """The root qdisc, if one was set (the kernel's default is not)."""
@@ -113,4 +116,11 @@ def tree(device: str, nodes: Iterable[Node]) -> Tree:
         tuple(node for node in ordered if isinstance(node, Qdisc)),
         tuple(node for node in ordered if isinstance(node, Class)),
         tuple(node for node in ordered if isinstance(node, Filter)),
+        tuple(node for node in ordered if isinstance(node, Offload)),
     )
+
+
+def with_offloads(held: Tree, offloads: Iterable[Offload]) -> Tree:
+    """The tree with these offloads in the place of its own where they are of the same name, else beside them."""
+    others = {one.key: one for one in (*held.offloads, *offloads)}
+    return replace(held, offloads=tuple(others[key] for key in sorted(others)))

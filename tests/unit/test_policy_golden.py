@@ -32,6 +32,7 @@ def summary_of(policy: Policy) -> dict[str, Any]:
             "bandwidth": interface.bandwidth,
             **link_of(interface),
             **({"cake": numbers(interface.cake)} if interface.cake else {}),
+            **offloads_of(interface),
             "classes": {cls.path: row(cls) for cls in interface.walk()},
             "rules": [
                 f"{len(rule.all_of)} -> {rule.path}"
@@ -54,6 +55,12 @@ def link_of(interface: Interface) -> dict[str, str]:
     """What its link makes of a packet, where that was said."""
     link = interface.link
     return {"link": f"{link.name} {link.overhead} mpu {link.mpu} {link.cells}"} if link else {}
+
+
+def offloads_of(interface: Interface) -> dict[str, str]:
+    """What is done about super-packets, where that was said."""
+    wanted = interface.offloads
+    return {"offloads": f"fed by {', '.join(wanted.feeding)}" if wanted.feeding else "auto"} if wanted else {}
 
 
 def row(cls: TrafficClass) -> str:
