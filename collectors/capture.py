@@ -8,11 +8,15 @@ there. Before: a tap on the device. After: a tap on the ifb. Nothing is written 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from collectors.account import Account
+from collectors.errors import CaptureError
+from collectors.netlink import inside
 from collectors.ring import RETIRE_MS, Instruction, PacketRing, link
 from collectors.sample import CaptureWindow, Classifier
 
+T = TypeVar("T")
 TAUS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 """Lengths of the windows of the arrival envelope, in seconds."""
 
@@ -39,6 +43,7 @@ class Capture:
         taus: Sequence[float] = TAUS,
         detailed: bool = False,
         size_of: Callable[[int], int] | None = None,
+        netns: str = "",
     ) -> None:
         """`tap` is the ifb with the copies; `after_filter` passes outgoing packets, 1 in `sampling`, cut short.
 
@@ -46,11 +51,13 @@ class Capture:
         in which it waits.
         `horizon` (s) must exceed the longest wait in the queue; scapy decodes at most `audit_rate` frames a second;
         `taus` (s) are the windows of the envelope; `detailed` as in Account; `size_of` says how many bytes the device's
-        queue counts a frame of so many bytes for, so that rates from here and from its counters are of one unit. Raises
-        CaptureError without the devices or the permission.
+        queue counts a frame of so many bytes for, so that rates from here and from its counters are of one unit.
+        `netns` names the network namespace of both devices, "" for this one. Raises CaptureError without the devices
+        or the permission.
         """
-        mtu = link(device).mtu
-        own = _not_from(link(tap).address)
+        self._netns = netns
+        mtu = self._inside(lambda: link(device)).mtu
+        own = _not_from(self._inside(lambda: link(tap)).address)
         on_tap, on_device = (tap, (*own, *after_filter)), (device, tuple(arriving_filter or after_filter))
         before, after = (on_device, on_tap) if arriving_filter else (on_tap, on_device)
         self._account = Account(
@@ -64,9 +71,9 @@ class Capture:
             size_of=size_of,
         )
         # The same filter on both sides: frames are cut to the same length, and either leaves out what the other does.
-        self._after = PacketRing(*after)
+        self._after = self._inside(lambda: PacketRing(*after))
         try:
-            self._before = PacketRing(*before)
+            self._before = self._inside(lambda: PacketRing(*before))
         except BaseException:
             self._after.close()
             raise
@@ -104,6 +111,17 @@ class Capture:
         """Gives back both sockets and their rings; a second call does nothing."""
         self._before.close()
         self._after.close()
+
+    def _inside(self, make: Callable[[], T]) -> T:
+        """What is made in the devices' network namespace stays in it. Raises CaptureError."""
+        try:
+            return inside(self._netns or None, make)
+        except OSError as error:
+            raise CaptureError(
+                f"the network namespace {self._netns!r} cannot be entered: {error.strerror}",
+                "`ip netns list` shows those there are; it takes CAP_SYS_ADMIN",
+                errno=error.errno or 0,
+            ) from error
 
     def _read(self) -> None:
         # The side after first: whatever is in it has been before.

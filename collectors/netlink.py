@@ -236,6 +236,17 @@ def _refusal(body: bytes, flags: int) -> NetlinkError | None:
     return NetlinkError(-code, said or os.strerror(-code))
 
 
+NAMESPACES = Path("/run/netns")
+
+
+def namespaces() -> tuple[str, ...]:
+    """The network namespaces that have a name here, as `ip netns` lists them."""
+    try:
+        return tuple(sorted(path.name for path in NAMESPACES.iterdir()))
+    except OSError:
+        return ()
+
+
 def inside(netns: str | None, action: Callable[[], T]) -> T:
     """Runs `action` in a network namespace (a name under /run/netns, or a path), in a thread made for it.
 
@@ -243,7 +254,7 @@ def inside(netns: str | None, action: Callable[[], T]) -> T:
     """
     if netns is None:
         return action()
-    path = netns if "/" in netns else f"/run/netns/{netns}"
+    path = netns if "/" in netns else f"{NAMESPACES}/{netns}"
     results: list[T] = []
     failures: list[BaseException] = []
 

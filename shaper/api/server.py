@@ -76,7 +76,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     request_queue_size = 128
 
     def __init__(self, state: DeviceState, inbox: Inbox) -> None:
-        self.device = state.device
+        self.device = state.spot
         self.inbox = inbox
         self._places = threading.BoundedSemaphore(_PLACES)
         # A socket's address holds 107 bytes; through the folder's descriptor any depth of folder will do.

@@ -118,7 +118,7 @@ def _need_a_run(interfaces: Sequence[Interface], folder: Path | None) -> None:
     for interface in interfaces:
         if ask(state_of(folder, interface), "status") is None:
             raise UnavailableError(
-                f"no `shaper run` is up on {interface.device}, so nothing measures whether the change is good",
+                f"no `shaper run` is up on {interface.spot}, so nothing measures whether the change is good",
                 hint="start `shaper run`, or let a person decide with --confirm",
                 where=interface.device_where,
             )
@@ -198,7 +198,7 @@ def _apply_here(
         for device, here in by_device(interfaces).items():
             sides = both_directions(folder_of(folder), device)
             allowed, told = _allowed_here(kernel, sides, policy, locks)
-            those = here if allowed is policy else [one for one in allowed.interfaces if one.device == device]
+            those = here if allowed is policy else [one for one in allowed.interfaces if one.spot == device]
             wanted.extend((allowed, one) for one in those)
             if not as_json:
                 for words in told:
@@ -206,10 +206,10 @@ def _apply_here(
         prepared = list(prepare_all(kernel, wanted, known=lambda one: state_of(folder, one)))
         leaving = no_longer_shaped([one for _, one in wanted], folder=folder)
         if saved is not None:
-            saved.check_leaving([side.shaped for side in leaving])
+            saved.check_leaving([side.key for side in leaving])
             for one in prepared:
                 interface = one.program.interface
-                check_unmoved(one, saved.expected(interface.device, interface.direction))
+                check_unmoved(one, saved.expected(interface.spot, interface.direction))
         who = order(wish.message)
         when = condition(wish.ident, wish.seconds, now=CLOCK.boot()) if wish.ident else None
         states = [state_of(folder, interface) for _, interface in wanted]
@@ -228,9 +228,10 @@ def _apply_here(
                 notes=one.program.notes if one.plan.steps else (),
                 out=console(),
                 done=True,
+                netns=one.program.interface.netns,
             )
         for side, steps in gone:
-            plan_view(steps, names={}, notes=(no_longer(side),), out=console(), done=True)
+            plan_view(steps, names={}, notes=(no_longer(side),), out=console(), done=True, netns=side.netns)
     made_json = [{**prepared_json(one), "change": one.after.change} for one in prepared]
     return [*made_json, *(leaving_json(side, steps) for side, steps in gone)]
 

@@ -29,7 +29,7 @@ def check(policy_file: Path, as_json: bool) -> None:
                 "interfaces": [
                     {
                         "interface": one.name,
-                        "device": one.device,
+                        "device": one.spot,
                         "direction": one.direction.value,
                         "bandwidth_bit_s": one.bandwidth,
                         "classes": [cls.path for cls in one.walk()],
@@ -52,6 +52,6 @@ def check(policy_file: Path, as_json: bool) -> None:
     for one in policy.interfaces:
         guaranteed = sum(cls.guarantee for cls in one.classes)
         click.echo(
-            f"{policy.source}: {one.title} on {one.device}: {len(one.leaves())} classes, "
+            f"{policy.source}: {one.title} on {one.spot}: {len(one.leaves())} classes, "
             f"{format_rate(guaranteed)} of {format_rate(one.bandwidth)} guaranteed"
         )

@@ -24,6 +24,7 @@ from shaper.cli.common import (
 )
 from shaper.cli.completion import device_names
 from shaper.kernel.protocol import Kernel
+from shaper.model.device import split_spot
 from shaper.model.policy import Direction
 from shaper.plan.steps import Plan
 from shaper.report.as_json import plan_json
@@ -72,11 +73,11 @@ def clear(
                     click.echo(f"{device}: the running shaper cleared it: {counted(steps)}")
                 continue
             plans = _clear_here(kernel, sides, message)
-            results.extend(_result(device, plan_json(plan)) for plan in plans or (Plan(device),))
+            results.extend(_result(device, plan_json(plan)) for plan in plans or (Plan(sides[0].device),))
             if as_json:
                 continue
             for plan in plans:
-                plan_view(plan, names={}, notes=(), out=console(), done=True)
+                plan_view(plan, names={}, notes=(), out=console(), done=True, netns=sides[0].netns)
             if not plans:
                 click.echo(f"{device}: nothing of ours is there")
     if as_json:
@@ -99,7 +100,7 @@ def _wanted(
 
 
 def _result(device: str, plan: dict[str, Any]) -> dict[str, Any]:
-    direction = Direction.EGRESS if plan["device"] == device else Direction.INGRESS
+    direction = Direction.EGRESS if plan["device"] == split_spot(device)[1] else Direction.INGRESS
     return {**plan, "device": device, "direction": direction.value}
 
 

@@ -72,8 +72,12 @@ def open_kernel() -> Iterator[Kernel]:
 
 
 def device_name(text: str) -> str:
-    """A type of click's: a device names a folder of the state, too, where `eth0/../eth0` would hold eth0's record."""
-    if not is_device(text) or not text.isprintable():
+    """A type of click's: a device, or one behind the name of its network namespace.
+
+    It names a folder of the state, too, where `eth0/../eth0` would hold eth0's record.
+    """
+    netns, slash, device = text.partition("/")
+    if not is_device(device if slash else netns) or netns in ("", ".", "..") or not text.isprintable():
         raise click.BadParameter(f"{text!r} cannot be a network device; write it as `ip link` shows it")
     return text
 
@@ -104,10 +108,10 @@ def chosen(policy: Policy, names: Sequence[str]) -> tuple[Interface, ...]:
 
 
 def by_device(interfaces: Sequence[Interface]) -> dict[str, list[Interface]]:
-    """The interfaces of each device: one for each direction that is shaped."""
+    """The interfaces of each device, named with its network namespace: one for each direction that is shaped."""
     grouped: dict[str, list[Interface]] = {}
     for interface in interfaces:
-        grouped.setdefault(interface.device, []).append(interface)
+        grouped.setdefault(interface.spot, []).append(interface)
     return grouped
 
 
@@ -118,7 +122,7 @@ def counted(steps: Sequence[object]) -> str:
 
 def state_of(folder: Path | None, interface: Interface) -> DeviceState:
     """The state folder of one direction of an interface."""
-    return DeviceState(folder_of(folder), interface.device, interface.direction)
+    return DeviceState(folder_of(folder), interface.spot, interface.direction)
 
 
 def print_json(data: object) -> None:

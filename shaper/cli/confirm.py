@@ -32,7 +32,7 @@ def confirm(ident: str, devices: tuple[str, ...], message: str, folder: Path | N
                 for state in sides:
                     keeping.confirm(state, one.id, now=CLOCK.boot(), order=who)
         for state, waiting in waits:
-            place = {"device": state.device, "direction": state.direction.value}
+            place = {"device": state.spot, "direction": state.direction.value}
             results.append({**place, "id": waiting.id, "change": waiting.change})
             if not as_json:
                 click.echo(f"{state.title}: change {waiting.change} is confirmed")

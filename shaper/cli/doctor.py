@@ -8,7 +8,7 @@ import click
 
 from shaper.cli.common import folder_of, json_option, open_kernel, print_json, state_option
 from shaper.errors import Exit, ShaperError
-from shaper.kernel.protocol import Kernel
+from shaper.kernel.protocol import Kernel, within
 from shaper.report.render import console, doctor_view
 from shaper.run.doctor import Finding, examine
 from shaper.run.snapshot import capabilities_to_json
@@ -16,12 +16,14 @@ from shaper.tree import Capabilities
 
 
 @click.command()
+@click.option("--netns", default="", metavar="NAME", help="As this network namespace sees it.")
 @state_option
 @json_option
-def doctor(folder: Path | None, as_json: bool) -> int:
+def doctor(netns: str, folder: Path | None, as_json: bool) -> int:
     """List what this machine can do. Exit code 69 when something is missing that nothing can stand in for."""
-    with open_kernel() as kernel:
-        rows = examine(kernel, folder_of(folder))
+    with open_kernel() as whole:
+        kernel = within(whole, netns)
+        rows = examine(kernel, folder_of(folder), netns=netns)
         have = _capabilities(kernel)
     code = Exit.UNAVAILABLE if any(row.finding is Finding.NEEDED for row in rows) else Exit.OK
     if as_json:

@@ -12,6 +12,7 @@ from shaper.cli.packet import packet_of, packet_options
 from shaper.compile import compile_interface
 from shaper.compile.program import Program
 from shaper.errors import ShaperError, UnavailableError
+from shaper.kernel.protocol import within
 from shaper.model.explain import explain as explain_packet
 from shaper.model.policy import Interface
 from shaper.policy import read_policy
@@ -67,9 +68,9 @@ def _program(interface: Interface) -> tuple[Program | None, str]:
         with open_kernel() as kernel:
             capabilities = kernel.capabilities()
             here = f"for this kernel ({capabilities.kernel})"
-            text = f"{here} and an Ethernet device (assumed: {interface.device} is not here)"
-            link = kernel.link(interface.device)
-            text = f"{here} and {interface.device}"
+            text = f"{here} and an Ethernet device (assumed: {interface.spot} is not here)"
+            link = within(kernel, interface.netns).link(interface.device)
+            text = f"{here} and {interface.spot}"
     except ShaperError:
         pass
     try:

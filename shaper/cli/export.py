@@ -9,11 +9,12 @@ import click
 from shaper.cli.common import chosen, interface_option, json_option, open_kernel, policy_argument, print_json
 from shaper.compile import compile_interface
 from shaper.errors import UnavailableError
+from shaper.kernel.protocol import within
 from shaper.model.policy import Interface, Policy
 from shaper.policy import read_policy
 from shaper.report.tc_script import rounded, script
 from shaper.run.place import placed
-from shaper.tree import Capabilities, LinkFacts
+from shaper.tree import Capabilities, LinkFacts, Tree
 
 _USUAL = Capabilities(
     "a usual kernel",
@@ -40,11 +41,12 @@ def export() -> None:
 def tc_(policy_file: Path, names: tuple[str, ...], here: bool, as_json: bool) -> None:
     """The tc commands that make what `apply` makes, as a shell script. Nothing is changed, and no kernel is needed."""
     policy = read_policy(policy_file)
-    trees, notes = [], []
+    trees: list[tuple[str, Tree]] = []
+    notes: list[str] = []
     for interface, capabilities, link in _targets(policy, names, here=here):
         program = compile_interface(interface, capabilities, link)
-        trees.append(program.tree)
-        notes += [f"{interface.device}: {note}" for note in (*program.notes, *rounded(program.tree))]
+        trees.append((interface.netns, program.tree))
+        notes += [f"{interface.spot}: {note}" for note in (*program.notes, *rounded(program.tree))]
     text = script(trees, notes)
     if as_json:
         print_json({"schema": 1, "exit": 0, "script": text, "notes": notes})
@@ -57,7 +59,7 @@ def _targets(policy: Policy, names: tuple[str, ...], *, here: bool) -> list[tupl
     if here:
         with open_kernel() as kernel:
             there = chosen(placed(policy, kernel), names)
-            return [(one, kernel.capabilities(), kernel.link(one.device)) for one in there]
+            return [(one, kernel.capabilities(), within(kernel, one.netns).link(one.device)) for one in there]
     for one in chosen(policy, names):
         if one.wanted is not None and not one.wanted.name:
             why = f"{one.name}: which device the {one.wanted} is, only its machine knows"

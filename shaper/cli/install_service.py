@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import click
 
 from shaper.cli.common import json_option, print_json
 from shaper.cli.run import listening_address
-from shaper.cli.unit import NAME, is_untouched, unit_text
+from shaper.cli.unit import DROP_IN, NAME, drop_in_text, is_untouched, unit_text
 from shaper.errors import NotPermittedError, ShaperError, UnavailableError
 from shaper.files import read_regular
 from shaper.policy import read_policy
@@ -38,47 +39,72 @@ def install_service(
 
     It changes nothing that runs: enabling, starting and stopping stay with systemctl.
     """
-    unit = root / _FOLDER / NAME
+    unit, drop_in = root / _FOLDER / NAME, root / _FOLDER / DROP_IN
     if remove:
         if policy_file is not None or show or listen is not None:
             raise click.UsageError("--remove takes neither a POLICY nor --listen nor --print")
-        _remove(unit, root, force=force, as_json=as_json)
+        _remove(unit, drop_in, root, force=force, as_json=as_json)
         return
     if policy_file is None:
         raise click.UsageError("name the POLICY that the service runs")
-    read_policy(policy_file)
+    more = drop_in_text() if any(one.netns for one in read_policy(policy_file).interfaces) else ""
     command = [*_ourselves(), "run", str(policy_file.absolute()), "--state", "/var/lib/shaper", "--wait-device", "30s"]
     if listen is not None:
         listening_address(listen)
         command += ["--listen", listen]
     text = unit_text(command)
     if show:
-        print_json({"schema": 1, "exit": 0, "unit": str(unit), "text": text}) if as_json else click.echo(text, nl=False)
+        _show(unit, text, drop_in, more, as_json=as_json)
         return
     unseen = next((word for word in command if word.startswith(_UNSEEN)), None)
     if unseen is not None:
         raise ShaperError(f"the service would not see {unseen}: it has a /tmp of its own", hint="keep it elsewhere")
     _refuse_without_systemd(root, command)
     _refuse_changed(unit, force=force, but=text)
-    try:
-        unit.parent.mkdir(parents=True, exist_ok=True)
-        draft = unit.with_suffix(".draft")
-        draft.write_text(text)
-        draft.chmod(0o644)
-        draft.replace(unit)
-    except OSError as error:
-        raise _unwritable(unit, error) from error
+    _refuse_changed(drop_in, force=force, but=more)
+    for path, content in ((unit, text), (drop_in, more)):
+        try:
+            _put(path, content)
+        except OSError as error:
+            raise _unwritable(path, error) from error
     _tell("written", unit, _commands(root, "daemon-reload", f"enable --now {NAME}"), as_json=as_json)
 
 
-def _remove(unit: Path, root: Path, *, force: bool, as_json: bool) -> None:
+def _show(unit: Path, text: str, drop_in: Path, more: str, *, as_json: bool) -> None:
+    if as_json:
+        beside = {"drop_in": {"path": str(drop_in), "text": more}} if more else {}
+        print_json({"schema": 1, "exit": 0, "unit": str(unit), "text": text, **beside})
+        return
+    click.echo(text, nl=False)
+    if more:
+        click.echo(f"\n# {drop_in}\n{more}", nl=False)
+
+
+def _put(path: Path, text: str) -> None:
+    """Writes the file whole; without a text it goes, and an empty folder of drop-ins with it. Raises OSError."""
+    if not text:
+        path.unlink(missing_ok=True)
+        if path.parent.suffix == ".d":
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    draft.write_text(text)
+    draft.chmod(0o644)
+    draft.replace(path)
+
+
+def _remove(unit: Path, drop_in: Path, root: Path, *, force: bool, as_json: bool) -> None:
     if not unit.exists():
         raise ShaperError(f"there is no {unit}", hint="the service is not installed here")
-    _refuse_changed(unit, force=force)
-    try:
-        unit.unlink()
-    except OSError as error:
-        raise _unwritable(unit, error) from error
+    for path in (unit, drop_in):
+        _refuse_changed(path, force=force)
+    for path in (unit, drop_in):
+        try:
+            _put(path, "")
+        except OSError as error:
+            raise _unwritable(path, error) from error
     _tell("removed", unit, _commands(root, f"disable --now {NAME}", "daemon-reload"), as_json=as_json)
 
 

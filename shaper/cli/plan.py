@@ -68,7 +68,7 @@ def plan(
         sides = [] if against else no_longer_shaped(interfaces, folder=folder)
         leaving = [(side, plan_clear(kernel, side)) for side in sides]
         if output is not None:
-            save(output, kernel, policy, prepared, [side.shaped for side in sides])
+            save(output, kernel, policy, prepared, [side.key for side in sides])
     changes = any(plan.steps for plan in (*(one.plan for one in prepared), *(plan for _, plan in leaving)))
     code = Exit.CHANGES if changes else Exit.OK
     if as_json:
@@ -76,17 +76,19 @@ def plan(
         print_json({"schema": 1, "exit": int(code), "interfaces": found})
         return code
     for one in prepared:
-        plan_view(one.plan, names=handle_names(one), notes=one.program.notes, out=console())
+        plan_view(
+            one.plan, names=handle_names(one), notes=one.program.notes, out=console(), netns=one.program.interface.netns
+        )
     for side, plan in leaving:
-        plan_view(plan, names={}, notes=(no_longer(side),), out=console())
+        plan_view(plan, names={}, notes=(no_longer(side),), out=console(), netns=side.netns)
     return code
 
 
 def no_longer_shaped(interfaces: Sequence[Interface], *, folder: Path | None) -> list[DeviceState]:
     """The directions of the interfaces' devices that carry what is ours and are in the policy no more."""
-    wanted = {interface.shaped for interface in interfaces}
+    wanted = {interface.key for interface in interfaces}
     sides = [side for device in by_device(interfaces) for side in both_directions(folder_of(folder), device)]
-    return [side for side in sides if side.shaped not in wanted and side.record() is not None]
+    return [side for side in sides if side.key not in wanted and side.record() is not None]
 
 
 @contextlib.contextmanager
@@ -98,7 +100,7 @@ def _machine(
         raise click.UsageError("--capabilities and --against stand for a machine together: give both, or neither")
     if capabilities is not None and against is not None:
         there = SnapshotKernel(read_capabilities(capabilities), read_devices(against))
-        yield there, lambda interface: there.device(interface.shaped)
+        yield there, lambda interface: there.device(interface.key)
         return
     with open_kernel() as kernel:
         yield kernel, lambda interface: state_of(folder, interface)
@@ -113,18 +115,23 @@ def prepare_all(
     hooked: set[str] = set()
     for policy, interface in wanted:
         try:
-            hook_comes = interface.device in hooked
+            hook_comes, first = interface.spot in hooked, _same(prepared, interface)
             state = known(interface)
             before = unfinished(state) if isinstance(state, DeviceState) else None
-            prepared.append(prepare(kernel, state, policy, interface, hooked=hook_comes, before=before, first=prepared))
+            prepared.append(prepare(kernel, state, policy, interface, hooked=hook_comes, before=before, first=first))
         except ShaperError as error:
             errors.append(error)
         else:
             if adds_hook(prepared[-1].plan):
-                hooked.add(interface.device)
+                hooked.add(interface.spot)
     if errors:
         raise worst(errors)
     return tuple(prepared)
+
+
+def _same(prepared: Sequence[Prepared], interface: Interface) -> list[Prepared]:
+    """Those in the interface's network namespace."""
+    return [one for one in prepared if one.program.interface.netns == interface.netns]
 
 
 def handle_names(prepared: Prepared) -> dict[int, str]:
@@ -138,7 +145,7 @@ def prepared_json(prepared: Prepared) -> dict[str, object]:
     return {
         "interface": interface.name,
         **plan_json(prepared.plan, names=handle_names(prepared)),
-        "device": interface.device,
+        "device": interface.spot,
         "direction": interface.direction.value,
         "notes": list(prepared.program.notes),
         "live": live_to_json(prepared),
@@ -147,7 +154,7 @@ def prepared_json(prepared: Prepared) -> dict[str, object]:
 
 def no_longer(side: DeviceState) -> str:
     """Why a direction is let go of."""
-    return f"the policy no longer shapes the {side.direction} of {side.device}"
+    return f"the policy no longer shapes the {side.direction} of {side.spot}"
 
 
 def leaving_json(side: DeviceState, plan: Plan) -> dict[str, object]:
@@ -155,7 +162,7 @@ def leaving_json(side: DeviceState, plan: Plan) -> dict[str, object]:
     return {
         "interface": None,
         **plan_json(plan),
-        "device": side.device,
+        "device": side.spot,
         "direction": side.direction.value,
         "notes": [no_longer(side)],
     }

@@ -71,7 +71,7 @@ def _devices(
         return storied_devices(folder_of(folder))
     if not known and number is None:
         known = waiting_devices(folder_of(folder))
-    return known or (one_device(folder, devices)[0].device,)
+    return known or (one_device(folder, devices)[0].spot,)
 
 
 def _back(kernel: Kernel, sides: Sequence[DeviceState], number: int | None, message: str) -> list[str]:

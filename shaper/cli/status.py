@@ -23,6 +23,7 @@ from shaper.cli.common import (
 )
 from shaper.cli.completion import device_names
 from shaper.errors import Exit, UnavailableError
+from shaper.model.device import split_spot
 from shaper.model.status import ClassStatus
 from shaper.report.as_json import status_from_json, status_json
 from shaper.report.render import console, status_view
@@ -61,7 +62,7 @@ def status(
             looks = (status_json(look(kernel, side, now=CLOCK.boot())) for side in shaped)
             for one in ask(sides[0], "status") or looks:
                 found.setdefault(one["device"], {}).setdefault(one["direction"], one)
-    statuses = [one for device in dict.fromkeys(devices) for one in found.get(device, {}).values()]
+    statuses = [one for device in dict.fromkeys(devices) for one in _of(device, found).values()]
     code = _exit_code(statuses)
     if as_json:
         print_json({"schema": 1, "exit": int(code), "interfaces": statuses})
@@ -69,6 +70,12 @@ def status(
         for one in statuses:
             status_view(status_from_json(one), out=console())
     return code
+
+
+def _of(device: str, found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Its directions. A running shaper may have reached it from another network namespace, and name it so."""
+    bare = {split_spot(name)[1]: one for name, one in found.items()}
+    return found.get(device) or bare.get(device) or {}
 
 
 def _exit_code(statuses: list[dict[str, Any]]) -> Exit:

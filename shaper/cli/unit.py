@@ -64,6 +64,20 @@ WantedBy=multi-user.target
 """
 
 
+DROP_IN = f"{NAME}.d/50-netns.conf"
+_NETNS = """\
+[Service]
+# The policy names a network namespace: entering one takes this, and setns(2).
+CapabilityBoundingSet=CAP_SYS_ADMIN
+RestrictNamespaces=net
+"""
+
+
+def drop_in_text() -> str:
+    """What a service needs beside its unit for a policy that names a network namespace, its own hash first."""
+    return f"{_MARK}{_hash(_NETNS)}\n{_NETNS}"
+
+
 def unit_text(command: Sequence[str]) -> str:
     """The unit that runs this command, its own hash in its first line."""
     body = _UNIT.format(start=" ".join(map(_quoted, command)))

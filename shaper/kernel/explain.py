@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno as errors
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from collectors.netlink import DumpInterruptedError, NetlinkError
@@ -133,6 +133,23 @@ def no_device(device: str, others: Iterable[str]) -> UnavailableError:
     """There is no such device; the hint names those there are."""
     names = ", ".join(sorted(others)) or "none"
     return UnavailableError(f"there is no interface {device!r}", hint=f"this network namespace has: {names}")
+
+
+def no_namespace(netns: str, error: OSError, names: Sequence[str]) -> ShaperError:
+    """A network namespace cannot be entered: it is not there, or may not be."""
+    if error.errno in (errors.EPERM, errors.EACCES):
+        return NotPermittedError(
+            f"the network namespace {netns!r} may not be entered: {error.strerror}",
+            hint="it takes CAP_SYS_ADMIN: run as root; a service gets it from `shaper install-service POLICY`",
+        )
+    if error.errno in (errors.ENOENT, errors.ENOTDIR):
+        there = f"there are: {', '.join(names)}" if names else "none has a name here"
+        return UnavailableError(
+            f"there is no network namespace {netns!r}", hint=f"{there}; `ip netns add {netns}` makes it"
+        )
+    return UnavailableError(
+        f"the network namespace {netns!r} cannot be entered: {error.strerror}", hint="see `ip netns list`"
+    )
 
 
 def failure(action: str, errno: int, said: str) -> ShaperError:

@@ -82,6 +82,8 @@ class FakeKernel:
         self._forwards: set[str] = set()
         self._counters: dict[str, tuple[dict[Handle, ClassCounters], int]] = {}
         self._next_index = 2
+        self._namespaces: dict[str, FakeKernel] = {}
+        self._netns = ""
         self._permitted = True
         self._dead = False
         self._faults: dict[int, int] = {}
@@ -91,6 +93,12 @@ class FakeKernel:
             self.add_device(device)
 
     # what a test sets up
+
+    def add_namespace(self, name: str, *devices: str) -> FakeKernel:
+        """A network namespace by a name, with devices of its own."""
+        self._namespaces[name] = FakeKernel(*devices, capabilities=self._capabilities)
+        self._namespaces[name]._netns = name
+        return self._namespaces[name]
 
     def add_device(
         self, name: str, facts: LinkFacts | None = None, *, others: tuple[str, ...] = (), mac: str = ""
@@ -166,6 +174,15 @@ class FakeKernel:
         """As given when it was made."""
         self._alive()
         return self._capabilities
+
+    def inside(self, netns: str) -> FakeKernel:
+        """One that `add_namespace` made; from one of those there is no way to another."""
+        self._alive()
+        if netns == self._netns:
+            return self
+        if netns not in self._namespaces:
+            raise explain.no_namespace(netns, FileNotFoundError(errors.ENOENT, ""), sorted(self._namespaces))
+        return self._namespaces[netns]
 
     def devices(self) -> tuple[DeviceName, ...]:
         """Every device but our ifbs."""

@@ -22,6 +22,7 @@ from collectors.netlink import (
     NetlinkError,
     attribute,
     extend,
+    namespaces,
     open_socket,
 )
 from shaper.kernel import decode, explain, probe
@@ -61,13 +62,20 @@ class NetlinkKernel:
     One call at a time, from any thread; but pyroute2 wants it opened and closed in one, outside a running event loop.
     """
 
-    def __init__(self, netns: str | None = None) -> None:
-        """Raises ShaperError when there is no such namespace or no right to enter it."""
+    def __init__(self, netns: str | None = None, *, beside: NetlinkKernel | None = None) -> None:
+        """`beside` is another namespace's of the same kernel.
+
+        Raises ShaperError when there is no such namespace or no right to enter it.
+        """
+        self._netns = netns
+        self._whole = beside or self
+        self._inside: dict[str, NetlinkKernel] = {}
         try:
             sock = open_socket(netns)
         except OSError as error:
-            place = f"network namespace {netns}" if netns else "netlink"
-            raise explain.failure(f"open {place}", error.errno or 0, error.strerror or "") from error
+            if netns:
+                raise explain.no_namespace(netns, error, namespaces()) from error
+            raise explain.failure("open netlink", error.errno or 0, error.strerror or "") from error
         from pyroute2 import IPRoute  # noqa: PLC0415 # 0.1 s, which what only reads files need not spend
 
         # pyroute2 keeps an event loop on its socket; the messages here go past it, straight through the socket.
@@ -87,13 +95,25 @@ class NetlinkKernel:
 
     def close(self) -> None:
         """Gives back the sockets. Harmless when done twice."""
+        for each in self._inside.values():
+            each.close()
         self._ipr.close()
 
     def capabilities(self) -> Capabilities:
         """Probed in a child process the first time. Raises ShaperError."""
-        if self._capabilities is None:
-            self._capabilities = probe.capabilities()
-        return self._capabilities
+        whole = self._whole
+        if whole._capabilities is None:
+            whole._capabilities = probe.capabilities()
+        return whole._capabilities
+
+    def inside(self, netns: str) -> NetlinkKernel:
+        """Opened the first time; the same afterwards, also should another namespace get that name."""
+        if netns == self._netns:
+            return self
+        opened = self._whole._inside
+        if netns not in opened:
+            opened[netns] = NetlinkKernel(netns, beside=self._whole)
+        return opened[netns]
 
     def devices(self) -> tuple[DeviceName, ...]:
         """Every device but our ifbs, with its alternative names and its hardware address."""

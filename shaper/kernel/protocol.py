@@ -51,6 +51,12 @@ class Kernel(Protocol):
     def capabilities(self) -> Capabilities:
         """What this kernel can do. Adds nothing that stays."""
 
+    def inside(self, netns: str) -> Kernel:
+        """The kernel as the network namespace of that name sees it, closed with this one.
+
+        Raises UnavailableError when there is none, NotPermittedError when it may not be entered.
+        """
+
     def devices(self) -> tuple[DeviceName, ...]:
         """Every device but the ones of our own making."""
 
@@ -79,3 +85,8 @@ class Kernel(Protocol):
 
     def close(self) -> None:
         """Gives back the sockets."""
+
+
+def within(kernel: Kernel, netns: str) -> Kernel:
+    """The kernel inside a named network namespace; as it is where none is named."""
+    return kernel.inside(netns) if netns else kernel

@@ -10,6 +10,17 @@ from typing import NamedTuple
 from shaper.errors import Where
 
 
+def spot(netns: str, device: str) -> str:
+    """A device for people, commands and keys: its name, behind that of its network namespace where it has one."""
+    return f"{netns}/{device}" if netns else device
+
+
+def split_spot(text: str) -> tuple[str, str]:
+    """The namespace ("" for this one) and the device; no device has a slash in its name."""
+    netns, _, device = text.rpartition("/")
+    return netns, device
+
+
 class DeviceName(NamedTuple):
     """A device of the machine: its name, its alternative names, its hardware address ("" where it has none)."""
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from shaper.errors import Where
 from shaper.model.aqm import Aqm, CakeSettings
-from shaper.model.device import Offloads, Selector
+from shaper.model.device import Offloads, Selector, spot
 from shaper.model.link import LinkLayer
 from shaper.model.match import Match, Rule, Rules
 from shaper.model.sla import Sla
@@ -129,7 +129,8 @@ class Interface:
     `bandwidth` in bit/s is what is used: the `line_rate` as written, less the `margin` (a ratio) and what the coding of
     the `link` takes. `device` is its name, and until it was looked up on a machine (`run/place.py`) what `wanted` says.
     `cake` says what the CAKE at the root has, None the usual. With `offloads` super-packets are kept from the queue;
-    None leaves the devices as they are.
+    None leaves the devices as they are. `netns` names the network namespace that the device is in, "" for the one that
+    the program runs in.
     The two directions of one interface share name, device and policy, and have each a bandwidth of their own.
     """
 
@@ -150,6 +151,18 @@ class Interface:
     cake: CakeSettings | None = None
     direction: Direction = Direction.EGRESS
     offloads: Offloads | None = None
+    netns: str = ""
+    netns_where: Where | None = None
+
+    @property
+    def spot(self) -> str:
+        """Its device, with the network namespace."""
+        return spot(self.netns, self.device)
+
+    @property
+    def key(self) -> str:
+        """What tells it from every other: the shaped device, with the network namespace."""
+        return spot(self.netns, self.shaped)
 
     @property
     def title(self) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from shaper.errors import Problem
+from shaper.model.device import spot
 from shaper.model.match import NETWORK_CONTROL
 from shaper.model.policy import Tier, catch_all
 from shaper.policy.draft import OTHER, Draft
@@ -51,8 +52,8 @@ def file_problems(spec: FileSpec, document: Document, lost: Lost) -> Iterator[Pr
             message = f"{quoted(device)} is the name of a device that the shaper makes for itself"
             hint = "name the interface itself; what comes in by it is shaped with `bandwidth: {ingress: ..}`"
             yield document.problem(Kind.BAD_DEVICE, (*loc, "device"), message, hint)
-        first = holders.setdefault(str(interface.device), name)
-        if first != name:
+        first = holders.setdefault(spot(interface.netns, str(interface.device)), name)
+        if first != name and (*loc, "netns") not in lost:
             message = f"the device {quoted(interface.device)} belongs to the interface {quoted(first)} already"
             yield document.problem(Kind.DUPLICATE_DEVICE, (*loc, "device"), message, "name another, or take one out")
         if interface.policy not in spec.policies and ("policies", interface.policy) not in lost:

@@ -121,6 +121,7 @@ _SCALARS: Mapping[Callable[..., Any], JsonSchemaValue] = {
     values.sla: _TARGETS,
     values.device: _DEVICE,
     fields.offloads: _OFFLOADS,
+    fields.netns: {"type": "string", "minLength": 1},
     values.prefix: {"anyOf": [{"type": "string"}, _LIST_FILE]},
 }
 

@@ -183,6 +183,15 @@ def device(value: object) -> str:
     raise refuse(Kind.BAD_DEVICE, f"{said(value)} cannot be a network device", hint)
 
 
+def netns(value: object) -> str:
+    """The name of a network namespace: of a file under /run/netns."""
+    named = isinstance(value, str) and value.isprintable() and "/" not in value and value not in ("", ".", "..")
+    if isinstance(value, str) and named and len(value.encode()) < 256:
+        return value
+    hint = "write it as `ip netns list` shows it"
+    raise refuse(Kind.BAD_NAME, f"{said(value)} cannot be a network namespace", hint)
+
+
 def offloads(value: object) -> Offloads | None:
     """`auto`, `keep` (None), or `{feeding: [..]}`: auto with these devices, whatever the rate."""
     if value == "keep":

@@ -70,6 +70,8 @@ def interface(
         margin=spec.margin,
         link=layer,
         direction=direction,
+        netns=spec.netns,
+        netns_where=document.value((*loc, "netns")) if spec.netns else None,
         offloads=spec.offloads and replace(spec.offloads, where=document.value((*loc, "offloads"))),
     )
     return resolved, resolver.problems

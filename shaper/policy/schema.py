@@ -254,6 +254,7 @@ class LinkSpec(_Spec):
 
 class InterfaceSpec(_Spec):
     device: Annotated[Selector, PlainValidator(values.device)]
+    netns: Annotated[str, PlainValidator(fields.netns)] = ""
     bandwidth: BandwidthSpec
     margin: Annotated[float, PlainValidator(values.margin)] = 0.0
     link: Annotated[LinkSpec, BeforeValidator(link_named)] | None = None

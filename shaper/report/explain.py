@@ -29,7 +29,7 @@ def explanation_json(
     rule = explained.rule
     return {
         "interface": interface.name,
-        "device": interface.device,
+        "device": interface.spot,
         "direction": interface.direction.value,
         "class": cls.path,
         "default": rule is None,
@@ -73,7 +73,7 @@ def _lines(
     explained: Explanation, interface: Interface, program: Program | None, *, assumed: Mapping[str, str], by: str
 ) -> Sequence[str]:
     cls = _leaf(interface, explained.path)
-    lines = [f"{interface.title} on {interface.device}: {cls.path}"]
+    lines = [f"{interface.title} on {interface.spot}: {cls.path}"]
     if explained.rule is None:
         lines.append("  no rule holds: it is the class for the rest")
     else:

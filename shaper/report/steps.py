@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from shaper.model.device import spot
 from shaper.plan.describe import stab_text
 from shaper.plan.impact import impacts
 from shaper.plan.queue_words import hfsc_words, option_words
@@ -49,16 +50,17 @@ def step_text(step: Step, names: Mapping[Handle, str]) -> str:
     return f"{title}: {details}" if details else title
 
 
-def totals_text(plan: Plan, *, done: bool = False) -> str:
+def totals_text(plan: Plan, *, done: bool = False, netns: str = "") -> str:
     """The sum of a plan, such as `eth1: 12 to add, 0 to change, 1 to remove; 1 disruptive (!), 12 hitless`."""
+    device = spot(netns, plan.device)
     if not plan.steps:
-        return f"{plan.device}: nothing to do, the kernel holds what the policy says"
+        return f"{device}: nothing to do, the kernel holds what the policy says"
     count = {verb: sum(step.verb is verb for step in plan.steps) for verb in Verb}
     words = ("added", "changed", "removed") if done else ("to add", "to change", "to remove")
     sums = ", ".join(f"{count[verb]} {word}" for verb, word in zip(Verb, words, strict=True))
     costly = sum(impact.disruptive for impact in impacts(plan))
     cost = f"{costly} disruptive (!), {len(plan.steps) - costly} hitless" if costly else "all hitless"
-    return f"{plan.device}: {sums}; {cost}"
+    return f"{device}: {sums}; {cost}"
 
 
 def _title(node: Node, names: Mapping[Handle, str]) -> str:

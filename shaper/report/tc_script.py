@@ -35,12 +35,13 @@ _ETHERTYPES = {0x0800: "ip", 0x86DD: "ipv6", ETH_P_ALL: "all"}
 _PORT_PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 
 
-def script(trees: Sequence[Tree], notes: Sequence[str] = ()) -> str:
-    """The whole script; `notes` become comments."""
+def script(trees: Sequence[tuple[str, Tree]], notes: Sequence[str] = ()) -> str:
+    """The whole script, of trees with the network namespace that each is in; `notes` become comments."""
     lines = ["#!/bin/sh", "# By `shaper export tc`. Each device must have no qdiscs of its own.", "set -e"]
     lines += [f"# {note}" for note in notes]
-    for tree in trees:
-        commands = [command for node in tree.nodes() for command in _command(tree.device, node)]
+    for netns, tree in trees:
+        prefix = f"ip netns exec {shlex.quote(netns)} " if netns else ""
+        commands = [prefix + command for node in tree.nodes() for command in _command(tree.device, node)]
         lines += ["", *(command for command in commands if command not in lines)]  # two directions share a hook
     return "\n".join(lines) + "\n"
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator
 
 from shaper.errors import ShaperError, UnavailableError
-from shaper.kernel.protocol import Kernel
+from shaper.kernel.protocol import Kernel, within
 from shaper.plan import diff
 from shaper.plan.drift import differences, some
 from shaper.plan.fingerprint import reverted
@@ -91,6 +91,7 @@ def read(kernel: Kernel, state: DeviceState, *, also: Iterable[Offload] = ()) ->
 
     Raises UnavailableError when the device is gone.
     """
+    kernel = within(kernel, state.netns)
     named = {*devices(state.record(), pending=state.pending()), *(one.device for one in also)}
     offloads = kernel.offloads(named)
     return with_offloads(kernel.read(state.shaped, fed_by=state.fed_by), offloads)
@@ -98,6 +99,7 @@ def read(kernel: Kernel, state: DeviceState, *, also: Iterable[Offload] = ()) ->
 
 def _found(kernel: Kernel, state: DeviceState, pending: Pending | None = None) -> Tree:
     """As `read`; nothing stands on a device that is gone. Also the offloads that the records of `pending` name."""
+    kernel = within(kernel, state.netns)
     offloads = kernel.offloads(devices(state.record(), pending=pending))
     try:
         return with_offloads(read(kernel, state), offloads)
@@ -114,6 +116,7 @@ def _is_there(kernel: Kernel, state: DeviceState) -> bool:
 
 
 def _carry_out(kernel: Kernel, state: DeviceState, pending: Pending, *, target: Tree) -> None:
+    kernel = within(kernel, state.netns)
     with undisturbed():
         state.write_pending(pending)
         try:
@@ -160,6 +163,7 @@ def undisturbed() -> Iterator[None]:
 
 def _take_back(kernel: Kernel, state: DeviceState, pending: Pending) -> Plan:
     """From wherever the kernel stands to where it stood before the plan; keeps the pending record if that fails."""
+    kernel = within(kernel, state.netns)
     found = _found(kernel, state, pending)
     made = pending.after or pending.before
     if made is None or made.boot != boot_id():  # nothing outlives a boot

@@ -21,7 +21,7 @@ FILES = ("record.json", "confirm.json", "refused.json")
 class Before:
     """How one direction stood before a change of several; `last` is the number of the last change in its history.
 
-    `places` are the device and direction of each of them, in the order in which they change.
+    `places` are the place (`DeviceState.place`) and direction of each, in the order in which they change.
     """
 
     id: str
@@ -46,7 +46,7 @@ def unfinished(state: DeviceState) -> Before | None:
 
 def mark_of(state: DeviceState, ident: str) -> Path:
     """The file that makes a change of several hold."""
-    return state.home.parent / f"done-{ident}"
+    return state.root / f"done-{ident}"
 
 
 def write_before(side: DeviceState, before: Before) -> None:

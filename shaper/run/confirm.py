@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from shaper.errors import ShaperError, TryAgainError, UnavailableError
-from shaper.kernel.protocol import Kernel
+from shaper.kernel.protocol import Kernel, within
 from shaper.model.change import Change
 from shaper.model.policy import Policy
 from shaper.run import apply, changes, together
@@ -51,7 +51,7 @@ class KernelWay:
             self._kernel,
             self._state,
             policy,
-            interface_on(policy, self._state.device, self._state.direction),
+            interface_on(policy, self._state.spot, self._state.direction),
             structure=structure,
             keep_live=False,
         )
@@ -151,7 +151,7 @@ def lapse(kernel: Kernel, state: DeviceState, waiting: Waiting, *, order: Order,
     write_refused(state, Refused(waiting.sha256, waiting.change))
     to = f"the policy of change {back.change}" if back and back.change else back.source if back else "nothing of ours"
     if waiting.boot != boot_id() or _is_gone(kernel, state):
-        why = "the machine went down" if waiting.boot != boot_id() else f"{state.device} went away"
+        why = "the machine went down" if waiting.boot != boot_id() else f"{state.spot} went away"
         order = replace(order, why=order.why or f"{why} before it was confirmed")
         of = waiting.change
         with changes.note(state, what=what, order=order, of=of, record=back, confirmation=waiting.id) as number:
@@ -196,7 +196,7 @@ def rollback_both(sides: Sequence[tuple[DeviceState, Way]], number: int | None, 
     change, policy = _target([state for state, _ in sides], number)
     for state, way in sides:
         how: dict[str, Any] = {"what": "rollback", "order": order, "of": change.number, "confirmation": ""}
-        if shapes(policy, state.device, state.direction):
+        if shapes(policy, state.spot, state.direction):
             way.to_policy(policy, structure=change.structure, **how)
         elif state.record() is not None:
             way.to_nothing(**how)
@@ -245,7 +245,7 @@ def _in_time(state: DeviceState, ident: str, now: float) -> Waiting:
 
 def _is_gone(kernel: Kernel, state: DeviceState) -> bool:
     try:
-        kernel.link(state.device)
+        within(kernel, state.netns).link(state.device)
     except UnavailableError:
         return True
     return False

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from collectors.netlink import inside
 from shaper.errors import Exit, NotPermittedError, ShaperError
 from shaper.kernel.protocol import Kernel
 from shaper.plan.steps import Step, Verb
@@ -38,9 +39,12 @@ class Row:
     instead: str = ""
 
 
-def examine(kernel: Kernel, folder: Path) -> tuple[Row, ...]:
-    """Everything that matters, in order of importance. Leaves nothing behind."""
-    return (*_system(), *_permissions(kernel, folder), *_tools())
+def examine(kernel: Kernel, folder: Path, *, netns: str = "") -> tuple[Row, ...]:
+    """Everything that matters, in order of importance; `netns` names the namespace that `kernel` is inside of.
+
+    Leaves nothing behind.
+    """
+    return (*_system(), *_permissions(kernel, folder, netns), *_tools())
 
 
 def _system() -> Iterator[Row]:
@@ -48,7 +52,7 @@ def _system() -> Iterator[Row]:
     yield Row("system", Finding.OK, f"Linux {platform.release()}, Python {version}, {os.cpu_count()} CPUs")
 
 
-def _permissions(kernel: Kernel, folder: Path) -> Iterator[Row]:
+def _permissions(kernel: Kernel, folder: Path, netns: str) -> Iterator[Row]:
     try:
         capabilities = kernel.capabilities()
     except ShaperError as error:
@@ -56,7 +60,7 @@ def _permissions(kernel: Kernel, folder: Path) -> Iterator[Row]:
         return
     yield _may_change(kernel)
     yield from _kinds(capabilities)
-    yield _capture()
+    yield _capture(netns)
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if os.access(there, os.W_OK | os.X_OK):
         yield Row("state folder", Finding.OK, str(folder))
@@ -126,9 +130,9 @@ def _kinds(have: Capabilities) -> Iterator[Row]:
     yield row("link ifb", "ifb" in have.links, f"no tap before the queue: {without}")
 
 
-def _capture() -> Row:
+def _capture(netns: str) -> Row:
     try:
-        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0):
+        with inside(netns or None, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)):
             return Row("capture", Finding.OK, "packet sockets may be opened (CAP_NET_RAW)")
     except PermissionError:
         return Row(

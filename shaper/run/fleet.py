@@ -74,17 +74,17 @@ class Fleet:
 
         What was killed is put right everywhere before anything is applied: the directions of a device share its hook.
         """
-        now, wanted = self._clock.boot(), {interface.shaped: interface for interface in interfaces}
-        devices = dict.fromkeys(interface.device for interface in interfaces)
+        now, wanted = self._clock.boot(), {interface.key: interface for interface in interfaces}
+        devices = dict.fromkeys(interface.spot for interface in interfaces)
         sides = [side for device in devices for side in both_directions(self._folder, device)]
-        told = {side.shaped: confirm.tidy(self._kernel, side, now=now, order=order) for side in sides}
-        touched = [side for side in sides if side.shaped in wanted or side.record()]
+        told = {side.key: confirm.tidy(self._kernel, side, now=now, order=order) for side in sides}
+        touched = [side for side in sides if side.key in wanted or side.record()]
         with self._together(touched, order), contextlib.ExitStack() as undoing:
             for side in sides:
-                if side.shaped in wanted:
-                    self._begin(side, policy, wanted[side.shaped], order, undoing, told=told[side.shaped])
+                if side.key in wanted:
+                    self._begin(side, policy, wanted[side.key], order, undoing, told=told[side.key])
             for side in sides:
-                if side.shaped not in wanted:
+                if side.key not in wanted:
                     self._settle(side, policy, order, undoing)
             undoing.pop_all()
 
@@ -110,16 +110,16 @@ class Fleet:
         run = InterfaceRun(self._kernel, side, policy, interface, self._settings, self._clock, order, told=told)
         undoing.callback(run.undo, order)
         undoing.callback(run.close)
-        undoing.callback(self._runs.pop, side.shaped, None)
-        self._runs[side.shaped] = run
+        undoing.callback(self._runs.pop, side.key, None)
+        self._runs[side.key] = run
         return run
 
     def _settle(self, side: DeviceState, asked: Policy, order: Order, undoing: contextlib.ExitStack) -> None:
         """A direction that the policy does not have is let go of, but for where another policy had to come up."""
         confirm.refuse_while_waiting(side, now=self._clock.boot())
-        (policy,) = {run.in_force[0].sha256: run.in_force[0] for run in self.on(side.device)}.values()
-        if policy.sha256 != asked.sha256 and shapes(policy, side.device, side.direction):
-            self._begin(side, policy, interface_on(policy, side.device, side.direction), order, undoing)
+        (policy,) = {run.in_force[0].sha256: run.in_force[0] for run in self.on(side.spot)}.values()
+        if policy.sha256 != asked.sha256 and shapes(policy, side.spot, side.direction):
+            self._begin(side, policy, interface_on(policy, side.spot, side.direction), order, undoing)
         else:
             changes.let_go(self._kernel, side, order=order, undoing=undoing)
 
@@ -154,7 +154,7 @@ class Fleet:
         """The directions that the policy in force has beside those that are held."""
         policy = next((run.in_force[0] for run in self.on(device) if not run.gone), None)
         for side in both_directions(self._folder, device):
-            if policy and side.shaped not in self._runs and shapes(policy, device, side.direction):
+            if policy and side.key not in self._runs and shapes(policy, device, side.direction):
                 with contextlib.ExitStack() as undoing:
                     self._begin(side, policy, interface_on(policy, device, side.direction), order, undoing)
                     undoing.pop_all()
@@ -162,20 +162,20 @@ class Fleet:
     def end_one(self, run: InterfaceRun, order: Order, what: str = "clear") -> Plan:
         """Clears one direction and lets go of it."""
         plan = run.clear(order, what=what)
-        del self._runs[run.state.shaped]
-        self._statuses.pop(run.state.shaped, None)
+        del self._runs[run.state.key]
+        self._statuses.pop(run.state.key, None)
         return plan
 
     def on(self, device: str) -> list[InterfaceRun]:
         """The directions of a device that are held."""
-        return [run for run in self._runs.values() if run.state.device == device]
+        return [run for run in self._runs.values() if run.state.spot == device]
 
     def drop_gone(self) -> tuple[str, ...]:
         """Lets go of what was rolled back to before the first policy of its device; which those were."""
         gone = [run for run in self if run.gone]
         for run in gone:
-            del self._runs[run.state.shaped]
-            self._statuses.pop(run.state.shaped, None)
+            del self._runs[run.state.key]
+            self._statuses.pop(run.state.key, None)
         return tuple(run.state.title for run in gone)
 
     def go_over(
@@ -188,24 +188,24 @@ class Fleet:
         condition: Condition | None = None,
     ) -> tuple[Applied, ...]:
         """Every direction that is held or wanted on these devices, or none; `only` names one of them."""
-        devices = [only] if only else list(dict.fromkeys(run.state.device for run in self._runs.values()))
-        named = {interface.device for interface in policy.interfaces}
+        devices = [only] if only else list(dict.fromkeys(run.state.spot for run in self._runs.values()))
+        named = {interface.spot for interface in policy.interfaces}
         missing = [device for device in devices if device not in named]
         if missing:
             raise UnavailableError(
                 f"{policy.source} has no interface on {', '.join(missing)} any more",
                 hint=f"keep it in the file, or end it with `shaper clear --device {missing[0]}`",
             )
-        wanted = [one for one in policy.interfaces if one.device in devices]
+        wanted = [one for one in policy.interfaces if one.spot in devices]
         gone = [run for device in devices for run in self.on(device) if not shapes(policy, *run.place)]
-        if condition is not None and (gone or any(one.shaped not in self._runs for one in wanted)):
+        if condition is not None and (gone or any(one.key not in self._runs for one in wanted)):
             raise UnavailableError(
                 "a running shaper cannot let a direction that comes or goes wait for its confirmation",
                 hint="apply it without a confirmation, or end the run first",
             )
         saved = {(one.device, one.direction): one for one in expected} if expected is not None else {}
-        sides = [DeviceState(self._folder, one.device, one.direction) for one in wanted]
-        fresh = [side for side in sides if side.shaped not in self._runs]
+        sides = [DeviceState(self._folder, one.spot, one.direction) for one in wanted]
+        fresh = [side for side in sides if side.key not in self._runs]
         for side in fresh:
             confirm.tidy(self._kernel, side, now=self._clock.boot(), order=order)
         applied: list[Applied] = []
@@ -214,16 +214,14 @@ class Fleet:
             contextlib.ExitStack() as undoing,
         ):
             for one in wanted:
-                expects = saved.get((one.device, one.direction))
+                expects = saved.get((one.spot, one.direction))
                 applied.append(self._go_over_one(policy, one, order, undoing, expects, condition))
             for run in gone:
                 policy_before, interface = run.in_force
-                note = f"the policy no longer shapes the {interface.direction} of {interface.device}"
+                note = f"the policy no longer shapes the {interface.direction} of {interface.spot}"
                 plan = self.end_one(run, order, what="apply")
                 undoing.callback(self._begin_again, run.state, policy_before, interface, order)
-                applied.append(
-                    Applied(interface.name, interface.device, plan, (note,), 0, direction=interface.direction)
-                )
+                applied.append(Applied(interface.name, interface.spot, plan, (note,), 0, direction=interface.direction))
             undoing.pop_all()
         return tuple(applied)
 
@@ -236,9 +234,9 @@ class Fleet:
         expected: SavedInterface | None,
         condition: Condition | None,
     ) -> Applied:
-        run = self._runs.get(interface.shaped)
+        run = self._runs.get(interface.key)
         if run is None:
-            side = DeviceState(self._folder, interface.device, interface.direction)
+            side = DeviceState(self._folder, interface.spot, interface.direction)
             prepared = self._begin(side, policy, interface, order, undoing).applied
         else:
             before = run.in_force
@@ -246,7 +244,7 @@ class Fleet:
             undoing.callback(run.back_to, *before, order=order)
         return Applied(
             interface.name,
-            interface.device,
+            interface.spot,
             prepared.plan,
             prepared.program.notes,
             prepared.after.change,

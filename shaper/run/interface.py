@@ -10,7 +10,7 @@ from typing import Any
 from shaper.compile.program import Program
 from shaper.errors import ShaperError
 from shaper.history.buffered import BufferedHistory
-from shaper.kernel.protocol import Kernel
+from shaper.kernel.protocol import Kernel, within
 from shaper.model.decision import Decision
 from shaper.model.observation import Observation
 from shaper.model.policy import Direction, Interface, Policy
@@ -85,7 +85,7 @@ class InterfaceRun:
     ) -> None:
         """`told` is what the caller has put right on this side before."""
         self.state = state
-        self._kernel = kernel
+        self._kernel = kernel = within(kernel, state.netns)
         self._settings = settings
         self._clock = clock
         self._alarms = Alarms()
@@ -124,7 +124,7 @@ class InterfaceRun:
     @property
     def place(self) -> tuple[str, Direction]:
         """Its device and direction."""
-        return self.state.device, self.state.direction
+        return self.state.spot, self.state.direction
 
     # --- from start to stop
 
@@ -163,7 +163,7 @@ class InterfaceRun:
         self, policy: Policy, *, what: str, order: Order, of: int, confirmation: str, structure: bool
     ) -> None:
         """Goes back to a policy and its static allocation, in the structure of this run."""
-        interface = interface_on(policy, self.state.device, self.state.direction)
+        interface = interface_on(policy, self.state.spot, self.state.direction)
         self._go_over(policy, interface, what=what, order=order, keep_live=False, of=of, confirmation=confirmation)
 
     def to_nothing(self, *, what: str, order: Order, of: int, confirmation: str) -> None:
@@ -285,7 +285,7 @@ class InterfaceRun:
         self._last = now
         return RunTotals(
             interface=self._holding.interface.name,
-            device=self.state.device,
+            device=self.state.spot,
             direction=self.state.direction,
             mode=self._settings.mode.value,
             seconds=self._last - self._begun,
@@ -301,7 +301,7 @@ class InterfaceRun:
         allowed, why = confirm.confirmed_policy(self.state, policy)
         if why:
             self._alarms.sound("unconfirmed", why)
-            interface = interface_on(allowed, interface.device, interface.direction)
+            interface = interface_on(allowed, interface.spot, interface.direction)
         waiting = read_waiting(self.state)
         if waiting is not None and waiting.sha256 != allowed.sha256:
             confirm.refuse_while_waiting(self.state, now=self._clock.boot())
@@ -359,7 +359,7 @@ class InterfaceRun:
         interface, program = self._holding.interface, self._holding.program
         return InterfaceStatus(
             interface=interface.name,
-            device=interface.device,
+            device=self.state.spot,
             direction=interface.direction,
             bandwidth=interface.bandwidth,
             policy=interface.policy,

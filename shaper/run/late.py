@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from shaper.errors import UnavailableError
-from shaper.kernel.protocol import Kernel
+from shaper.kernel.protocol import Kernel, within
 from shaper.model.policy import Interface, Policy
 from shaper.run.clock import Clock
 from shaper.run.place import placed
@@ -48,8 +48,8 @@ def _missing(kernel: Kernel, policy: Policy, interfaces: Sequence[Interface]) ->
     for interface in interfaces:
         try:
             (there,) = placed(replace(policy, interfaces=(interface,)), kernel).interfaces
-            kernel.link(there.device)
+            within(kernel, there.netns).link(there.device)
         except UnavailableError:
             wanted = interface.wanted
-            missing.append(f"the {wanted}" if wanted and not wanted.name else interface.device)
+            missing.append(f"the {wanted}" if wanted and not wanted.name else interface.spot)
     return missing

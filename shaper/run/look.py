@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shaper.errors import UnavailableError
-from shaper.kernel.protocol import ClassCounters, Kernel
+from shaper.kernel.protocol import ClassCounters, Kernel, within
 from shaper.model.observation import CaptureHealth
 from shaper.model.sla import SlaResult, SlaState
 from shaper.model.status import ClassStatus, ControllerStatus, InterfaceStatus
@@ -27,6 +27,7 @@ def look(kernel: Kernel, state: DeviceState, *, now: float) -> InterfaceStatus:
     Raises UnavailableError when nothing of ours is there. An apply that was killed, and a tree that somebody changed,
     are alarms.
     """
+    kernel = within(kernel, state.netns)
     record, pending = state.record(), state.pending()
     if record is None:
         raise UnavailableError(
@@ -51,7 +52,7 @@ def look(kernel: Kernel, state: DeviceState, *, now: float) -> InterfaceStatus:
     if pending is not None or unfinished(state) is not None:
         alarms.append("an apply was killed in the middle; the next command that changes anything takes it back first")
     if drift:
-        alarms.append(f"somebody changed what {state.device} holds: {some(drift)}; `shaper apply` puts it back")
+        alarms.append(f"somebody changed what {state.spot} holds: {some(drift)}; `shaper apply` puts it back")
     allocation = program.allocation_in(held)
     classes = []
     for leaf in program.interface.leaves():
@@ -74,7 +75,7 @@ def look(kernel: Kernel, state: DeviceState, *, now: float) -> InterfaceStatus:
         )
     return InterfaceStatus(
         interface=interface.name,
-        device=state.device,
+        device=state.spot,
         direction=state.direction,
         bandwidth=interface.bandwidth,
         policy=interface.policy,

@@ -47,6 +47,7 @@ class Measuring:
 
         try:
             self._capture = Capture(
+                netns=program.interface.netns,
                 device=program.interface.device,
                 tap=program.tap,
                 after_filter=program.tap_filter,

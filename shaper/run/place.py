@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shaper.errors import UnavailableError
-from shaper.kernel.protocol import Kernel
+from shaper.errors import ShaperError, UnavailableError
+from shaper.kernel.protocol import Kernel, within
 from shaper.model.device import DeviceName
 from shaper.model.policy import Interface, Policy
 
@@ -16,18 +16,26 @@ def placed(policy: Policy, kernel: Kernel) -> Policy:
     A plain name that is not there stays, for who needs the device to say. Raises UnavailableError, with the policy
     line, where a description fits no device or several, and where two interfaces come to one device.
     """
-    devices = kernel.devices()
-    interfaces = tuple(_placed(interface, devices) for interface in policy.interfaces)
+    interfaces = tuple(_placed(interface, _devices(kernel, interface)) for interface in policy.interfaces)
     holders: dict[str, Interface] = {}
     for interface in interfaces:
-        first = holders.setdefault(interface.device, interface)
+        first = holders.setdefault(interface.spot, interface)
         if first.name != interface.name:
             raise UnavailableError(
-                f"{first.name} and {interface.name} are both {interface.device}",
+                f"{first.name} and {interface.name} are both {interface.spot}",
                 hint="take one of them out, or say more exactly which device it is",
                 where=interface.device_where,
             )
     return replace(policy, interfaces=interfaces)
+
+
+def _devices(kernel: Kernel, interface: Interface) -> tuple[DeviceName, ...]:
+    """Of the interface's network namespace. Raises UnavailableError, NotPermittedError at the line that names it."""
+    try:
+        return within(kernel, interface.netns).devices()
+    except ShaperError as error:
+        error.where = error.where or interface.netns_where
+        raise
 
 
 def _placed(interface: Interface, devices: tuple[DeviceName, ...]) -> Interface:

@@ -11,7 +11,7 @@ from shaper.compile import compile_interface
 from shaper.compile.handles import lasting
 from shaper.compile.program import Program
 from shaper.errors import ShaperError, UnavailableError
-from shaper.kernel.protocol import Kernel
+from shaper.kernel.protocol import Kernel, within
 from shaper.model.policy import Direction, Interface, Policy
 from shaper.plan import adopt_live, diff
 from shaper.plan.fingerprint import carried, reverted
@@ -79,6 +79,7 @@ def prepare(
     NotPermittedError, each with the policy line that wants the device.
     """
     with wanted_by(interface):
+        kernel = within(kernel, interface.netns)
         link = kernel.link(interface.device)
         observed = kernel.read(interface.shaped, fed_by=interface.fed_by)
         capabilities = kernel.capabilities()

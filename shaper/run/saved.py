@@ -107,7 +107,7 @@ def saved_interface(kernel: Kernel, prepared: Prepared) -> SavedInterface:
     interface = prepared.program.interface
     in_force = prepared.before.sha256 if prepared.before else ""
     bounds = _bounds(kernel, prepared)
-    place = interface.name, interface.device
+    place = interface.name, interface.spot
     return SavedInterface(*place, prepared.mine, bounds, prepared.plan, in_force, interface.direction)
 
 

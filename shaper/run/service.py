@@ -59,7 +59,7 @@ class Service:
         self._watcher = watcher
         self._fleet = Fleet(kernel, folder=folder, settings=settings, clock=clock)
         self._requests = Requests(kernel, self._fleet, policy.source, clock=clock, told=watcher.told)
-        devices = dict.fromkeys(interface.device for interface in interfaces)
+        devices = dict.fromkeys(interface.spot for interface in interfaces)
         self.states = tuple(DeviceState(folder, device) for device in devices)
 
     def statuses(self) -> tuple[InterfaceStatus, ...]:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from shaper.errors import Exit, ShaperError, UnavailableError
 from shaper.files import read_regular
 from shaper.kernel.protocol import DeviceCounters
-from shaper.model.device import DeviceName
+from shaper.model.device import DeviceName, split_spot, spot
 from shaper.plan.codec import tree_from_json, tree_to_json
 from shaper.plan.steps import Step
 from shaper.run.prepare import Prepared
@@ -31,13 +31,14 @@ class SnapshotError(ShaperError):
 class Device:
     """One direction of a device as a snapshot has it: its link, all that it holds, and what is ours of that.
 
-    `other` is what is ours of its other direction.
+    `other` is what is ours of its other direction, `netns` the network namespace that it was named with.
     """
 
     link: LinkFacts
     held: Tree
     known: Record | None
     other: Record | None = None
+    netns: str = ""
 
     def record(self) -> Record | None:
         return self.known
@@ -65,6 +66,7 @@ def live_to_json(prepared: Prepared) -> dict[str, Any]:
         "tree": tree_to_json(prepared.seen),
         "record": record_to_json(record) if record else None,
         "current": record is not None and record.boot == boot_id(),
+        "netns": prepared.program.interface.netns,
     }
 
 
@@ -77,11 +79,15 @@ def read_capabilities(path: Path) -> Capabilities:
 
 def read_devices(path: Path) -> dict[str, Device]:
     """By the device that is shaped, from what `plan --json` printed. Raises SnapshotError."""
+
+    def beside(one: Device, each: Device) -> bool:
+        return each is not one and (each.netns, each.link) == (one.netns, one.link)
+
     with _Reading(path, "what `shaper plan --json` printed"):
         devices = [_device(one["live"]) for one in _object(path)["interfaces"] if "live" in one]
     return {
-        one.held.device: replace(
-            one, other=next((each.known for each in devices if each.link == one.link and each is not one), None)
+        spot(one.netns, one.held.device): replace(
+            one, other=next((each.known for each in devices if beside(one, each)), None)
         )
         for one in devices
     }
@@ -90,15 +96,20 @@ def read_devices(path: Path) -> dict[str, Device]:
 class SnapshotKernel:
     """A kernel that can only be looked at."""
 
-    def __init__(self, have: Capabilities, devices: Mapping[str, Device]) -> None:
+    def __init__(self, have: Capabilities, devices: Mapping[str, Device], netns: str = "") -> None:
         self._have = have
         self._devices = devices
+        self._netns = netns
 
     def capabilities(self) -> Capabilities:
         return self._have
 
+    def inside(self, netns: str) -> SnapshotKernel:
+        there = {split_spot(name)[1]: one for name, one in self._devices.items() if one.netns == netns}
+        return self if netns == self._netns else SnapshotKernel(self._have, there, netns)
+
     def devices(self) -> tuple[DeviceName, ...]:
-        return tuple(DeviceName(name) for name in self._devices)
+        return tuple(DeviceName(name) for name, one in self._devices.items() if one.netns == self._netns)
 
     def link(self, device: str) -> LinkFacts:
         here = (one.link for one in self._devices.values() if one.link.name == device)
@@ -141,7 +152,7 @@ def _device(data: Any) -> Device:
     record = record_from_json(data["record"]) if data["record"] else None
     if record is not None:
         record = replace(record, boot=boot_id() if data["current"] else "")
-    return Device(_link(data["link"]), tree_from_json(data["tree"]), record)
+    return Device(_link(data["link"]), tree_from_json(data["tree"]), record, netns=str(data.get("netns", "")))
 
 
 def _link(data: Any) -> LinkFacts:

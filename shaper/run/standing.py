@@ -26,14 +26,14 @@ def settled(policy: Policy, interface: str, device: str) -> Policy:
 
 
 def shapes(policy: Policy, device: str, direction: Direction) -> bool:
-    """Whether the policy has that direction of a device."""
-    return any((one.device, one.direction) == (device, direction) for one in policy.interfaces)
+    """Whether the policy has that direction of a device, which is named with its network namespace."""
+    return any((one.spot, one.direction) == (device, direction) for one in policy.interfaces)
 
 
 def interface_on(policy: Policy, device: str, direction: Direction = Direction.EGRESS) -> Interface:
     """The policy's interface on a device, in one direction. Raises UnavailableError when it has none."""
     for one in policy.interfaces:
-        if (one.device, one.direction) == (device, direction):
+        if (one.spot, one.direction) == (device, direction):
             return one
     raise UnavailableError(
         f"{policy.source} shapes no {direction} of {device}", hint="name a device that the policy shapes"
@@ -42,7 +42,9 @@ def interface_on(policy: Policy, device: str, direction: Direction = Direction.E
 
 def interface_of(record: Record) -> Interface:
     """The interface that the record is about."""
-    return interface_on(policy_of(record), record.device, record.direction)
+    policy = policy_of(record)
+    named = (one for one in policy.interfaces if (one.name, one.direction) == (record.interface, record.direction))
+    return next(named, None) or interface_on(policy, record.device, record.direction)
 
 
 def program_of(record: Record, interface: Interface, capabilities: Capabilities, link: LinkFacts) -> Program:

@@ -4,7 +4,8 @@
 that a root handle is ours, and the handles for life), `pending.json` (the steps of an apply under way), `together.json`
 (how it stood before a change of several directions that is under way, see `together`), `confirm.json` and
 `refused.json` (see `waiting`), `changes.log` with `policies/` (the history of changes) and `history.db`. All
-but the lock are of what goes out; a folder `ingress` below has the same of what comes in.
+but the lock are of what goes out; a folder `ingress` below has the same of what comes in. `netns` has the name of
+the namespace where the device was reached by it from another.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from collectors.netlink import NAMESPACES, inside, namespaces
 from shaper.errors import ShaperError, TryAgainError
 from shaper.files import read_regular, replace_file
+from shaper.kernel import explain
+from shaper.model.device import split_spot, spot
 from shaper.model.policy import Direction, place_text, shaped_device
 from shaper.plan.codec import from_json, to_json
 from shaper.plan.steps import Plan
@@ -30,6 +34,8 @@ _SCHEMA = 1
 _LARGEST = 64 * 2**20
 _SO_NETNS_COOKIE = 71
 _HOST_COOKIE = 1
+_NETNS = "netns"
+"""A file that names the network namespace of a device that was reached from outside."""
 
 
 class StateError(ShaperError):
@@ -82,13 +88,21 @@ def default_folder() -> Path:
     return Path(home) / "shaper"
 
 
-def namespace_key() -> str:
-    """A name for the calling process's network namespace, unique until the next boot: `host` or `net-<cookie>`."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+def namespace_key(netns: str = "") -> str:
+    """A name for a network namespace, unique until the next boot: `host` or `net-<cookie>`.
+
+    Without a name for the calling process's. Raises UnavailableError, NotPermittedError.
+    """
+    try:
+        probe = inside(netns or None, lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    except OSError as error:
+        raise explain.no_namespace(netns, error, namespaces()) from error
+    with probe:
         try:
             cookie = int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
         except OSError:  # before Linux 5.14
-            return f"ns-{Path('/proc/self/ns/net').stat().st_ino}"
+            path = NAMESPACES / netns if netns else Path("/proc/self/ns/net")
+            return f"ns-{path.stat().st_ino}"
     return "host" if cookie == _HOST_COOKIE else f"net-{cookie}"
 
 
@@ -103,11 +117,25 @@ class DeviceState:
     def __init__(
         self, folder: Path, device: str, direction: Direction = Direction.EGRESS, *, namespace: str | None = None
     ) -> None:
-        self.device = device
+        """`device` may stand behind the name of its network namespace, as in `blue/eth1`.
+
+        Raises UnavailableError, NotPermittedError where that cannot be entered.
+        """
+        self.netns, self.device = split_spot(device)
         self.direction = direction
         self.root = folder
-        self.home = folder / (namespace or namespace_key()) / device
+        self.home = folder / (namespace or namespace_key(self.netns)) / self.device
         self.folder = self.home if direction is Direction.EGRESS else self.home / direction.value
+
+    @property
+    def spot(self) -> str:
+        """The device, with the network namespace where it is named."""
+        return spot(self.netns, self.device)
+
+    @property
+    def key(self) -> str:
+        """The shaped device, with the network namespace where it is named."""
+        return spot(self.netns, self.shaped)
 
     @property
     def shaped(self) -> str:
@@ -122,15 +150,29 @@ class DeviceState:
     @property
     def title(self) -> str:
         """For people: the device, and the direction where it is not the usual one."""
-        return place_text(self.device, self.direction)
+        return place_text(self.spot, self.direction)
 
     def other(self) -> DeviceState:
         """The other direction of the same device."""
-        return self.on(self.device, Direction.INGRESS if self.direction is Direction.EGRESS else Direction.EGRESS)
+        other = Direction.INGRESS if self.direction is Direction.EGRESS else Direction.EGRESS
+        return DeviceState(self.root, self.spot, other, namespace=self.home.parent.name)
 
-    def on(self, device: str, direction: Direction) -> DeviceState:
-        """The folder of another device or direction in the same namespace."""
-        return DeviceState(self.root, device, direction, namespace=self.home.parent.name)
+    @property
+    def place(self) -> str:
+        """The device, behind the key of its network namespace: what finds its folder again from any other."""
+        return f"{self.home.parent.name}/{self.spot}"
+
+    def on(self, place: str, direction: Direction) -> DeviceState:
+        """The folder of a direction of the device at another place."""
+        key, _, spot = place.partition("/")
+        return DeviceState(self.root, spot, direction, namespace=key)
+
+    def within_reach(self) -> bool:
+        """Whether the device is where a program in this network namespace would look for it."""
+        try:
+            return self.home.parent.name == namespace_key(self.netns)
+        except ShaperError:
+            return False
 
     def beside(self) -> Record | None:
         """What is ours of the other direction, also what an apply that was killed there may have put in place."""
@@ -242,6 +284,8 @@ class DeviceState:
     def _make(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+            if self.netns and not _is_there(self.home / _NETNS):
+                replace_file(self.home / _NETNS, self.netns.encode())
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -293,17 +337,20 @@ class DeviceState:
 
 
 def known_devices(folder: Path) -> tuple[str, ...]:
-    """The devices of this network namespace that the state folder has something of ours for, or under way."""
+    """The devices that the state folder has something of ours for, or under way.
+
+    Those of this network namespace, and such as `blue/eth1` that were reached from another.
+    """
     return _devices(folder, DeviceState.known)
 
 
 def storied_devices(folder: Path) -> tuple[str, ...]:
-    """The devices of this network namespace that were ever changed."""
+    """The devices that were ever changed, as `known_devices` names them."""
     return _devices(folder, lambda state: state.has("changes.log"))
 
 
 def waiting_devices(folder: Path) -> tuple[str, ...]:
-    """The devices of this network namespace on which a change waits for its confirmation."""
+    """The devices on which a change waits for its confirmation, as `known_devices` names them."""
     return _devices(folder, lambda state: state.has("confirm.json"))
 
 
@@ -313,23 +360,39 @@ def both_directions(folder: Path, device: str) -> tuple[DeviceState, ...]:
 
 
 def _devices(folder: Path, has: Callable[[DeviceState], bool], *, namespace: str | None = None) -> tuple[str, ...]:
-    """Raises StateError where that can't be looked at: a folder that is closed to us is not an empty one."""
-    namespace = namespace or namespace_key()
-    here = folder / namespace
+    """Of one namespace, or of this one and those whose devices were reached from outside.
+
+    Raises StateError where that can't be looked at: a folder that is closed to us is not an empty one.
+    """
+    own = namespace or namespace_key()
     try:
-        names = sorted(path.name for path in here.iterdir() if path.is_dir())
-        sides = {
-            name: [DeviceState(folder, name, direction, namespace=namespace) for direction in Direction]
-            for name in names
-        }
-        return tuple(name for name in names if any(map(has, sides[name])))
+        there = _devices_in(folder / own, own, has)
+        if namespace is None:
+            there += [name for path in sorted(folder.iterdir()) if path.name != own for name in _named(path, has)]
+        return tuple(there)
     except (FileNotFoundError, NotADirectoryError):
         return ()
     except OSError as error:
         raise StateError(
-            f"the state folder {here} can't be read: {error.strerror}",
+            f"the state folder {folder / own} can't be read: {error.strerror}",
             hint="run as the user who applied, or name another with --state DIR",
         ) from error
+
+
+def _devices_in(here: Path, key: str, has: Callable[[DeviceState], bool]) -> list[str]:
+    """Raises OSError."""
+    names = sorted(path.name for path in here.iterdir()) if here.is_dir() else []
+    sides = {name: [DeviceState(here.parent, name, way, namespace=key) for way in Direction] for name in names}
+    return [name for name in names if any(map(has, sides[name]))]
+
+
+def _named(here: Path, has: Callable[[DeviceState], bool]) -> Iterator[str]:
+    """The devices of another namespace that were reached by its name, as long as that is still its. Raises OSError."""
+    for path in sorted(here.glob(f"*/{_NETNS}")):
+        netns, device = path.read_text(), path.parent.name
+        with contextlib.suppress(ShaperError):
+            if namespace_key(netns) == here.name and device in _devices_in(here, here.name, has):
+                yield spot(netns, device)
 
 
 def _is_there(path: Path) -> bool:

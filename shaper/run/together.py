@@ -1,7 +1,7 @@
 """Several directions and devices changed as one: all of them or none, whoever is killed when.
 
 Before the first of them is touched `together.json` in the folder of each says how it stood: what is ours in the kernel,
-and the files that say so. One file, `done-<id>` beside the devices' folders, makes all of it hold at one moment; what
+and the files that say so. One file, `done-<id>` in the state folder, makes all of it hold at one moment; what
 has no such mark is taken back by the next command that changes anything on one of the devices.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from shaper.errors import TryAgainError, UnavailableError
 from shaper.files import replace_file
 from shaper.history.changes import ChangeLog
-from shaper.kernel.protocol import Kernel
+from shaper.kernel.protocol import Kernel, within
 from shaper.model.change import DONE, TAKEN_BACK
 from shaper.model.policy import Direction
 from shaper.plan import diff
@@ -41,7 +41,7 @@ def together(
         yield
         return
     ident = secrets.token_hex(8)
-    places = tuple((side.device, side.direction.value) for side in sides)
+    places = tuple((side.place, side.direction.value) for side in sides)
     for side in sides:
         write_before(side, _look(kernel, side, ident, places))
     try:
@@ -71,10 +71,12 @@ def recover(kernel: Kernel, state: DeviceState, *, at: float) -> bool:
     if before is None:
         return False
     done = mark_of(state, before.id).exists()
-    for device, direction in reversed(before.places):
+    for place, direction in reversed(before.places):
         with contextlib.ExitStack() as locked, contextlib.suppress(TryAgainError):
-            side = state.on(device, Direction(direction))
-            if device != state.device:
+            side = state.on(place, Direction(direction))
+            if not side.within_reach():
+                continue
+            if place != state.place:
                 locked.enter_context(side.lock())
             found = read_before(side)
             if found is None or found.id != before.id:
@@ -85,7 +87,7 @@ def recover(kernel: Kernel, state: DeviceState, *, at: float) -> bool:
                 with apply.undisturbed():
                     _restore(kernel, side, at=at, reason=_KILLED)
             changes.settle(side, at=at)
-    if done and not any(_is_of(state.on(device, Direction(way)), before.id) for device, way in before.places):
+    if done and not any(_is_of(state.on(place, Direction(way)), before.id) for place, way in before.places):
         mark_of(state, before.id).unlink(missing_ok=True)
     return not done
 
@@ -119,7 +121,9 @@ def _restore(kernel: Kernel, side: DeviceState, *, at: float, reason: str) -> No
             there = apply.read(kernel, side, also=before.held.offloads)
             held = ours(there, record, beside=side.beside(), leaving=leaving, touched=before.held.offloads)
             let_go = released(held, record, side.others(), wanted=before.held.offloads) if held.offloads else ()
-            kernel.send(side.shaped, diff(held, with_offloads(before.held, let_go), bounds={}).steps)
+            within(kernel, side.netns).send(
+                side.shaped, diff(held, with_offloads(before.held, let_go), bounds={}).steps
+            )
     log = ChangeLog(side.folder)
     for change in log.all():
         if change.number > before.last and change.result == DONE:

@@ -28,7 +28,7 @@ def summary_of(policy: Policy) -> dict[str, Any]:
     """What a person would check of a policy that was accepted."""
     return {
         interface.title: {
-            "device": interface.device,
+            "device": interface.spot,
             "bandwidth": interface.bandwidth,
             **link_of(interface),
             **({"cake": numbers(interface.cake)} if interface.cake else {}),
