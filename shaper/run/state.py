@@ -381,7 +381,10 @@ def _devices(folder: Path, has: Callable[[DeviceState], bool], *, namespace: str
 
 def _devices_in(here: Path, key: str, has: Callable[[DeviceState], bool]) -> list[str]:
     """Raises OSError."""
-    names = sorted(path.name for path in here.iterdir()) if here.is_dir() else []
+    try:
+        names = sorted(path.name for path in here.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
     sides = {name: [DeviceState(here.parent, name, way, namespace=key) for way in Direction] for name in names}
     return [name for name in names if any(map(has, sides[name]))]
 

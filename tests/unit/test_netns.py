@@ -11,6 +11,7 @@ from test_run_service import Bench, Watching
 
 from shaper.cli.entry import cli
 from shaper.cli.unit import DROP_IN, NAME, drop_in_text, is_untouched
+from shaper.compile import compile_interface
 from shaper.errors import UnavailableError
 from shaper.kernel.fake import FULL, FakeKernel
 from shaper.model.policy import Direction
@@ -141,7 +142,7 @@ def test_exported_commands_enter_the_namespace() -> None:
 def _root() -> object:
     kernel = FakeKernel("eth1")
     policy = parse_policy(TEXT, source="office.yaml")
-    with_root = apply.compile_interface(policy.interfaces[0], FULL, kernel.link("eth1")).tree
+    with_root = compile_interface(policy.interfaces[0], FULL, kernel.link("eth1")).tree
     return tree("eth1", [with_root.root() or pytest.fail("no root")])
 
 
