@@ -62,6 +62,7 @@ def compile_cake(ground: Ground, _previous: Mapping[str, Handle]) -> Program:
 def _options(ground: Ground, diffserv: Diffserv) -> CakeOptions:
     """CAKE counts the link's overhead from the IP packet, as the policy does; PTM's coding is off the bandwidth."""
     layer, said = ground.interface.link, ground.interface.cake or CakeSettings()
+    washed = all(leaf.marking.dscp == 0 for leaf in ground.interface.leaves() if not leaf.implied)
     fairness, rtt = said.fairness, round((said.rtt or _RTT) * 1e6)
     if ground.interface.direction is Direction.INGRESS:
         fairness = TURNED.get(fairness, fairness)
@@ -72,7 +73,7 @@ def _options(ground: Ground, diffserv: Diffserv) -> CakeOptions:
         rtt=rtt,
         target=rtt // _TARGETS,
         nat=said.nat,
-        wash=said.wash,
+        wash=said.wash or washed,
         ack_filter=said.ack_filter,
         split_gso=said.split_gso,
         memory=said.size or 0,

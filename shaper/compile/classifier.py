@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
-from shaper.compile.bpf import HARDWARE_TYPE, MARK, Assembler, Label
+from shaper.compile.bpf import HARDWARE_TYPE, MARK, PROTOCOL, Assembler, Label
 from shaper.compile.parse import (
     ABSENT,
     ETHERNET,
@@ -47,8 +47,10 @@ _UNSEEN = {
 }
 
 
-def classifier(rules: Rules, classids: Mapping[str, Handle]) -> tuple[Insn, ...]:
-    """The program for the rules, given every leaf's classid by path.
+def classifier(rules: Rules, classids: Mapping[str, Handle], *, only: int = 0) -> tuple[Insn, ...]:
+    """The program for the rules, given every leaf's classid by path; one of 0 is left to other filters.
+
+    With `only` it knows packets of that ethertype alone, whose IP header is where the kernel thinks it is.
 
     Raises bpf.TooLongError, and UnavailableError at a rule that classic BPF cannot carry.
     """
@@ -58,8 +60,11 @@ def classifier(rules: Rules, classids: Mapping[str, Handle]) -> tuple[Insn, ...]
             reason, mend = _UNSEEN[name]
             raise UnavailableError(f"`{name}` cannot be matched: {reason}", hint=mend, where=where)
     asm = Assembler()
-    parsed, malformed = Label(), Label()
+    parsed, malformed, foreign = Label(), Label(), Label()
     words = Words(matches)
+    if only:
+        asm.load(PROTOCOL, 2)
+        asm.jump("eq", only, no=foreign)
     parse(asm, words, parsed, malformed)
     asm.place(parsed)
     for rule in rules.ordered:
@@ -70,6 +75,9 @@ def classifier(rules: Rules, classids: Mapping[str, Handle]) -> tuple[Insn, ...]
         asm.place(other)
     asm.place(malformed)
     asm.ret(classids[rules.default])
+    if only:
+        asm.place(foreign)
+        asm.ret(0)
     return asm.assemble()
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from shaper.compile.bpf import TooLongError
+from shaper.compile.bpf import PROTOCOL, Assembler, Label, TooLongError
 from shaper.compile.classifier import classifier
 from shaper.compile.flower import flower_filters
 from shaper.compile.handles import ROOT_HANDLE
+from shaper.compile.treatment import Treatment
 from shaper.errors import UnavailableError
-from shaper.model.match import Rules
+from shaper.model.match import ETHERTYPE_IPV4, ETHERTYPE_IPV6, Rules
 from shaper.model.policy import Classifier, Interface
-from shaper.tree import BpfFilter, Capabilities, FlowerFilter, Handle
+from shaper.tree import Action, BpfFilter, Capabilities, FlowerFilter, Handle, Insn
 
 PREFERENCE, FILTER_HANDLE = 10, 1
+_ETHERTYPES = (ETHERTYPE_IPV4, ETHERTYPE_IPV6, 0)
+_TREATED, _DEFAULT_TREATED = 6, 12
+"""The first preferences of the filters before the classifier, which treat what belongs to their classes, and of those
+behind it, which treat all that is left: IPv4's, IPv6's, and that for the others."""
 _MODULES = {Classifier.BPF: "cls_bpf", Classifier.FLOWER: "cls_flower"}
 
 
@@ -47,28 +52,51 @@ def choose(interface: Interface, capabilities: Capabilities) -> Classifier:
 
 
 def classify(
-    interface: Interface, rules: Rules, handles: Mapping[str, Handle], capabilities: Capabilities
+    interface: Interface,
+    rules: Rules,
+    handles: Mapping[str, Handle],
+    capabilities: Capabilities,
+    treated: Mapping[str, Treatment],
 ) -> Classification:
-    """Raises UnavailableError when the kernel has no classifier for it, or the rules are more than it takes."""
+    """With what is done to the packets of each leaf, by its path.
+
+    Raises UnavailableError when the kernel has no classifier for it, or the rules are more than it takes.
+    """
     if choose(interface, capabilities) is Classifier.BPF:
-        return Classification((_bpf(interface, rules, handles),))
+        return Classification(_bpf(interface, rules, handles, treated))
     try:
-        filters = flower_filters(rules, handles, ROOT_HANDLE)
+        filters = flower_filters(rules, handles, ROOT_HANDLE, treated)
     except UnavailableError as error:
         error.where = error.where or interface.classifier_where or interface.where
         raise
     lacking = "" if Classifier.BPF in capabilities.filters else "the kernel lacks the bpf filter: "
+    marks = ", where no DSCP is written on them," if any(one.ipv4 != one.others for one in treated.values()) else ""
     note = (
         f"{lacking}packets are classified by {len(filters)} flower filters. While an apply changes them, packets may "
-        f"meet neither the old rules nor the new. To {rules.default} go frames with a VLAN tag, MPLS in IP, and 802.3 "
-        "frames that a program of this machine sends"
+        f"meet neither the old rules nor the new. To {rules.default}{marks} go frames with a VLAN tag, MPLS in IP, and "
+        "802.3 frames that a program of this machine sends"
     )
     return Classification(filters, (note,))
 
 
-def _bpf(interface: Interface, rules: Rules, handles: Mapping[str, Handle]) -> BpfFilter:
+def _bpf(
+    interface: Interface, rules: Rules, handles: Mapping[str, Handle], treated: Mapping[str, Treatment]
+) -> tuple[BpfFilter, ...]:
+    """The classifier; before it, filters that know the treated classes alone, and behind it those of the default.
+
+    A filter has one list of actions, whatever class its program names, so that each list needs a filter. They name the
+    same classes as the classifier does: while some are of other rules than the rest, a packet still belongs to a class
+    of either. What the classifier leaves to the default's, truncated packets too, it says by naming none.
+    """
+    default = treated.get(rules.default)
+    classids = {path: 0 if default and path == rules.default else handle for path, handle in handles.items()}
     try:
-        program = classifier(rules, handles)
+        filters = [BpfFilter(ROOT_HANDLE, PREFERENCE, FILTER_HANDLE, classifier(rules, classids))]
+        for (ethertype, actions), paths in _lists(treated, but=rules.default).items():
+            place = ROOT_HANDLE, _TREATED + _ETHERTYPES.index(ethertype), handles[paths[0]] & 0xFFFF
+            members = {path: handles[path] if path in paths else 0 for path in handles}
+            program = classifier(_as_far_as(rules, paths), members, only=ethertype)
+            filters.append(BpfFilter(*place, program, actions=actions))
     except TooLongError as error:
         raise UnavailableError(
             f"the rules of {interface.name} ({interface.policy}) are more than one classifier holds: {error}",
@@ -76,4 +104,35 @@ def _bpf(interface: Interface, rules: Rules, handles: Mapping[str, Handle]) -> B
             "match its DSCP, or drop conditions that an inner class repeats for every child",
             where=interface.where,
         ) from error
-    return BpfFilter(ROOT_HANDLE, PREFERENCE, FILTER_HANDLE, program)
+    for ethertype, actions in default.by_ethertype().items() if default else ():
+        place = ROOT_HANDLE, _DEFAULT_TREATED + _ETHERTYPES.index(ethertype), FILTER_HANDLE
+        filters.append(BpfFilter(*place, _everything(handles[rules.default], ethertype), actions=actions))
+    return tuple(filters)
+
+
+def _lists(treated: Mapping[str, Treatment], *, but: str) -> dict[tuple[int, tuple[Action, ...]], list[str]]:
+    """The classes of each list of actions and ethertype; those with a policer have theirs alone."""
+    lists: dict[tuple[int, tuple[Action, ...]], list[str]] = {}
+    for path, treatment in treated.items():
+        for each in treatment.by_ethertype().items() if path != but else ():
+            lists.setdefault(each, []).append(path)
+    return lists
+
+
+def _as_far_as(rules: Rules, paths: Collection[str]) -> Rules:
+    """Without the rules behind the last one that names one of the classes."""
+    last = max((place for place, rule in enumerate(rules.ordered) if rule.path in paths), default=-1)
+    return Rules(rules.ordered[: last + 1], rules.default)
+
+
+def _everything(classid: Handle, ethertype: int) -> tuple[Insn, ...]:
+    """A program that names one class for all packets of an ethertype, 0 for any."""
+    asm, other = Assembler(), Label()
+    if ethertype:
+        asm.load(PROTOCOL, 2)
+        asm.jump("eq", ethertype, no=other)
+    asm.ret(classid)
+    if ethertype:
+        asm.place(other)
+        asm.ret(0)
+    return asm.assemble()

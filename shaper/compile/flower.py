@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, product
 
+from shaper.compile.treatment import Treatment
 from shaper.errors import UnavailableError, Where
 from shaper.model.match import ETHERTYPE_IPV4, ETHERTYPE_IPV6, Match, Prefix, Rule, Rules
 from shaper.model.spans import Span, blocks, common, merged
@@ -33,22 +34,27 @@ _IP = frozenset((ETHERTYPE_IPV4, ETHERTYPE_IPV6))
 _DSCP_MASK = 0xFC
 
 _Keys = tuple[FlowerKey, ...]
+_NOBODY: Mapping[str, Treatment] = {}
 
 
-def flower_filters(rules: Rules, classids: Mapping[str, Handle], parent: Handle) -> tuple[FlowerFilter, ...]:
-    """The filters for the rules, given every leaf's classid by path.
+def flower_filters(
+    rules: Rules, classids: Mapping[str, Handle], parent: Handle, treated: Mapping[str, Treatment] = _NOBODY
+) -> tuple[FlowerFilter, ...]:
+    """The filters for the rules, given every leaf's classid by path, and what is done to the packets of some.
 
     Raises UnavailableError, at the rule that flower cannot say and where the filters get too many.
     """
     filters: list[FlowerFilter] = []
     preference = FIRST_PREFERENCE
-    for rule in rules.ordered:
+    rest = (Rule((), rules.default),) if rules.default in treated else ()
+    for rule in (*rules.ordered, *rest):
         _refuse_fields(rule)
         asked = _Asked.of(rule.all_of)
         if asked is None:
             continue
         _refuse(asked, rule)
-        for ethertype in sorted(asked.ethertypes):
+        treatment = treated.get(rule.path)
+        for ethertype in _told_apart(asked, treatment):
             wanted = list(islice(asked.alternatives(ethertype), MOST_FILTERS + 1))
             if len(filters) + len(wanted) > MOST_FILTERS:
                 raise UnavailableError(
@@ -58,11 +64,26 @@ def flower_filters(rules: Rules, classids: Mapping[str, Handle], parent: Handle)
                     where=_where(rule),
                 )
             filters.extend(
-                FlowerFilter(parent, preference, number, ethertype, keys, classids[rule.path])
+                FlowerFilter(
+                    parent,
+                    preference,
+                    number,
+                    ethertype,
+                    keys,
+                    classids[rule.path],
+                    () if treatment is None else treatment.of(ethertype),
+                )
                 for number, keys in enumerate(sorted(wanted), 1)
             )
             preference += 1
     return tuple(filters)
+
+
+def _told_apart(asked: _Asked, treatment: Treatment | None) -> list[int]:
+    """The ethertypes in the order of their preferences; IP first, where all are asked and not all are treated alike."""
+    if treatment is None or ETH_P_ALL not in asked.ethertypes or len(treatment.by_ethertype()) == 1:
+        return sorted(asked.ethertypes)
+    return [ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETH_P_ALL]
 
 
 def _where(rule: Rule) -> Where | None:

@@ -12,6 +12,7 @@ from shaper.compile.handles import leaf_handle
 from shaper.compile.leaf import LeafQueue, leaf_queue
 from shaper.compile.notes import notes, unmeasured
 from shaper.compile.program import Program
+from shaper.compile.treatment import treatment_notes, treatments
 from shaper.errors import UnavailableError
 from shaper.model.aqm import TURNED
 from shaper.model.decision import Allocation, Bounds
@@ -87,6 +88,8 @@ class Ground:
         guarantee = max(floor, whole_bytes(leaf.guarantee))
         ceil = max(guarantee, self.ceil(leaf))
         most = max(guarantee, whole_bytes(leaf.most)) if leaf.most else ceil
+        if leaf.police is not None and leaf.police.most:  # what is dropped before it waits needs no rate
+            most = max(guarantee, min(most, whole_bytes(leaf.police.most)))
         return Bounds((floor, most), (guarantee, ceil), (queue.smallest, queue.largest))
 
     def require(self, kind: str) -> None:
@@ -114,11 +117,13 @@ class Ground:
 
     def classify(self, rules: Rules, handles: Mapping[str, Handle]) -> Classification:
         """The filters that name the class of every packet. Raises UnavailableError when they can't say it all."""
-        return classify(self.interface, rules, handles, self.capabilities)
+        treated = treatments(self.interface, self.capabilities, self.facts)
+        return classify(self.interface, rules, handles, self.capabilities, treated)
 
     def notes(self, queues: Mapping[str, LeafQueue]) -> tuple[str, ...]:
         """What is done instead of what the kernel lacks, in words."""
-        return notes(self.interface, self.facts, queues, structure=self.structure)
+        said = notes(self.interface, self.facts, queues, structure=self.structure)
+        return (*said, *treatment_notes(self.interface, self.facts))
 
     def program(
         self,

@@ -70,7 +70,7 @@ def _flower(reading: FilterReading, on: str) -> FlowerFilter | None:
     if options is None:
         return None
     place = reading.parent, reading.preference, reading.handle, reading.protocol
-    return FlowerFilter(*place, options.keys, options.classid, on)
+    return FlowerFilter(*place, options.keys, options.classid, options.actions, on)
 
 
 def _bpf(reading: FilterReading, names: Mapping[int, str], on: str) -> BpfFilter | None:
@@ -89,5 +89,6 @@ def _bpf(reading: FilterReading, names: Mapping[int, str], on: str) -> BpfFilter
         classid=options.classid,
         mirror="" if away else target,
         redirect=target if away else "",
+        actions=options.actions,
         device=on,
     )

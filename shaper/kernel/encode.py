@@ -10,9 +10,11 @@ from typing import NamedTuple
 from collectors.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
+    NLM_F_REPLACE,
     RTM_DELQDISC,
     RTM_DELTCLASS,
     RTM_DELTFILTER,
+    RTM_NEWACTION,
     RTM_NEWQDISC,
     RTM_NEWTCLASS,
     RTM_NEWTFILTER,
@@ -21,11 +23,24 @@ from collectors.netlink import (
     attribute,
     pack_tc,
 )
-from shaper.kernel.codec import bpf, encode_class, encode_qdisc, flower, stab
+from shaper.kernel.codec import actions, bpf, encode_class, encode_qdisc, flower, stab
 from shaper.kernel.codec.mirred import Sent
 from shaper.plan.steps import Step, Verb
-from shaper.tree import ROOT, BpfFilter, Class, FlowerFilter, HfscClass, HtbClass, Node, Offload, Qdisc
+from shaper.tree import (
+    MOST_ACTIONS,
+    ROOT,
+    BpfFilter,
+    Class,
+    FlowerFilter,
+    HfscClass,
+    HtbClass,
+    Node,
+    Offload,
+    Police,
+    Qdisc,
+)
 
+_TCAMSG, _ACT_TAB = bytes(4), 1  # struct tcamsg, TCA_ACT_TAB
 LONGEST_PROGRAM = 4000
 """Instructions in one filter. The kernel takes 4096, but then no message of a dump (32 KiB) holds the filter."""
 
@@ -54,6 +69,10 @@ def check(step: Step) -> None:
         raise Refused(errors.EINVAL, "a filter's preference (1-65535) and handle must be pinned")
     if isinstance(node, BpfFilter) and node.mirror and node.redirect:
         raise Refused(errors.EINVAL, "a filter copies or redirects, not both")
+    if isinstance(node, (BpfFilter, FlowerFilter)) and len(node.actions) > MOST_ACTIONS:
+        raise Refused(errors.EINVAL, f"a filter has at most {MOST_ACTIONS} actions")
+    if isinstance(node, BpfFilter) and node.actions and node.target:
+        raise Refused(errors.EINVAL, "a filter that sends packets elsewhere has no other actions")
     if isinstance(node, BpfFilter) and len(node.program) > LONGEST_PROGRAM:
         raise Refused(errors.EINVAL, f"a program of more than {LONGEST_PROGRAM} instructions cannot be read back")
     if (
@@ -149,6 +168,24 @@ def _class(verb: Verb, node: Class, index: int) -> Message:
     return Message(RTM_NEWTCLASS, _CREATE[verb], body + attribute(TCA_OPTIONS, options))
 
 
+def retuned(step: Step) -> tuple[Police, ...]:
+    """The policers of a filter's change that keep their index and are to be others: the kernel leaves them alone, since
+    a filter that asks for an index which is there gets what is there."""
+    if step.verb is not Verb.CHANGE or not isinstance(step.after, (BpfFilter, FlowerFilter)):
+        return ()
+    before = step.before.actions if isinstance(step.before, (BpfFilter, FlowerFilter)) else ()
+    held = {action.index: action for action in before if isinstance(action, Police)}
+    wanted = (action for action in step.after.actions if isinstance(action, Police))
+    return tuple(action for action in wanted if held.get(action.index, action) != action)
+
+
+def retuning(police: Police) -> Message:
+    """The message that makes a policer which is there another, with its tokens full."""
+    return Message(
+        RTM_NEWACTION, NLM_F_CREATE | NLM_F_REPLACE, _TCAMSG + attribute(_ACT_TAB, actions.encode((police,)))
+    )
+
+
 def _filter(verb: Verb, node: BpfFilter | FlowerFilter, index: int, index_of: Callable[[str], int]) -> Message:
     (protocol,) = struct.unpack("=H", struct.pack("!H", node.protocol))
     place = pack_tc(index, handle=node.handle, parent=node.parent, info=node.preference << 16 | protocol)
@@ -156,8 +193,8 @@ def _filter(verb: Verb, node: BpfFilter | FlowerFilter, index: int, index_of: Ca
     if verb is Verb.DELETE:
         return Message(RTM_DELTFILTER, 0, body)
     if isinstance(node, FlowerFilter):
-        options = flower.encode(flower.FlowerOptions(node.keys, node.classid))
+        options = flower.encode(flower.FlowerOptions(node.keys, node.classid, node.actions))
     else:
         sent = Sent(index_of(node.target), away=bool(node.redirect)) if node.target else None
-        options = bpf.encode(bpf.BpfOptions(node.program, node.classid, sent))
+        options = bpf.encode(bpf.BpfOptions(node.program, node.classid, sent, node.actions))
     return Message(RTM_NEWTFILTER, _CREATE[verb], body + attribute(TCA_OPTIONS, options))

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from shaper.kernel import explain
 from shaper.kernel.decode import GONE, alias_of
-from shaper.kernel.encode import Refused, check
+from shaper.kernel.encode import Refused, check, retuned
 from shaper.kernel.fake_device import Device
 from shaper.kernel.protocol import ClassCounters, DeviceCounters
 from shaper.model.device import DeviceName
@@ -31,6 +31,7 @@ from shaper.tree import (
     Node,
     Offload,
     OtherFilter,
+    Police,
     Qdisc,
     Tree,
     tree,
@@ -41,7 +42,7 @@ FULL = Capabilities(
     qdiscs=frozenset({"htb", "fq_codel", "bfifo", "pfifo", "clsact", "ingress", "tbf", "hfsc", "cake", "ets", "prio"})
     | {"codel", "pie", "fq_pie", "red", "sfq"},
     filters=frozenset({"bpf", "u32", "flower"}),
-    actions=frozenset({"mirred", "gact"}),
+    actions=frozenset({"mirred", "gact", "police", "pedit", "csum", "skbedit"}),
     links=frozenset({"ifb", "veth"}),
     features=frozenset({"stab"}),
 )
@@ -270,9 +271,34 @@ class FakeKernel:
             case HtbClass() | HfscClass() as node:
                 held.cls(step.verb, node)
             case (BpfFilter() | FlowerFilter()) as node:
-                held.filter(step.verb, replace(node, device=""))
+                for police in retuned(step):
+                    self._retune(police)
+                held.filter(step.verb, replace(self._bound(node), device=""))
             case OtherFilter():
                 raise Refused(errors.EOPNOTSUPP, f"an OtherFilter is not ours to {step.verb}")
+
+    def _bound(self, node: BpfFilter | FlowerFilter) -> BpfFilter | FlowerFilter:
+        """With the policers that are there already, by their indexes: the kernel asks no further."""
+        there = {
+            action.index: action
+            for device in self._devices.values()
+            for held in device.filters.values()
+            for action in getattr(held, "actions", ())
+            if isinstance(action, Police)
+        }
+        actions = (there.get(action.index, action) if isinstance(action, Police) else action for action in node.actions)
+        return replace(node, actions=tuple(actions))
+
+    def _retune(self, police: Police) -> None:
+        """A policer becomes another, in every filter that has it."""
+        for device in self._devices.values():
+            for key, held in device.filters.items():
+                if isinstance(held, (BpfFilter, FlowerFilter)):
+                    actions = (
+                        police if isinstance(action, Police) and action.index == police.index else action
+                        for action in held.actions
+                    )
+                    device.filters[key] = replace(held, actions=tuple(actions))
 
     def _ifb(self, verb: Verb, node: Ifb) -> None:
         if verb is Verb.ADD:

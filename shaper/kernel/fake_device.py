@@ -41,6 +41,7 @@ from shaper.tree import (
     Qdisc,
     SizeTable,
     bands_of,
+    kind_of,
 )
 from shaper.tree import BpfFilter as Bpf
 
@@ -324,6 +325,8 @@ class Device:
             raise Refused(errors.ENOENT, UNKNOWN_FILTER)
         if held is not None and verb is Verb.ADD:
             raise Refused(errors.EEXIST, "Filter already exists")
+        if any(kind_of(action).kind not in self.able.actions for action in node.actions):
+            raise Refused(errors.ENOENT, UNKNOWN_ACTION)
         if isinstance(node, Bpf):
             self._check_bpf(node)
         else:

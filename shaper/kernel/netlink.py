@@ -26,7 +26,7 @@ from collectors.netlink import (
     open_socket,
 )
 from shaper.kernel import decode, explain, probe
-from shaper.kernel.encode import Message, Refused, check, message
+from shaper.kernel.encode import Message, Refused, check, message, retuned, retuning
 from shaper.kernel.offloads import Offloads, feeding
 from shaper.kernel.protocol import ClassCounters, DeviceCounters
 from shaper.model.device import DeviceName
@@ -264,6 +264,8 @@ class NetlinkKernel:
                     if isinstance(step.node, Offload):
                         self._offloads.change(self._channel, found[on], step.node)
                         continue
+                    for police in retuned(step):
+                        self._channel.request(*retuning(police))
                     kind, flags, body = message(step, found[on], self._index_of)
                     self._channel.request(kind, flags, body)
             except Refused as error:

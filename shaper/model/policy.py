@@ -14,6 +14,7 @@ from shaper.model.device import Offloads, Selector, spot
 from shaper.model.link import LinkLayer
 from shaper.model.match import Match, Rule, Rules
 from shaper.model.sla import Sla
+from shaper.model.treatment import Marking, Policer
 from shaper.tree import FlowMode
 
 
@@ -85,6 +86,7 @@ class TrafficClass:
     one rate: guarantee and limit. `burst` and `cburst` stand for those that follow from the rates. `service` names the
     service class, `presets` what of it the class did not say itself. `aqm` says how its queue is kept short, None
     leaves it to the kernel's abilities and the targets; `fairness` among whom it is shared, None leaves that to it.
+    `police` and `marking` are done to its packets before they wait, in this order: marked, then policed.
     """
 
     name: str
@@ -109,6 +111,8 @@ class TrafficClass:
     presets: tuple[str, ...] = ()
     aqm: Aqm | None = None
     fairness: FlowMode | None = None
+    police: Policer | None = None
+    marking: Marking = field(default_factory=Marking)
 
     @property
     def strict(self) -> bool:

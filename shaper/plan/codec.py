@@ -10,13 +10,16 @@ from shaper.plan.steps import Plan, Step, Verb
 from shaper.tree import (
     LEAF_KINDS,
     AckFilter,
+    Action,
     BpfFilter,
     CakeOptions,
     Cells,
+    Checksum,
     Curve,
     Diffserv,
     EtsOptions,
     FifoOptions,
+    Finish,
     FlowerFilter,
     FlowerKey,
     FlowMode,
@@ -32,12 +35,16 @@ from shaper.tree import (
     Offload,
     Options,
     OtherFilter,
+    Police,
     PrioOptions,
     Qdisc,
     RawOptions,
     RootOptions,
+    SetDscp,
+    SetMeta,
     SizeTable,
     Tree,
+    kind_of,
     tree,
 )
 
@@ -62,6 +69,13 @@ _OPTIONS: Mapping[str, type[RootOptions | FifoOptions | FqCodelOptions | LeafOpt
     "fifo": FifoOptions,
     "fq_codel": FqCodelOptions,
     **{name: options for options, name in LEAF_KINDS.items()},
+}
+_ACTIONS: Mapping[str, type[Action]] = {
+    "police": Police,
+    "pedit": SetDscp,
+    "csum": Checksum,
+    "skbedit": SetMeta,
+    "gact": Finish,
 }
 _WITHIN: Mapping[str, Callable[[Any], object]] = {
     "diffserv": Diffserv,
@@ -133,6 +147,8 @@ def _node_out(node: Node | None) -> dict[str, Any] | None:
         data["program"] = [list(insn) for insn in node.program]
     elif isinstance(node, FlowerFilter):
         data["keys"] = [list(key) for key in node.keys]
+    if isinstance(node, (BpfFilter, FlowerFilter)):
+        data["actions"] = [_action_out(action) for action in node.actions]
     return {"node": _NODE_NAMES[type(node)], **data}
 
 
@@ -148,9 +164,20 @@ def _node_in(data: Any) -> Node | None:
         values["program"] = tuple(Insn(*insn) for insn in values["program"])
     elif kind is FlowerFilter:
         values["keys"] = tuple(FlowerKey(*key) for key in values["keys"])
+    if kind in (BpfFilter, FlowerFilter):
+        values["actions"] = tuple(_action_in(each) for each in values.get("actions", ()))
     elif kind is HfscClass:
         values |= {name: values[name] and Curve(*values[name]) for name in ("rt", "ls", "ul")}
     return kind(**values)
+
+
+def _action_out(action: Action) -> dict[str, Any]:
+    return {"kind": kind_of(action).kind, **{field.name: getattr(action, field.name) for field in fields(action)}}
+
+
+def _action_in(data: Any) -> Action:
+    values = dict(data)
+    return _ACTIONS[values.pop("kind")](**values)
 
 
 def _as_it_is(value: object) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping
 
+from shaper.plan.action_words import actions_text
 from shaper.plan.queue_words import hfsc_words, option_words
 from shaper.plan.steps import Step, Verb
 from shaper.plan.words import asked_text
@@ -105,9 +106,13 @@ def fields(node: Node) -> Iterator[tuple[str, str]]:
             yield "mirror to", node.mirror
         if node.redirect:
             yield "redirect to", node.redirect
+        if node.actions:
+            yield "does", actions_text(node.actions)
     elif isinstance(node, FlowerFilter):
         yield "match", asked_text(node)
         yield "class", handle_text(node.classid)
+        if node.actions:
+            yield "does", actions_text(node.actions)
     elif isinstance(node, Offload):
         yield node.name, node.text
     elif isinstance(node, Ifb):

@@ -10,6 +10,7 @@ from shaper.plan.trees import is_hook
 from shaper.tree import (
     GSO_MAX_SEGS,
     ROOT,
+    BpfFilter,
     Class,
     CodelOptions,
     FifoOptions,
@@ -70,7 +71,7 @@ class _Surroundings:
             if verb is Verb.ADD and isinstance(node, Qdisc) and bands_of(node.options)
         }
         self._readded = {node.key for verb, node in nodes if verb is Verb.ADD}
-        classifiers = [node.parent for _, node in nodes if isinstance(node, Filter)]
+        classifiers = [node.parent for _, node in nodes if isinstance(node, Filter) and not _treats(node)]
         self._moving = {parent: classifiers.count(parent) for parent in classifiers if not is_hook(parent)}
 
     def impact(self, step: Step) -> Impact:
@@ -133,6 +134,12 @@ class _Surroundings:
             return Impact(False, "it copies packets for the measurement and turns none away")
         if node.parent in self._added:
             return Impact(False, "its root is new")
+        if _treats(node):
+            return Impact(
+                False,
+                "not atomic with the classifier: a packet's class is always of the rules before or after; one whose "
+                "class changes may between two steps be marked and policed as in neither",
+            )
         if self._moving[node.parent] > 1:
             return Impact(
                 True,
@@ -158,6 +165,11 @@ def _sized(node: Offload) -> Impact:
     if node.name == "gro":
         return Impact(False, "packets are joined or not from the next on; it costs or spares processor time")
     return Impact(True, f"some drivers start {node.device} anew when {node.name} changes: it may be down for a while")
+
+
+def _treats(node: Filter) -> bool:
+    """Whether it does something to packets of which the classifier beside it would say the same class."""
+    return isinstance(node, BpfFilter) and bool(node.actions)
 
 
 def _requeued(step: Step, queue: str) -> Impact:

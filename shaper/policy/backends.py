@@ -92,6 +92,25 @@ def _unkept(backend: Backend, drafts: Sequence[Draft], say: _Say) -> Iterator[Pr
             if there:
                 hint = f"take `{key}` out of {name}, or {_OUT}"
                 yield say(Kind.BACKEND_LACKS, (*cls.loc, key), f"{backend} has no {without}", hint)
+    if backend is Backend.CAKE:
+        yield from _untreated(drafts, say)
+
+
+def _untreated(drafts: Sequence[Draft], say: _Say) -> Iterator[Problem]:
+    """CAKE washes all of its tins or none, and does nothing else to packets."""
+    washed = [cls for cls in drafts if cls.spec.wash]
+    for cls in drafts:
+        if cls.spec.police is not None:
+            hint = f"take `police` out of {quoted(cls.path)}, or {_OUT}"
+            yield say(Kind.BACKEND_LACKS, (*cls.loc, "police"), "CAKE polices nothing", hint)
+        if cls.spec.marking is not None:
+            message = "CAKE writes no DSCP, mark or priority, but for washing all of them"
+            hint = f"take `set` out of {quoted(cls.path)}, or {_OUT}"
+            yield say(Kind.BACKEND_LACKS, (*cls.loc, "set"), message, hint)
+        if cls.spec.wash and len(washed) < len(drafts):
+            message = "CAKE washes every class or none"
+            hint = f"write `wash: true` at every class, or {_OUT}"
+            yield say(Kind.BACKEND_LACKS, (*cls.loc, "wash"), message, hint)
 
 
 def _bands(backend: Backend, drafts: Sequence[Draft], say: _Say, place: Loc) -> Iterator[Problem]:

@@ -16,6 +16,7 @@ from shaper.policy.queue_checks import queue_problems, strict_order, strict_rate
 from shaper.policy.reader import Document
 from shaper.policy.schema import FileSpec
 from shaper.policy.text import Loc, did_you_mean, named, quoted
+from shaper.policy.treatment import treatment_problems
 from shaper.policy.validate import Lost
 
 MAX_DEPTH = 6  # HTB holds 8 levels (TC_HTB_MAXDEPTH), one of which is the root class and one a leaf's qdisc
@@ -131,6 +132,7 @@ def _class_problems(cls: Draft, document: Document, lost: Lost) -> Iterator[Prob
         message = f"{quoted(cls.name)} holds classes; HTB looks at the priority where packets wait"
         yield document.problem(Kind.PRIORITY_NOT_LEAF, (*cls.loc, "priority"), message, hint, at_key=True)
     yield from queue_problems(cls, document)
+    yield from treatment_problems(cls, document)
     if cls.children and cls.default:
         hint = f"mark one of its classes instead: {named(child.name for child in cls.children if not child.implied)}"
         message = f"{quoted(cls.name)} holds classes, so it can hold no packets itself"

@@ -15,7 +15,7 @@ from shaper.model.aqm import MOST_FLOWS, MOST_SFQ_DEPTH, AqmKind
 from shaper.model.link import LINK_LAYERS
 from shaper.model.policy import Direction, Tier
 from shaper.model.service import SERVICE_CLASSES
-from shaper.policy import fields, queues, values
+from shaper.policy import fields, queues, treatment, values
 from shaper.policy import schema as schema_of
 from shaper.policy.directions import SAME_EITHER_WAY
 from shaper.tree import FlowMode
@@ -122,6 +122,13 @@ _SCALARS: Mapping[Callable[..., Any], JsonSchemaValue] = {
     values.device: _DEVICE,
     fields.offloads: _OFFLOADS,
     fields.netns: {"type": "string", "minLength": 1},
+    treatment.outcome: {
+        "anyOf": [
+            _names(treatment.WORDS),
+            {"type": "object", "properties": {"dscp": {}}, "required": ["dscp"], "additionalProperties": False},
+        ]
+    },
+    treatment.priority: {"type": "integer", "minimum": 0, "maximum": treatment.MOST_PRIORITY},
     values.prefix: {"anyOf": [{"type": "string"}, _LIST_FILE]},
 }
 
@@ -157,7 +164,7 @@ def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a policy file. Parts that are included from elsewhere need not be in it."""
     made = schema_of.FileSpec.model_json_schema(by_alias=True, schema_generator=_Editor)
     required = [key for key in made.pop("required") if key != "version"]
-    for name in ("ClassSpec", "DefaultsSpec", "AdaptSpec", "AqmSpec", "ProfileSpec"):
+    for name in ("ClassSpec", "DefaultsSpec", "AdaptSpec", "AqmSpec", "ProfileSpec", "PoliceSpec", "SetSpec"):
         said = made["$defs"][name]["properties"]
         said.update({key: _apart(each) for key, each in said.items() if key not in SAME_EITHER_WAY})
     made["anyOf"] = [{"required": ["version", *required]}, {"required": ["version", "include"]}]

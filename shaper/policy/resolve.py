@@ -10,6 +10,7 @@ from shaper.model.aqm import Aqm, CakeSettings
 from shaper.model.match import NETWORK_CONTROL, network_control_matches
 from shaper.model.policy import Direction, Interface, Tier, TrafficClass
 from shaper.model.sla import Sla
+from shaper.model.treatment import Marking
 from shaper.policy.draft import Draft
 from shaper.policy.kinds import Kind
 from shaper.policy.link import link_layer, usable
@@ -17,6 +18,7 @@ from shaper.policy.profile import infeasible
 from shaper.policy.reader import Document
 from shaper.policy.schema import AqmSpec, CakeSpec, InterfaceSpec
 from shaper.policy.text import Loc, quoted
+from shaper.policy.treatment import marking, policer
 from shaper.policy.validate import Lost
 from shaper.units import format_rate
 
@@ -184,17 +186,23 @@ class _Resolver:
             elif self._guarantee[cls.path]:
                 yield cls
 
-    def classes(self, drafts: Sequence[Draft], guarantee: int, limit: int) -> tuple[TrafficClass, ...]:
-        """The classes below a parent with that guarantee and limit."""
+    def classes(
+        self, drafts: Sequence[Draft], guarantee: int, limit: int, marked: Marking | None = None
+    ) -> tuple[TrafficClass, ...]:
+        """The classes below a parent with that guarantee and limit, which marks its packets so."""
         shares = _shares(drafts)
-        return tuple(self._class(cls, share, guarantee, limit) for cls, share in zip(drafts, shares, strict=True))
+        marked = marked or Marking()
+        return tuple(
+            self._class(cls, share, guarantee, limit, marked) for cls, share in zip(drafts, shares, strict=True)
+        )
 
-    def _class(self, cls: Draft, share: float, whole: int, most: int) -> TrafficClass:
+    def _class(self, cls: Draft, share: float, whole: int, most: int, marked: Marking) -> TrafficClass:
+        marked = marking(cls.spec, marked)
         guarantee = self._guarantee[cls.path]
         limit = most if cls.spec.limit is None else cls.spec.limit.of(most)
         if cls.strict:  # one rate, whichever of the two was written
             limit = guarantee or limit
-        children = self.classes(cls.children, guarantee, limit)
+        children = self.classes(cls.children, guarantee, limit, marked)
         below = sum(child.floor for child in children)
         if cls.spec.adapt.min is not None:
             floor = cls.spec.adapt.min.of(whole)
@@ -224,6 +232,8 @@ class _Resolver:
             presets=cls.presets,
             aqm=_aqm(cls.spec.aqm),
             fairness=cls.spec.fairness,
+            police=policer(cls.spec.police),
+            marking=marked,
         )
         self._check(cls, resolved, most, below)
         return resolved
@@ -252,6 +262,11 @@ class _Resolver:
             message = f"the most of {name}, {format_rate(resolved.most)}, is not between its guarantee and its limit"
             hint = f"write a rate from {format_rate(guarantee)} to {format_rate(limit)}, or take it out"
             self._say(Kind.MOST_OUT_OF_BOUNDS, cls, "adapt", message, hint, "max")
+        if resolved.police is not None and 0 < resolved.police.most < guarantee:
+            let = format_rate(resolved.police.most)
+            message = f"{name} is guaranteed {format_rate(guarantee)}, but policed down to {let}"
+            hint = f"guarantee at most {let}, or police at a higher rate"
+            self._say(Kind.POLICE_BELOW_GUARANTEE, cls, "police", message, hint)
         throughput = resolved.sla.throughput
         if throughput is not None and throughput > limit:
             message = (

@@ -11,7 +11,8 @@ from shaper.model.device import Offloads, Selector
 from shaper.model.link import LinkLayer
 from shaper.model.match import Masked, PortRange, Prefix
 from shaper.model.policy import Backend, Burst, Classifier, Direction, Tier
-from shaper.policy import fields, queues, values
+from shaper.model.treatment import DROPPED, SENT, Outcome
+from shaper.policy import fields, queues, treatment, values
 from shaper.policy.kinds import Kind
 from shaper.tree import AckFilter, FlowMode
 
@@ -131,6 +132,40 @@ class ProfileSpec(_Spec):
     cbs: Annotated[Burst, PlainValidator(values.burst)]
 
 
+_Outcome = Annotated[Outcome, PlainValidator(treatment.outcome)]
+_PoliceBurst = Annotated[Burst | None, PlainValidator(values.burst)]
+
+
+class PoliceSpec(_Spec):
+    """Token buckets: one rate (`cir`, `cbs`), or two (and `pir`, `pbs`); and what becomes of each colour.
+
+    `ebs` is known only to be refused with the reason.
+    """
+
+    cir: Annotated[int, PlainValidator(values.rate)]
+    cbs: Annotated[Burst, PlainValidator(values.burst)]
+    pir: Annotated[int | None, PlainValidator(values.rate)] = None
+    pbs: _PoliceBurst = None
+    ebs: _PoliceBurst = None
+    green: _Outcome = SENT
+    yellow: _Outcome = SENT
+    red: _Outcome = DROPPED
+
+
+class SetSpec(_Spec):
+    """What is written on every packet of a class."""
+
+    dscp: Annotated[int | None, PlainValidator(fields.dscp)] = None
+    mark: Annotated[Masked | None, PlainValidator(fields.mark)] = None
+    priority: Annotated[int | None, PlainValidator(treatment.priority)] = None
+
+    @model_validator(mode="after")
+    def _sets_something(self) -> SetSpec:
+        if not self.model_fields_set:
+            raise values.refuse(Kind.EMPTY, "this sets nothing", "such as `set: {dscp: af21}`")
+        return self
+
+
 def aqm_named(value: object) -> object:
     """The name of a discipline stands for a mapping with nothing but it."""
     return {"kind": queues.aqm_kind(value)} if isinstance(value, str) else value
@@ -194,6 +229,9 @@ class ClassSpec(_Spec):
     profile: ProfileSpec | None = None
     aqm: Annotated[AqmSpec, BeforeValidator(aqm_named)] | None = None
     fairness: Annotated[FlowMode | None, PlainValidator(queues.fairness)] = None
+    police: PoliceSpec | None = None
+    marking: SetSpec | None = Field(default=None, alias="set")
+    wash: bool = False
     adapt: AdaptSpec = _KEEPS_ALL
     default: bool = False
     match: list[MatchSpec] = []

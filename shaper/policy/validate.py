@@ -29,8 +29,10 @@ from shaper.policy.schema import (
     InterfaceSpec,
     LinkSpec,
     MatchSpec,
+    PoliceSpec,
     PolicySpec,
     ProfileSpec,
+    SetSpec,
 )
 from shaper.policy.text import Loc, did_you_mean, quoted
 
@@ -54,6 +56,8 @@ _BELOW: dict[tuple[type[BaseModel], str], type[BaseModel]] = {
     (ClassSpec, "adapt"): AdaptSpec,
     (ClassSpec, "profile"): ProfileSpec,
     (ClassSpec, "aqm"): AqmSpec,
+    (ClassSpec, "police"): PoliceSpec,
+    (ClassSpec, "set"): SetSpec,
     (DefaultsSpec, "aqm"): AqmSpec,
 }
 _COLLECTIONS = frozenset({"interfaces", "policies", "classes", "match", "match-groups", "any", "all", "not"})
@@ -90,6 +94,8 @@ _EXAMPLES = {
     "cake": "{fairness: dual-srchost, nat: true}",
     "cir": "2mbit",
     "cbs": "20kb",
+    "police": "{cir: 2mbit, cbs: 20kb}",
+    "set": "{dscp: af21}",
 }
 _EXPECTED = {
     "dict_type": "a mapping",

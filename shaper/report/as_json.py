@@ -13,12 +13,14 @@ from shaper.plan.impact import Impact, impacts
 from shaper.plan.steps import Plan, Step
 from shaper.report.leaf_json import leaf_json
 from shaper.tree import (
+    Action,
     BpfFilter,
     CakeOptions,
     Class,
     Curve,
     EtsOptions,
     FifoOptions,
+    Finish,
     FlowerFilter,
     FqCodelOptions,
     Handle,
@@ -32,11 +34,16 @@ from shaper.tree import (
     Offload,
     Options,
     OtherFilter,
+    Police,
     PrioOptions,
     Qdisc,
     RawOptions,
+    SetDscp,
+    SetMeta,
     handle_text,
+    kind_of,
     ticks_to_bytes,
+    verdict_text,
 )
 
 SCHEMA = 1
@@ -182,6 +189,7 @@ def _bpf(node: BpfFilter) -> dict[str, Any]:
         "classid": handle_text(node.classid) if node.classid else None,
         "mirror": node.mirror or None,
         "redirect": node.redirect or None,
+        **({"actions": [_action(action) for action in node.actions]} if node.actions else {}),
         "bytecode": f"{len(node.program)}," + ",".join(" ".join(map(str, instruction)) for instruction in node.program),
     }
 
@@ -189,7 +197,25 @@ def _bpf(node: BpfFilter) -> dict[str, Any]:
 def _flower(node: FlowerFilter) -> dict[str, Any]:
     # An address is more than most readers of JSON take for a number.
     keys = {field: {"value": f"{value:#x}", "mask": f"{mask:#x}"} for field, value, mask in node.keys}
-    return {"classid": handle_text(node.classid), "keys": keys}
+    done = {"actions": [_action(action) for action in node.actions]} if node.actions else {}
+    return {"classid": handle_text(node.classid), "keys": keys, **done}
+
+
+def _action(action: Action) -> dict[str, Any]:
+    about: dict[str, Any] = {"kind": kind_of(action).kind}
+    match action:
+        case Police():
+            verdicts = {"conform": verdict_text(action.conform), "exceed": verdict_text(action.exceed)}
+            size = ticks_to_bytes(action.burst, action.rate)
+            about |= {"index": action.index, "rate_bit_s": action.rate, "burst_bytes": size, **verdicts}
+        case SetDscp():
+            about |= {"ip_version": action.version, "dscp": action.dscp}
+        case SetMeta():
+            mark = None if action.mark is None else {"value": f"{action.mark:#x}", "mask": f"{action.mask:#x}"}
+            about |= {"mark": mark, "priority": action.priority}
+        case Finish():
+            about |= {"verdict": verdict_text(action.verdict)}
+    return about
 
 
 def options_json(kind: str, options: Options) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from shaper.model.device import spot
+from shaper.plan.action_words import actions_text
 from shaper.plan.describe import stab_text
 from shaper.plan.impact import impacts
 from shaper.plan.queue_words import hfsc_words, option_words
@@ -92,11 +93,12 @@ def _details(node: Node, names: Mapping[Handle, str]) -> dict[str, str]:
     if isinstance(node, HfscClass):
         return dict(hfsc_words(node))
     if isinstance(node, BpfFilter):
-        sent = {"mirror": node.mirror, "redirect": node.redirect}
+        sent = {"mirror": node.mirror, "redirect": node.redirect, "does": actions_text(node.actions)}
         return {"instructions": str(len(node.program))} | {name: target for name, target in sent.items() if target}
     if isinstance(node, FlowerFilter):
         path = names.get(node.classid, "")
-        return {"match": asked_text(node), "class": f"{handle_text(node.classid)} {path}".rstrip()}
+        does = {"does": actions_text(node.actions)} if node.actions else {}
+        return {"match": asked_text(node), "class": f"{handle_text(node.classid)} {path}".rstrip(), **does}
     if isinstance(node, Qdisc):
         return options_text(node) | ({"size table": stab_text(node.stab)} if node.stab is not None else {})
     return {node.name: node.text} if isinstance(node, Offload) else {}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from shaper.tree.actions import Action
 from shaper.tree.handles import Handle, kind_at
 
 ETH_P_ALL = 0x0003
@@ -25,8 +26,8 @@ class BpfFilter:
     """A classic cls_bpf filter. Its return value names the class; with `mirror` a match is copied to that device, with
     `redirect` it goes there instead, and no filter behind sees it.
 
-    `classid` is what a return value of -1 stands for; 0 where the program names classes itself. `device` is where the
-    filter stands, "" for the tree's own device.
+    `classid` is what a return value of -1 stands for; 0 where the program names classes itself. What meets it is done
+    to by its `actions`. `device` is where the filter stands, "" for the tree's own device.
     """
 
     parent: Handle
@@ -37,6 +38,7 @@ class BpfFilter:
     classid: Handle = 0
     mirror: str = ""
     redirect: str = ""
+    actions: tuple[Action, ...] = ()
     device: str = ""
 
     @property
@@ -88,7 +90,8 @@ def flower_key(field: str, value: int, mask: int | None = None) -> FlowerKey:
 
 @dataclass(frozen=True, slots=True)
 class FlowerFilter:
-    """A flower filter: what meets all `keys` belongs to the class `classid`. The keys are sorted.
+    """A flower filter: what meets all `keys` belongs to the class `classid`, unless its `actions` drop it. The keys are
+    sorted.
 
     `protocol` is the ethertype that its preference belongs to, ETH_P_ALL for all. Flower takes what a packet does not
     have for 0: the ports of a fragment too. `device` is where it stands, "" for the tree's own device.
@@ -100,6 +103,7 @@ class FlowerFilter:
     protocol: int
     keys: tuple[FlowerKey, ...]
     classid: Handle
+    actions: tuple[Action, ...] = ()
     device: str = ""
 
     @property

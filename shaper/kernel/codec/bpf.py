@@ -1,4 +1,4 @@
-"""cls_bpf with a classic program: struct sock_filter by struct sock_filter, with or without a device to send to."""
+"""cls_bpf with a classic program: struct sock_filter by struct sock_filter; a device to send to, or other actions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import struct
 from typing import NamedTuple
 
 from collectors.netlink import attribute, attributes
+from shaper.kernel.codec import actions as lists
 from shaper.kernel.codec import mirred
-from shaper.tree import Handle, Insn
+from shaper.tree import Action, Handle, Insn
 
 _ACT, _CLASSID, _OPS_LEN, _OPS, _FLAGS = 1, 3, 4, 5, 8
 _FLAG_ACT_DIRECT = 1
@@ -15,11 +16,12 @@ _INSN = struct.Struct("=HBBI")
 
 
 class BpfOptions(NamedTuple):
-    """`sent` is where a match goes, None where it goes nowhere."""
+    """`sent` is where a match goes, None where it goes nowhere; then there may be other actions."""
 
     program: tuple[Insn, ...]
     classid: Handle
     sent: mirred.Sent | None
+    actions: tuple[Action, ...] = ()
 
 
 def encode(options: BpfOptions) -> bytes:
@@ -30,6 +32,8 @@ def encode(options: BpfOptions) -> bytes:
         data += attribute(_CLASSID, struct.pack("=I", options.classid))
     if options.sent is not None:
         data += attribute(_ACT, mirred.encode(options.sent))
+    elif options.actions:
+        data += attribute(_ACT, lists.encode(options.actions))
     return data
 
 
@@ -39,10 +43,9 @@ def decode(data: bytes) -> BpfOptions | None:
     flags = struct.unpack_from("=I", found[_FLAGS])[0] if _FLAGS in found else 0
     if _OPS not in found or flags & _FLAG_ACT_DIRECT:
         return None
-    sent = None
-    if found.get(_ACT):
-        sent = mirred.decode(found[_ACT])
-        if sent is None:
-            return None
+    sent = mirred.decode(found.get(_ACT, b""))
+    actions = () if sent is not None else lists.decode(found.get(_ACT, b""))
+    if actions is None:
+        return None
     classid = struct.unpack_from("=I", found[_CLASSID])[0] if _CLASSID in found else 0
-    return BpfOptions(tuple(Insn(*fields) for fields in _INSN.iter_unpack(found[_OPS])), classid, sent)
+    return BpfOptions(tuple(Insn(*fields) for fields in _INSN.iter_unpack(found[_OPS])), classid, sent, actions)

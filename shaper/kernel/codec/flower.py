@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from collectors.netlink import attribute, attributes
-from shaper.tree import FLOWER_FIELDS, IS_FRAGMENT, FlowerKey, Handle, flower_key
+from shaper.kernel.codec import actions as lists
+from shaper.tree import FLOWER_FIELDS, IS_FRAGMENT, Action, FlowerKey, Handle, flower_key
 
 _CLASSID, _ACT, _FLAGS, _IN_HW_COUNT = 1, 3, 22, 86
 _IN_HW, _NOT_IN_HW = 1 << 2, 1 << 3
@@ -36,10 +37,11 @@ _IPV4, _IPV6, _ICMPV6 = 0x0800, 0x86DD, 58
 
 
 class FlowerOptions(NamedTuple):
-    """What a filter asks, sorted, and the class that it names."""
+    """What a filter asks, sorted, the class that it names, and what is done to what meets it."""
 
     keys: tuple[FlowerKey, ...]
     classid: Handle
+    actions: tuple[Action, ...] = ()
 
 
 def encode(options: FlowerOptions) -> bytes:
@@ -53,7 +55,7 @@ def encode(options: FlowerOptions) -> bytes:
         else:
             for kind, number in zip(masked[field], (value, mask), strict=True):
                 data += attribute(kind, number.to_bytes(size, "big"))
-    return data
+    return data + (attribute(_ACT, lists.encode(options.actions)) if options.actions else b"")
 
 
 def decode(data: bytes) -> FlowerOptions | None:
@@ -61,7 +63,8 @@ def decode(data: bytes) -> FlowerOptions | None:
     found = {kind: value for kind, value in attributes(data).items() if kind != _IN_HW_COUNT}
     flags = _native(found.pop(_FLAGS, b""))
     classid = _native(found.pop(_CLASSID, b""))
-    if found.pop(_ACT, b"") or flags & ~(_IN_HW | _NOT_IN_HW):
+    actions = lists.decode(found.pop(_ACT, b""))
+    if actions is None or flags & ~(_IN_HW | _NOT_IN_HW):
         return None
     protocol = found.get(_WHOLE["ip_proto"], b"\0")[0]
     masked = {**_MASKED, **_PORTS.get(protocol, {})}
@@ -72,7 +75,7 @@ def decode(data: bytes) -> FlowerOptions | None:
         elif field in masked and masked[field][0] in found:
             value, mask = (int.from_bytes(found.pop(kind, b""), "big") for kind in masked[field])
             keys.append(flower_key(field, value, mask))
-    options = FlowerOptions(tuple(sorted(keys)), classid)
+    options = FlowerOptions(tuple(sorted(keys)), classid, actions)
     return None if found or not _is_known(options.keys) else options
 
 
