@@ -7,14 +7,16 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from shaper.report.tc_actions import actions_words, burst, ticks_of
+from shaper.report.tc_actions import as_tc_keeps as actions_as_tc_keeps
 from shaper.report.tc_options import hfsc_words, qdisc_words, stab_words
 from shaper.tree import (
     CLSACT,
     ETH_P_ALL,
     GSO_MAX_SEGS,
     ROOT,
-    TICK_NS,
     BpfFilter,
+    Filter,
     FlowerFilter,
     FlowerKey,
     Handle,
@@ -25,6 +27,7 @@ from shaper.tree import (
     Node,
     Offload,
     OtherFilter,
+    Police,
     Qdisc,
     Tree,
     flower_key,
@@ -50,6 +53,16 @@ def rounded(tree: Tree) -> tuple[str, ...]:
     """What tc's text cannot say exactly."""
     kept = as_tc_keeps(tree)
     moved = [handle_text(cls.handle) for cls, after in zip(tree.classes, kept.classes, strict=True) if cls != after]
+    policers = sorted(
+        {
+            f"policer {held.index:#x}"
+            for one, after in zip(tree.filters, kept.filters, strict=True)
+            if not isinstance(one, OtherFilter) and not isinstance(after, OtherFilter)
+            for held, other in zip(one.actions, after.actions, strict=True)
+            if isinstance(held, Police) and held != other
+        }
+    )
+    moved += policers
     why = "tc reckons bursts in whole bytes and microseconds, the kernel in ticks of 64 ns: up to one of each more"
     return (f"{why} for {', '.join(moved)}",) if moved else ()
 
@@ -64,30 +77,26 @@ def as_tc_keeps(tree: Tree) -> Tree:
         if isinstance(cls, HfscClass)
         else replace(
             cls,
-            burst=_ticks_of(_burst(cls.burst, cls.rate), cls.rate),
-            cburst=_ticks_of(_burst(cls.cburst, cls.ceil), cls.ceil),
+            burst=ticks_of(burst(cls.burst, cls.rate), cls.rate),
+            cburst=ticks_of(burst(cls.cburst, cls.ceil), cls.ceil),
         )
         for cls in tree.classes
     )
-    filters = (_with_ethertype(one) if isinstance(one, FlowerFilter) else one for one in tree.filters)
+    filters = (_filter(one) for one in tree.filters)
     return replace(tree, classes=tuple(classes), filters=tuple(filters))
+
+
+def _filter(one: Filter) -> Filter:
+    if isinstance(one, OtherFilter):
+        return one
+    kept = replace(one, actions=actions_as_tc_keeps(one.actions))
+    return _with_ethertype(kept) if isinstance(kept, FlowerFilter) else kept
 
 
 def _with_ethertype(one: FlowerFilter) -> FlowerFilter:
     if one.protocol == ETH_P_ALL:
         return one
     return replace(one, keys=tuple(sorted({*one.keys, flower_key("eth_type", one.protocol)})))
-
-
-def _burst(count: int, rate: int) -> int:
-    """The least bytes that tc takes for at least `count` ticks at a rate in bit/s."""
-    micros = -(-count * TICK_NS // 1000)
-    return -(-micros * (rate // 8) // 10**6)
-
-
-def _ticks_of(size: int, rate: int) -> int:
-    """The ticks that tc makes of a size in bytes at a rate in bit/s."""
-    return 10**6 * size // (rate // 8) * 1000 // TICK_NS
 
 
 def _command(device: str, node: Node) -> Iterator[str]:
@@ -130,8 +139,8 @@ def _protocol(ethertype: int) -> str:
 
 def _htb(cls: HtbClass) -> str:
     return (
-        f"htb rate {cls.rate}bit ceil {cls.ceil}bit burst {_burst(cls.burst, cls.rate)} "
-        f"cburst {_burst(cls.cburst, cls.ceil)} prio {cls.prio} quantum {cls.quantum}"
+        f"htb rate {cls.rate}bit ceil {cls.ceil}bit burst {burst(cls.burst, cls.rate)} "
+        f"cburst {burst(cls.cburst, cls.ceil)} prio {cls.prio} quantum {cls.quantum}"
     )
 
 
@@ -141,7 +150,9 @@ def _bpf(node: BpfFilter) -> str:
         text += f" flowid {handle_text(node.classid) if node.classid > 0xFFFF else f'0:{node.classid:x}'}"
     if node.mirror:
         text += f" action mirred egress mirror dev {shlex.quote(node.mirror)} continue"
-    return text + (f" action mirred egress redirect dev {shlex.quote(node.redirect)}" if node.redirect else "")
+    if node.redirect:
+        text += f" action mirred egress redirect dev {shlex.quote(node.redirect)}"
+    return text + actions_words(node.actions)
 
 
 def bytecode(program: Sequence[Insn]) -> str:
@@ -154,7 +165,7 @@ def _flower(node: FlowerFilter) -> str:
     keys = {key.field: key for key in node.keys}
     for key in sorted(node.keys, key=lambda each: each.field != "ip_proto"):  # what follows is read by it
         words += _flower_key(key, keys)
-    return " ".join([*words, f"classid {handle_text(node.classid)}"])
+    return " ".join([*words, f"classid {handle_text(node.classid)}"]) + actions_words(node.actions)
 
 
 def _flower_key(key: FlowerKey, keys: dict[str, FlowerKey]) -> Iterator[str]:
