@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shaper.tree import Action, Checksum, Finish, Police, SetDscp, SetMeta, ticks_to_bytes, verdict_text
+from shaper.tree import LARGEST_PACKET, Action, Checksum, Finish, Police, SetDscp, SetMeta, ticks_to_bytes, verdict_text
 from shaper.units import format_rate, format_size
 
 
@@ -16,10 +16,11 @@ def actions_text(actions: tuple[Action, ...]) -> str:
 def action_text(action: Action) -> str:
     """One of them."""
     match action:
-        case Police(_, rate, burst):
+        case Police(_, rate, burst, largest=largest):
             conform, exceed = _verdicts(action)
             size = format_size(ticks_to_bytes(burst, rate))
-            return f"police {format_rate(rate)}, {size} (conform {conform}, exceed {exceed})"
+            most = "" if largest == LARGEST_PACKET else f", packets up to {format_size(largest)}"
+            return f"police {format_rate(rate)}, {size}{most} (conform {conform}, exceed {exceed})"
         case SetDscp(version, dscp):
             return f"dscp {dscp} (IPv{version})"
         case Checksum():

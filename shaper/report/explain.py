@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -11,13 +11,15 @@ from shaper.compile.program import Program
 from shaper.model.explain import Explanation
 from shaper.model.match import NETWORK_CONTROL, Match, Rule
 from shaper.model.policy import Interface, TrafficClass
+from shaper.model.treatment import Outcome
 from shaper.model.words import key_of
+from shaper.policy.names import dscp_text
 from shaper.report.as_json import options_json
 from shaper.report.match_words import asked, found, match_text
 from shaper.report.steps import options_text
 from shaper.report.words import clean
 from shaper.tree import Qdisc
-from shaper.units import format_rate
+from shaper.units import format_rate, format_size
 
 
 def explanation_json(
@@ -49,6 +51,7 @@ def explanation_json(
         "guarantee_bit_s": cls.guarantee,
         "floor_bit_s": cls.floor,
         "limit_bit_s": cls.limit,
+        **_treatment_json(cls),
         "queue": None if queue is None else {"kind": queue.kind, **options_json(queue.kind, queue.options)},
         "assumed": dict(assumed),
         "compiled_for": by,
@@ -85,6 +88,7 @@ def _lines(
         f"  class     {cls.tier.name.lower()}, guarantee {format_rate(cls.guarantee)}{yields}, limit "
         f"{format_rate(cls.limit)}"
     )
+    lines.extend(f"  {line}" for line in _treatment(cls))
     queue = _queue(program, cls)
     if queue is not None:
         options = ", ".join(f"{key} {value}" for key, value in options_text(queue).items())
@@ -95,6 +99,50 @@ def _lines(
     if assumed:
         lines.append(f"  assumed   {', '.join(f'{key} {value}' for key, value in assumed.items())}")
     return [*lines, f"  compiled  {by}"]
+
+
+def _treatment(cls: TrafficClass) -> Iterator[str]:
+    """What is done to the packet before it waits, in its order."""
+    marking, police = cls.marking, cls.police
+    said = [] if marking.dscp is None else [f"DSCP {dscp_text(marking.dscp)}"]
+    said += [] if marking.mark is None else [f"mark {marking.mark.value:#x}/{marking.mark.mask:#x}"]
+    said += [] if marking.priority is None else [f"priority {marking.priority}"]
+    if said:
+        yield f"set       {', '.join(said)}"
+    if police is None:
+        return
+    if police.pir:
+        yield f"police    red beyond {format_rate(police.pir)} and {format_size(police.pbs)}: {_fate(police.red)}"
+        beyond = f"beyond {format_rate(police.cir)} and {format_size(police.cbs)}"
+        yield f"          yellow {beyond}: {_fate(police.yellow)}; green: {_fate(police.green)} (RFC 2698)"
+    else:
+        within = f"within {format_rate(police.cir)} and {format_size(police.cbs)}"
+        yield f"police    {within}: {_fate(police.green)}; beyond: {_fate(police.red)}"
+
+
+def _fate(outcome: Outcome) -> str:
+    if outcome.drop:
+        return "dropped"
+    return "sent as it is" if outcome.dscp is None else f"sent with DSCP {dscp_text(outcome.dscp)}"
+
+
+def _treatment_json(cls: TrafficClass) -> dict[str, Any]:
+    marking, police = cls.marking, cls.police
+    mark = None if marking.mark is None else {"value": f"{marking.mark.value:#x}", "mask": f"{marking.mark.mask:#x}"}
+    sets = {"dscp": marking.dscp, "mark": mark, "priority": marking.priority} if marking else None
+    if police is None:
+        return {"set": sets, "police": None}
+    colours = {"green": police.green, "red": police.red} | ({"yellow": police.yellow} if police.pir else {})
+    peak = {"pir_bit_s": police.pir, "pbs_bytes": police.pbs} if police.pir else {}
+    return {
+        "set": sets,
+        "police": {
+            "cir_bit_s": police.cir,
+            "cbs_bytes": police.cbs,
+            **peak,
+            **{name: outcome._asdict() for name, outcome in colours.items()},
+        },
+    }
 
 
 def _held(match: Match, name: str, explained: Explanation) -> str:

@@ -16,7 +16,6 @@ from shaper.tree import (
 )
 
 _VERDICTS = {OK: "pass", DROP: "drop", PIPE: "pipe"}
-_LARGEST_PACKET = 1 << 20
 _ALL_BITS = 0xFFFFFFFF
 
 
@@ -53,9 +52,9 @@ def ticks_of(size: int, rate: int) -> int:
 
 def _words(action: Action) -> str:
     match action:
-        case Police(index, rate, count, conform, exceed):
+        case Police(index, rate, count, conform, exceed, largest):
             verdicts = f"{_verdict(exceed)}/{_verdict(conform)}"
-            size = f"rate {rate}bit burst {burst(count, rate)}b mtu {_LARGEST_PACKET}b"
+            size = f"rate {rate}bit burst {burst(count, rate)}b mtu {largest}b"
             return f"police index {index} {size} conform-exceed {verdicts}"
         case SetDscp(4, dscp):
             return f"pedit ex munge ip dsfield set {dscp << 2:#x} retain 0xfc pipe"

@@ -127,6 +127,10 @@ def _kinds(have: Capabilities) -> Iterator[Row]:
     without = "delay is no data, loss from counters; what comes in can't be shaped"
     yield row("hook clsact", "clsact" in have.qdiscs, f"no stamp before the queue: {without}")
     yield row("action mirred", "mirred" in have.actions, f"no copy before the queue: {without}")
+    for kind, key in (("police", "police"), ("pedit", "set: {dscp: ..}"), ("csum", "set: {dscp: ..}")):
+        yield row(f"action {kind}", kind in have.actions, f"a policy that says `{key}` is refused")
+    yield row("action skbedit", "skbedit" in have.actions, "a policy that says `set: {mark: ..}` is refused")
+    yield row("action gact", "gact" in have.actions, "a policy that marks colours of `police` is refused")
     yield row("link ifb", "ifb" in have.links, f"no tap before the queue: {without}")
 
 

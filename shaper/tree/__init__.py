@@ -6,6 +6,7 @@ bytes a second, bursts in 64 ns clock ticks), every collection is sorted by its 
 
 from shaper.tree.actions import (
     DROP,
+    LARGEST_PACKET,
     MOST_ACTIONS,
     OK,
     PIPE,
@@ -77,6 +78,7 @@ __all__ = [
     "IS_FRAGMENT",
     "JOINING",
     "LARGEST_CURVE",
+    "LARGEST_PACKET",
     "LEAF_KINDS",
     "LEAF_MAJORS",
     "MOST_ACTIONS",

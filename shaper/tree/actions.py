@@ -17,6 +17,10 @@ POLICE_INDEXES = range(0x5A000000, 0x5B000000)
 """Of our policers. The kernel numbers those that nobody numbered from 1; all filters with one index share a bucket."""
 
 
+LARGEST_PACKET = 1 << 20
+"""No packet is so large: beyond it a policer of ours lets nothing conform."""
+
+
 def jump(place: int) -> int:
     """The verdict that goes on at the action of that place."""
     return _JUMP | place
@@ -32,7 +36,7 @@ class Police:
     """One token bucket: `rate` in bit/s, whole bytes a second; `burst` in ticks at the rate.
 
     A packet that it holds tokens for pays with them and goes the way of `conform`, else of `exceed`. Two filters whose
-    policers have one `index` use one bucket.
+    policers have one `index` use one bucket. What is larger than `largest` bytes conforms to nothing.
     """
 
     index: int
@@ -40,6 +44,7 @@ class Police:
     burst: int
     conform: int
     exceed: int
+    largest: int = LARGEST_PACKET
 
 
 @dataclass(frozen=True, slots=True)

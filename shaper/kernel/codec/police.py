@@ -16,15 +16,13 @@ _TBF, _RATE, _RESULT, _RATE64, _OVERHEADS = 1, 2, 5, 8, (3, 4, 9, 10, 11)
 _POLICE = struct.Struct("=IiIIIBBHhHIBBHhHIiiI")
 _CELL_LOG, _LINKLAYER_ETHERNET = 3, 1
 _TABLE = bytes(1024)
-_LARGEST_PACKET = 1 << 20
-"""Beyond it a packet conforms to nothing; no packet is so large."""
 _MAX32 = 0xFFFFFFFF
 
 
 def encode(police: Police) -> bytes:
     """The whole action. One that exists with its index the kernel leaves as it is, unless told to replace it."""
     rate = police.rate // 8
-    head = police.index, police.exceed, 0, police.burst, _LARGEST_PACKET
+    head = police.index, police.exceed, 0, police.burst, police.largest
     spec = _CELL_LOG, _LINKLAYER_ETHERNET, 0, 0, 0, min(rate, _MAX32)
     data = attribute(_TBF, _POLICE.pack(*head, *spec, *(0,) * 6, 0, 0, 0)) + attribute(_RATE, _TABLE)
     if police.conform:
@@ -42,9 +40,9 @@ def decode(data: bytes) -> Police | None:
         return None
     index, exceed, _limit, burst, mtu, *specs = _POLICE.unpack_from(parms)
     overhead, mpu, rate, peak = specs[2], specs[4], specs[5], specs[11]
-    if mtu != _LARGEST_PACKET or overhead or mpu or peak:
+    if overhead or mpu or peak:
         return None
     if _RATE64 in found:
         (rate,) = struct.unpack_from("=Q", found[_RATE64])
     conform = struct.unpack_from("=I", found[_RESULT])[0] if _RESULT in found else 0
-    return Police(index, rate * 8, burst, conform, exceed)
+    return Police(index, rate * 8, burst, conform, exceed, mtu)

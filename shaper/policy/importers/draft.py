@@ -61,7 +61,7 @@ class Rule:
 
 @dataclass(slots=True)
 class Class:
-    """A class; rates in bit/s, `burst` in bytes, `aqm` by our name.
+    """A class; rates in bit/s, `burst` in bytes, `aqm` by our name; `police` and `marking` (`set`) in our words.
 
     `rank` is HTB's priority in that tool, the lowest first; None where it says none. `order` is the place of its first
     rule in the order that the tool asks rules in.
@@ -75,6 +75,8 @@ class Class:
     order: float | None = None
     burst: int | None = None
     aqm: str = ""
+    police: Conditions = field(default_factory=dict)
+    marking: Conditions = field(default_factory=dict)
     default: bool = False
     rules: list[Rule] = field(default_factory=list)
     classes: list[Class] = field(default_factory=list)

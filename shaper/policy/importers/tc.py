@@ -9,17 +9,27 @@ from shaper.policy.importers import u32
 from shaper.policy.importers.draft import Class, Conditions, Facts, Interface, Line, Report, Rule
 from shaper.policy.importers.quantities import rate_text
 from shaper.tree import (
+    DROP,
     ETH_P_ALL,
+    OK,
+    PIPE,
     ROOT,
+    Action,
     BpfFilter,
     FifoOptions,
+    Finish,
     FlowerFilter,
     Handle,
     HtbClass,
     HtbOptions,
     OtherFilter,
+    Police,
+    SetDscp,
+    SetMeta,
     Tree,
     handle_text,
+    kind_of,
+    ticks_to_bytes,
 )
 
 FACTS = Facts(
@@ -30,15 +40,18 @@ FACTS = Facts(
         "`flower`: addresses, protocol, ports and ranges, DS byte": "`match`",
         "`u32` on IPv4 and IPv6 headers: addresses, protocol, ports, DS byte, length, TCP flags": "`match`",
         "`fw`, and `u32` with a mark": "`match` with `mark`",
+        "the actions `police` (one rate, drop), `pedit` of a DSCP, `skbedit` of a `flower` filter": "`police`, `set`",
     },
     {
-        "`bpf`, `u32` hash tables, `matchall`, `route`, `cgroup` ..., and filters with actions": "",
+        "`bpf`, `u32` hash tables, `matchall`, `route`, `cgroup` ..., and filters with other actions": "",
         "`hfsc`, `cbq`, `cake` and other roots": "",
         "leaf qdiscs and their settings; `burst`, `quantum`": "`aqm`; worked out from the rates",
     },
 )
 _FAMILIES = {0x0800: "ipv4", 0x86DD: "ipv6"}
 _FIRST_OWN_TABLE = 0x80000000
+_ALL_BITS = 0xFFFFFFFF
+_FULL_FRAME = 1514
 
 
 class Selector(NamedTuple):
@@ -70,6 +83,7 @@ class _Reader:
         self._tree = tree
         self._report = report
         self._classes: dict[Handle, Class] = {}
+        self._actions: dict[Handle, tuple[Action, ...]] = {}
 
     def interface(self, root: Handle, options: HtbOptions, selectors: Sequence[Selector]) -> Interface:
         tops = [cls for cls in self._tree.classes if cls.parent == root]
@@ -137,7 +151,7 @@ class _Reader:
             if one.parent != root and one.parent not in self._classes:
                 self._report.lose(line, "it stands outside the HTB", "leave it to whoever made it")
             elif isinstance(one, FlowerFilter):
-                self._rule(one.classid, one.preference, *_flower(one), line)
+                self._treated(one, line)
             elif selector is not None:
                 self._rule(selector.classid, one.preference, *_selected(selector), line)
             elif isinstance(one, BpfFilter):
@@ -145,6 +159,21 @@ class _Reader:
                 self._report.lose(line, why, "write its matches by hand, or apply the policy that it came from")
             else:
                 self._report.lose(line, f"a {kind} filter of this form is not read", "write it as a match of ours")
+
+    def _treated(self, one: FlowerFilter, line: Line) -> None:
+        """A rule with what is done to its packets, which must be the same for all rules of its class."""
+        conditions, why = _flower(one)
+        cls = self._classes.get(one.classid)
+        treatment = treated(one.actions)
+        if cls is not None and not why:
+            first = self._actions.setdefault(one.classid, one.actions)
+            if treatment is None:
+                why = f"what it does is not carried over ({', '.join(kind_of(action).kind for action in one.actions)})"
+            elif treated(first) != treatment or _buckets(first) != _buckets(one.actions):
+                why = "it does other things to its packets than an earlier one of its class, or with other buckets"
+            elif one.actions:
+                cls.police, cls.marking = treatment
+        self._rule(one.classid, one.preference, conditions, why, line)
 
     def _rule(self, classid: Handle, preference: int, conditions: Conditions, why: str, line: Line) -> None:
         cls = self._classes.get(classid)
@@ -194,6 +223,32 @@ def _flower_key(field: str, value: int, mask: int, fields: Mapping[str, tuple[in
     elif field == "ip_flags":
         return "fragments have no condition of their own"
     return ""
+
+
+def treated(actions: Sequence[Action]) -> tuple[Conditions, Conditions] | None:
+    """`police` and `set` for a filter's actions; None where these words do not say it."""
+    police: Conditions = {}
+    marking: Conditions = {}
+    for action in actions:
+        match action:
+            case Police(_, rate, burst, conform, exceed, largest):
+                last = conform != OK or action is actions[-1]
+                if police or largest < _FULL_FRAME or (exceed, last) != (DROP, True) or conform not in (OK, PIPE):
+                    return None
+                police = {"cir": rate_text(rate), "cbs": f"{ticks_to_bytes(burst, rate)}b"}
+            case SetDscp(_, dscp):
+                marking["dscp"] = dscp
+            case SetMeta(mark, mask, priority):
+                marking |= {} if mark is None else {"mark": mark if mask == _ALL_BITS else f"{mark:#x}/{mask:#x}"}
+                marking |= {} if priority is None else {"priority": priority}
+            case Finish(verdict):
+                if verdict not in (OK, PIPE):
+                    return None
+    return police, marking
+
+
+def _buckets(actions: Sequence[Action]) -> list[int]:
+    return [action.index for action in actions if isinstance(action, Police)]
 
 
 def _selected(one: Selector) -> tuple[Conditions, str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from shaper.policy.importers import quantities
 from shaper.policy.importers.draft import Class, Conditions, Facts, Interface, Line, Report, Rule
 from shaper.policy.importers.vyos_config import Branch, parse
+from shaper.policy.names import DSCP_NAMES
 
 FACTS = Facts(
     "VyOS",
@@ -18,11 +19,11 @@ FACTS = Facts(
         "`priority` (0 where none is said, 20 for the default), `burst`": "`priority`, `burst`",
         "`default`": "the default class",
         "`queue-type fq-codel`, `drop-tail`": "`aqm`",
+        "`set-dscp`": "`set: {dscp: ..}`",
         "`match`: `ip`, `ipv6`, `ether` addresses, `vif`, `mark`; `match-group`": "`match`",
     },
     {
         "other `queue-type`s, `queue-limit`, `codel-quantum`, `flows`, `interval`, `target`": "`aqm`",
-        "`set-dscp`": "`set: {dscp: ..}`",
         "`bandwidth auto`, and percentages of the interface's speed": "`bandwidth` in bit/s",
         "`match .. interface`": "a mark",
         "`ingress`, and `limiter`, `shaper-hfsc`, `cake` and other policies": "`bandwidth: {ingress: ..}`, `police`",
@@ -31,8 +32,22 @@ FACTS = Facts(
 _UNITS = quantities.TC_BITS
 _QUEUE = ("queue-type", "queue-limit", "codel-quantum", "flows", "interval", "target")
 _ETHERTYPES = {"ip": "ipv4", "ipv6": "ipv6", "arp": "arp"}
+_TOS_NAMES = {
+    "default": 0,
+    "reliability": 1,
+    "throughput": 2,
+    "lowdelay": 4,
+    "priority": 8,
+    "immediate": 16,
+    "flash": 24,
+    "flash-override": 32,
+    "internet": 48,
+    "network": 56,
+}
+"""The older names of DS bytes, as DSCPs."""
 _IPV6_HEADER = 40
 _DEFAULT_RANK = 20
+_CLASS_KEYS = ("bandwidth", "ceiling", "burst", "priority", "set-dscp", "match", "match-group", "description")
 
 
 def read(text: str, file: str, report: Report) -> list[Interface]:
@@ -122,14 +137,27 @@ class _Shaper:
         cls.burst = quantities.size(burst[0]) if burst else None
         if burst and cls.burst is None:
             self._report.lose(burst[1], f"`burst {burst[0]}` is no size", "such as 15k")
+        self._marking(cls, branch)
         rank = branch.value("priority")
         cls.rank = int(rank[0]) if rank and re.fullmatch(r"[0-9]{1,2}", rank[0]) else None
         for match_name, match in branch.items("match"):
             self._match(cls, match_name, match)
         for group, member in branch.items("match-group"):
             self._group(cls, group, member.line, ())
-        self._unmeant(branch, ("bandwidth", "ceiling", "burst", "priority", "match", "match-group", "description"))
+        self._unmeant(
+            branch, ("bandwidth", "ceiling", "burst", "priority", "set-dscp", "match", "match-group", "description")
+        )
         return cls
+
+    def _marking(self, cls: Class, branch: Branch) -> None:
+        said = branch.value("set-dscp")
+        if said is None:
+            return
+        name = said[0].lower()
+        if name in _TOS_NAMES or name in DSCP_NAMES or re.fullmatch(r"[0-9]|[1-5][0-9]|6[0-3]", name):
+            cls.marking["dscp"] = _TOS_NAMES.get(name, int(name) if name.isdigit() else name)
+        else:
+            self._report.lose(said[1], f"`set-dscp {said[0]}` is no DSCP", "a name such as af41, or 0 to 63")
 
     def _rate(self, branch: Branch, key: str, whole: int) -> int | None:
         said = branch.value(key)
@@ -234,7 +262,5 @@ class _Shaper:
                 self._report.lose(
                     below.line, f"`{key}`: a leaf is fq_codel or a FIFO, with numbers from its rates", mend
                 )
-            elif key == "set-dscp":
-                self._report.lose(below.line, "packets are not remarked", "`set: {dscp: ..}` is the key for it")
             else:
                 self._report.lose(below.line, f"`{key}` is not known", "write its meaning in our words")

@@ -42,6 +42,9 @@ def _class(cls: Class) -> Iterator[str]:
         yield f"  burst: {cls.burst}b"
     if cls.aqm and not cls.classes:
         yield f"  aqm: {cls.aqm}"
+    for key, said in (("police", cls.police), ("set", cls.marking)):
+        if said:
+            yield f"  {key}: {_conditions(said)}"
     if cls.default:
         yield "  default: true"
     if cls.rules:
