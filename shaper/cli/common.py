@@ -23,6 +23,7 @@ from shaper.report.as_json import problems_json
 from shaper.report.render import console, problems
 from shaper.run.place import placed
 from shaper.run.state import DeviceState, default_folder
+from shaper.tree import Capabilities
 from shaper.units import UnitError, parse_duration
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -62,9 +63,9 @@ policy_argument = click.argument("policy_file", metavar="POLICY", type=click.Pat
 
 
 @contextlib.contextmanager
-def open_kernel() -> Iterator[Kernel]:
-    """The kernel of the network namespace that the command runs in."""
-    kernel = NetlinkKernel()
+def open_kernel(known: Capabilities | None = None) -> Iterator[Kernel]:
+    """The kernel of the network namespace that the command runs in; what it can do is probed if not `known`."""
+    kernel = NetlinkKernel(known=known)
     try:
         yield kernel
     finally:

@@ -10,7 +10,7 @@ import click
 
 from shaper.cli.common import json_option, print_json
 from shaper.cli.run import listening_address
-from shaper.cli.unit import DROP_IN, NAME, drop_in_text, is_untouched, unit_text
+from shaper.cli.unit import CAPABILITIES, DROP_IN, NAME, drop_in_text, is_untouched, unit_text
 from shaper.errors import NotPermittedError, ShaperError, UnavailableError
 from shaper.files import read_regular
 from shaper.policy import read_policy
@@ -48,11 +48,12 @@ def install_service(
     if policy_file is None:
         raise click.UsageError("name the POLICY that the service runs")
     more = drop_in_text() if any(one.netns for one in read_policy(policy_file).interfaces) else ""
-    command = [*_ourselves(), "run", str(policy_file.absolute()), "--state", "/var/lib/shaper", "--wait-device", "30s"]
+    arguments = ["run", str(policy_file.absolute()), "--state", "/var/lib/shaper", "--wait-device", "30s"]
     if listen is not None:
         listening_address(listen)
-        command += ["--listen", listen]
-    text = unit_text(command)
+        arguments += ["--listen", listen]
+    command = [*_ourselves(), *arguments]
+    text = unit_text(_ourselves(), [*arguments, "--capabilities", CAPABILITIES])
     if show:
         _show(unit, text, drop_in, more, as_json=as_json)
         return

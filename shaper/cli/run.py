@@ -38,6 +38,7 @@ from shaper.run.late import wait_for
 from shaper.run.notify import ALIVE, READY, STOPPING, notify
 from shaper.run.place import placed
 from shaper.run.service import Service, Watcher
+from shaper.run.snapshot import read_capabilities
 
 
 @click.command()
@@ -69,6 +70,12 @@ from shaper.run.service import Service, Watcher
 )
 @click.option("--no-metrics", is_flag=True, help="Serve no metrics.")
 @click.option(
+    "--capabilities",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="CAPS",
+    help="What the kernel can do, as `doctor --json` printed it: not probed then.",
+)
+@click.option(
     "--wait-device", "wait", type=DURATION, default=None, metavar="DURATION", help="Wait so long for missing devices."
 )
 @json_option
@@ -82,6 +89,7 @@ def run(
     dry_run: bool,
     listen: str,
     no_metrics: bool,
+    capabilities: Path | None,
     wait: float | None,
     as_json: bool,
 ) -> None:
@@ -95,7 +103,7 @@ def run(
     inbox, clock = Inbox(), SystemClock()
     watcher = Notifying(JsonLines(clock) if as_json else Words())
     with contextlib.ExitStack() as stack:
-        kernel = stack.enter_context(open_kernel())
+        kernel = stack.enter_context(open_kernel(read_capabilities(capabilities) if capabilities else None))
         if wait is not None:
             wait_for(kernel, policy, chosen(policy, names), seconds=wait, clock=clock, told=watcher.told)
         policy = placed(policy, kernel)

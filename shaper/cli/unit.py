@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Sequence
 
 NAME = "shaper.service"
+CAPABILITIES = "/run/shaper/capabilities.json"
+"""What the kernel can do: probed by the unit before it starts the service."""
 _MARK = "# Made by `shaper install-service`; sha256 of what follows: "
 
 _UNIT = """\
@@ -18,6 +20,9 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 NotifyAccess=main
+# What the kernel can do is tried out in a network namespace of the probe's own, which takes more rights than the
+# service has. Where the probe fails the service does, and says so.
+ExecStartPre=-+/bin/sh -c '"$$@" >{capabilities}' probe {program} doctor --json
 ExecStart={start}
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=on-failure
@@ -78,9 +83,11 @@ def drop_in_text() -> str:
     return f"{_MARK}{_hash(_NETNS)}\n{_NETNS}"
 
 
-def unit_text(command: Sequence[str]) -> str:
-    """The unit that runs this command, its own hash in its first line."""
-    body = _UNIT.format(start=" ".join(map(_quoted, command)))
+def unit_text(program: Sequence[str], arguments: Sequence[str] = ()) -> str:
+    """The unit that runs the program, which is the shaper, with these arguments; its own hash in its first line."""
+    words = {"program": program, "start": (*program, *arguments)}
+    lines = {name: " ".join(map(_quoted, each)) for name, each in words.items()}
+    body = _UNIT.format(capabilities=CAPABILITIES, **lines)
     return f"{_MARK}{_hash(body)}\n{body}"
 
 

@@ -62,8 +62,10 @@ class NetlinkKernel:
     One call at a time, from any thread; but pyroute2 wants it opened and closed in one, outside a running event loop.
     """
 
-    def __init__(self, netns: str | None = None, *, beside: NetlinkKernel | None = None) -> None:
-        """`beside` is another namespace's of the same kernel.
+    def __init__(
+        self, netns: str | None = None, *, beside: NetlinkKernel | None = None, known: Capabilities | None = None
+    ) -> None:
+        """`beside` is another namespace's of the same kernel; what is `known` is not probed.
 
         Raises ShaperError when there is no such namespace or no right to enter it.
         """
@@ -85,7 +87,7 @@ class NetlinkKernel:
         extend(self._socket)
         self._channel = Channel(self._socket)
         self._offloads = Offloads(self._socket)
-        self._capabilities: Capabilities | None = None
+        self._capabilities = known
 
     def __enter__(self) -> NetlinkKernel:
         return self

@@ -32,13 +32,18 @@ def test_the_unit_s_rights_are_enough(box: Box, tmp_path: Path) -> None:
     capabilities = "".join(f",+{name.removeprefix('CAP_').lower()}" for name in allowed[1].split())
     box.state.mkdir()
     box.state.chmod(0o750)
-    script = tmp_path / "service.sh"
+    # What the unit probes with more rights. For the service, a folder as its root stands for RestrictNamespaces:
+    # from there the kernel makes no user namespace either.
+    probed, place, script = tmp_path / "capabilities.json", tmp_path / "root", tmp_path / "service.sh"
+    probed.write_text(box.shaper("doctor --json")[1])
+    place.mkdir()
     script.write_text(
         "set -e\n"
-        f"mount --bind {box.state} {box.state}\nmount -o remount,bind,ro /\n"
-        "! touch /etc/slat-probe 2>/dev/null\n"
-        f"exec setpriv --bounding-set=-all{capabilities} --no-new-privs "
-        f"{SHAPER} run {box.policy} --state {box.state} --no-metrics\n"
+        f"mount --bind {box.state} {box.state}\nmount --rbind / {place}\nmount -o remount,bind,ro {place}\n"
+        f"! touch {place}/etc/slat-probe 2>/dev/null\n"
+        f"exec chroot {place} setpriv --bounding-set=-all{capabilities} --no-new-privs sh -ec '"
+        "! unshare --user --net true 2>/dev/null\n"
+        f"exec {SHAPER} run {box.policy} --state {box.state} --no-metrics --capabilities {probed}'\n"
     )
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))

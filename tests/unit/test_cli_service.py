@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -40,7 +41,7 @@ def test_print_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_where_the_metrics_are_is_the_unit_s_too() -> None:
-    assert "--wait-device 30s --listen 0.0.0.0:9917\n" in install(POLICY, "--print", "--listen", "0.0.0.0:9917").stdout
+    assert " --wait-device 30s --listen 0.0.0.0:9917 " in install(POLICY, "--print", "--listen", "0.0.0.0:9917").stdout
     assert "--listen" not in install(POLICY, "--print").stdout
     for wrong in (("--listen", "9917", "--print", POLICY), ("--remove", "--listen", "0.0.0.0:9917")):
         refused = install(*wrong)
@@ -98,8 +99,14 @@ def test_usage(arguments: tuple[str, ...]) -> None:
     assert install(*arguments).exit_code == 2
 
 
+def test_the_kernel_is_probed_before_the_service_has_given_up_the_right_to() -> None:
+    text = install(POLICY, "--print").stdout
+    assert re.search(r"^ExecStartPre=-\+/bin/sh .* \S+/shaper doctor --json$", text, re.MULTILINE)
+    assert re.search(r"^ExecStart=\S+/shaper run .* --capabilities /run/shaper/capabilities.json$", text, re.MULTILINE)
+
+
 def test_words_are_written_as_systemd_reads_them() -> None:
-    text = unit_text(["/opt/a b", 'x"y', "50%", "$HOME", "line\nbreak"])
+    text = unit_text(["/opt/a b"], ['x"y', "50%", "$HOME", "line\nbreak"])
     assert 'ExecStart="/opt/a b" "x\\"y" 50%% "$$HOME" "line\\x0abreak"\n' in text
 
 
@@ -107,7 +114,7 @@ def test_systemd_finds_nothing_to_say(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("missing capability: systemd-analyze")
     unit = tmp_path / "sla-shaper-test.service"
-    unit.write_text(unit_text(["/bin/true", "a b", "50%"]))
+    unit.write_text(unit_text(["/bin/true"], ["a b", "50%"]))
     verified = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, timeout=60, check=False
     )
