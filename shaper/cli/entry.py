@@ -23,6 +23,8 @@ _COMMANDS = (
     "status",
     "run",
     "clear",
+    "adopt",
+    "release",
     "doctor",
     "explain",
     "schema",
@@ -34,7 +36,7 @@ _COMMANDS = (
     "export",
 )
 _NAMES = {"install-service": "install_service", "import": "import_"}
-_ELSEWHERE = {"extend": "confirm"}
+_ELSEWHERE = {"extend": "confirm", "release": "adopt"}
 """Commands that stand in the file of another."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from shaper.compile import incoming
+from shaper.compile.adopted import in_its_numbers
 from shaper.compile.bands import compile_bands
 from shaper.compile.cake import compile_cake
 from shaper.compile.choose import choose
@@ -14,6 +15,7 @@ from shaper.compile.hfsc import compile_hfsc
 from shaper.compile.htb import compile_htb
 from shaper.compile.link import counted, link_notes, table_of
 from shaper.compile.notes import service_notes
+from shaper.compile.numbers import Adopted
 from shaper.compile.offloads import changes, offload_notes, without_super_packets
 from shaper.compile.program import Program
 from shaper.errors import UnavailableError
@@ -39,13 +41,15 @@ def compile_interface(
     previous: Mapping[str, Handle] | None = None,
     structure: bool = True,
     tap: bool = True,
+    adopted: Adopted | None = None,
 ) -> Program:
     """The tree for one interface, the same for the same arguments.
 
     `previous` maps every class path that ever had a handle to it. `structure` off gives the static tree; `tap` off
-    leaves the measurement of what goes out away. `link` is of the interface's device. Raises UnavailableError when the
-    kernel lacks what the backend needs, or what brings incoming packets to a queue, when a rate cannot be expressed,
-    when the rules are more than one classifier holds, and when handles run out.
+    leaves the measurement of what goes out away. `link` is of the interface's device. `adopted` has the numbers of an
+    HTB tree that was taken over. Raises UnavailableError when the kernel lacks what the backend needs, or what brings
+    incoming packets to a queue, when a rate cannot be expressed, when the rules are more than one classifier holds, and
+    when handles run out.
     """
     if interface.direction is Direction.INGRESS:
         incoming.require(interface, interface.rules(), capabilities)
@@ -66,7 +70,8 @@ def compile_interface(
     ground = Ground(
         interface, capabilities, counted(link, table), structure, tap, table=table, said=said, offloads=offloads
     )
-    return _COMPILERS[backend](ground, previous or {})
+    program = _COMPILERS[backend](ground, previous or {})
+    return in_its_numbers(program, adopted) if adopted is not None and backend is Backend.HTB else program
 
 
 def _only_htb_has(interface: Interface, backend: Backend) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from shaper.compile.numbers import Adopted
 from shaper.model.decision import Allocation, Bounds, Grant
 from shaper.model.match import Rules
 from shaper.model.policy import Interface
@@ -22,7 +23,7 @@ class Program:
     and `arriving_filter` picks the packets on the device that they come in by. `notes` say in words what the shaper
     does instead of what the kernel lacks, and what delay that costs. `reserved` is what of the link's bit/s no rate may
     be raised into; `movable` is false where no class has a rate that a controller could move. `frame` is the largest
-    frame in bytes as the kernel counts it.
+    frame in bytes as the kernel counts it. `adopted` has the numbers of a tree that was taken over.
     """
 
     interface: Interface
@@ -39,6 +40,7 @@ class Program:
     reserved: int = 0
     movable: bool = True
     frame: int = 1514
+    adopted: Adopted | None = None
 
     @property
     def measured(self) -> bool:

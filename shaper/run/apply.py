@@ -14,7 +14,7 @@ from shaper.plan.drift import differences, some
 from shaper.plan.fingerprint import reverted
 from shaper.plan.steps import Plan
 from shaper.run.offloads import devices, planned, released
-from shaper.run.ours import ours
+from shaper.run.ours import left_behind, ours
 from shaper.run.prepare import Prepared, adds_hook, prepare, wanted_by
 from shaper.run.state import DeviceState, Pending, Record, boot_id
 from shaper.tree import Offload, Tree, tree, with_offloads
@@ -45,6 +45,24 @@ def clear(kernel: Kernel, state: DeviceState) -> Plan:
     """Removes what is ours from the device, and only that; the interface is left as it was found."""
     record = state.record()
     plan, target = _clearing(kernel, state, record)
+    if plan.steps:
+        _carry_out(kernel, state, Pending(plan, record, None), target=target)
+    else:
+        state.write_record(None)
+    return plan
+
+
+def plan_release(kernel: Kernel, state: DeviceState) -> tuple[Plan, Tree]:
+    """The steps of `release`, and what of ours stays in the kernel."""
+    held = ours(_found(kernel, state), state.record(), leaving=True)
+    target = left_behind(held, state.direction)
+    return diff(held, target, bounds={}), target
+
+
+def release(kernel: Kernel, state: DeviceState) -> Plan:
+    """Lets go of the tree: what measures it goes, what shapes stays in the kernel, and nothing says that it is ours."""
+    record = state.record()
+    plan, target = plan_release(kernel, state)
     if plan.steps:
         _carry_out(kernel, state, Pending(plan, record, None), target=target)
     else:

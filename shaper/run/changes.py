@@ -123,7 +123,7 @@ def clear(
     if record is None:
         return apply.clear(kernel, state)
     plan = apply.plan_clear(kernel, state)
-    names = {handle: path for path, handle in record.handles.items()}
+    names = record.names()
     confirmation = condition.id if condition else confirmation
     change = _change(state, plan, order, names=names, what=what, of=of, before=record.change, confirmation=confirmation)
     with _recorded(state, change, order, None) as number:
@@ -136,6 +136,18 @@ def clear(
             if condition is not None:
                 write_waiting(state, None)
             raise
+
+
+def release(kernel: Kernel, state: DeviceState, *, order: Order) -> Plan:
+    """Lets go of what is ours and records it; the tree stays in the kernel. Nothing ours: nothing to record."""
+    record = state.record()
+    if record is None:
+        return Plan(state.shaped)
+    plan, _ = apply.plan_release(kernel, state)
+    names = record.names()
+    change = _change(state, plan, order, names=names, what="release", of=0, before=record.change, confirmation="")
+    with _recorded(state, change, order, None):
+        return apply.release(kernel, state)
 
 
 def let_go(

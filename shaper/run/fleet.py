@@ -166,6 +166,16 @@ class Fleet:
         self._statuses.pop(run.state.key, None)
         return plan
 
+    def release(self, device: str, order: Order) -> tuple[Plan, ...]:
+        """Lets go of a device; its tree stays, with the static allocation."""
+        runs = self.on(device)
+        with self.together(runs, order):
+            plans = tuple(run.release(order) for run in runs)
+        for run in runs:
+            del self._runs[run.state.shaped]
+            self._statuses.pop(run.state.shaped, None)
+        return plans
+
     def on(self, device: str) -> list[InterfaceRun]:
         """The directions of a device that are held."""
         return [run for run in self._runs.values() if run.state.spot == device]

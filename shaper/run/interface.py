@@ -249,6 +249,14 @@ class InterfaceRun:
         self.close()
         return plan
 
+    def release(self, order: Order) -> Plan:
+        """Puts the static allocation back and lets go of the tree, which stays."""
+        self._measuring.release()
+        self._holding.send(self._holding.program.tree)
+        plan = changes.release(self._kernel, self.state, order=order)
+        self.close()
+        return plan
+
     def close(self) -> None:
         """Gives back sockets and files."""
         self._measuring.release()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from shaper.compile import incoming, tap
 from shaper.errors import UnavailableError
 from shaper.kernel.decode import GONE
 from shaper.model.policy import Direction, Interface
+from shaper.plan.trees import is_hook
 from shaper.run.offloads import held_by, label, regarding
 from shaper.run.state import Record, boot_id
 from shaper.tree import (
@@ -77,6 +79,18 @@ def _feeds(node: Filter, record: Record | None) -> bool:
     return node.target == record.tap or (node.target == GONE and there)
 
 
+def left_behind(held: Tree, direction: Direction) -> Tree:
+    """What of ours stays when it is let go of: all that shapes, and the offloads as they are. What measures goes."""
+    if direction is Direction.INGRESS:
+        return held
+    return replace(
+        held,
+        links=(),
+        qdiscs=tuple(node for node in held.qdiscs if not is_hook(node.parent)),
+        filters=tuple(node for node in held.filters if not is_hook(node.parent)),
+    )
+
+
 def refuse_foreign_root(observed: Tree, record: Record | None, interface: Interface) -> None:
     """Raises UnavailableError unless the root is ours, or nobody's."""
     root = observed.root()
@@ -89,7 +103,8 @@ def refuse_foreign_root(observed: Tree, record: Record | None, interface: Interf
     if root.handle >> 16 in ROOT_MAJORS:
         message = f"{interface.shaped} carries a tree of the shaper's ({name}) that this state folder has no record of"
         hint = (
-            f"name the folder it was applied with (--state DIR), or remove it: tc qdisc del dev {interface.shaped} root"
+            "name the folder it was applied with (--state DIR), take it over: "
+            f"shaper adopt {interface.device} POLICY; or remove it: tc qdisc del dev {interface.shaped} root"
         )
     else:
         message = f"{interface.shaped} carries somebody else's qdisc ({name})"

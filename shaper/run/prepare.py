@@ -113,7 +113,11 @@ def prepare(
         previous=record.handles if record else None,
         structure=structure,
         tap=not foreign,
+        adopted=record.adopted if record and record.boot == boot_id() else None,
     )
+    compiled = program.handles
+    if program.adopted is not None:
+        compiled = {path: program.adopted.compiled(number) for path, number in program.handles.items()}
     if not program.tap and before is None:  # the hook is not wanted then, and stays while others' filters are on it
         mine = reverted(ours(observed, owner, leaving=True), killed)
     wanted = program.tree.offloads
@@ -139,12 +143,13 @@ def prepare(
         files=dict(policy.files),
         boot=boot_id(),
         root=_root_handle(program.tree),
-        handles={**(record.handles if record else {}), **lasting(program.handles)},
+        handles={**(record.handles if record else {}), **lasting(compiled)},
         tap=program.tap,
         structure=structure,
         static={path: [grant.rate, grant.ceil, grant.queue] for path, grant in program.static.items()},
         direction=interface.direction,
         offloads=taken(program.tree, mine, record, others),
+        adopted=program.adopted,
     )
     return Prepared(
         program,

@@ -44,6 +44,7 @@ class Requests:
             "status": lambda _: self._fleet.statuses(),
             "apply": self._on_apply,
             "clear": self._on_clear,
+            "release": self._on_release,
             "confirm": self._on_confirm,
             "extend": self._on_extend,
             "rollback": self._on_rollback,
@@ -159,6 +160,15 @@ class Requests:
         with self._fleet.together(runs, order):
             plans = tuple(self._fleet.end_one(run, order) for run in reversed(runs))
         self._told(f"{device} was cleared on request")
+        return plans
+
+    def _on_release(self, request: Request) -> tuple[Plan, ...]:
+        """Both directions of the device."""
+        device = self._held(request)
+        for run in self._fleet.on(device):
+            confirm.refuse_while_waiting(run.state, now=self._clock.boot())
+        plans = self._fleet.release(device, self._order(request))
+        self._told(f"{device} was let go of on request; its tree stays")
         return plans
 
     def _held(self, request: Request) -> str:

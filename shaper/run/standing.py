@@ -56,4 +56,5 @@ def program_of(record: Record, interface: Interface, capabilities: Capabilities,
         previous=record.handles,
         structure=record.structure,
         tap=bool(record.tap),
+        adopted=record.adopted,
     )

@@ -16,11 +16,12 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from collectors.netlink import NAMESPACES, inside, namespaces
+from shaper.compile.numbers import Adopted
 from shaper.errors import ShaperError, TryAgainError
 from shaper.files import read_regular, replace_file
 from shaper.kernel import explain
@@ -51,6 +52,7 @@ class Record:
     `structure` whether tiers were compiled, `static` its static allocation (rate, ceil, queue by leaf path): what a
     leaf still holds of it is the policy's. `change` is its number in the history of changes, 0 where that is not known.
     `offloads` are settings of devices that were changed for it: by device and name what was found, and what was set.
+    `adopted` has the numbers of a tree that was taken over; `handles` are those of the policy without them.
     """
 
     device: str
@@ -69,6 +71,12 @@ class Record:
     direction: Direction = Direction.EGRESS
     offloads: Mapping[str, Sequence[int]] = field(default_factory=dict)
     schema: int = _SCHEMA
+    adopted: Adopted | None = None
+
+    def names(self) -> dict[Handle, str]:
+        """The paths of the classes by their handles in the kernel."""
+        numbers = self.adopted.numbers if self.adopted else {}
+        return {numbers.get(number, number): path for path, number in self.handles.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,14 +417,30 @@ def _is_there(path: Path) -> bool:
 
 def record_to_json(record: Record) -> dict[str, Any]:
     """A value that `json.dumps` takes."""
-    return asdict(record)
+    adopted = record.adopted
+    kept = None
+    if adopted is not None:
+        inner = [[number, *turns] for number, turns in sorted(adopted.inner.items())]
+        kept = {**asdict(adopted), "numbers": sorted(adopted.numbers.items()), "inner": inner}
+    return {**asdict(replace(record, adopted=None)), "adopted": kept}
+
+
+def _adopted(data: Any) -> Adopted:
+    return Adopted(
+        {int(own): int(there) for own, there in data["numbers"]},
+        int(data["default"]),
+        int(data["direct_queue"]),
+        {int(number): (int(prio), int(quantum)) for number, prio, quantum in data["inner"]},
+    )
 
 
 def record_from_json(data: Any) -> Record:
     """The record again. Raises ValueError: every field is looked at, since what it says decides what is removed."""
     try:
-        record = Record(**{**data, "direction": Direction(data.get("direction", Direction.EGRESS))})
-    except (AttributeError, TypeError) as error:
+        adopted = None if data.get("adopted") is None else _adopted(data["adopted"])
+        direction = Direction(data.get("direction", Direction.EGRESS))
+        record = Record(**{**data, "direction": direction, "adopted": adopted})
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"no record: {error}") from error
     texts = (record.device, record.interface, record.source, record.sha256, record.boot, record.tap, record.text)
     sound = (
