@@ -46,7 +46,7 @@ _LINKS = ("ifb", "veth", "dummy", "vlan", "bridge", "macvlan", "wireguard", "vxl
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _LOOPBACK = 1
-_TIMEOUT = 20.0
+_TIMEOUT = 120.0  # a machine that is booting, or emulated, takes its time
 _CREATE = NLM_F_CREATE | NLM_F_REPLACE
 _ALL_PROTOCOLS = 0x0300  # ETH_P_ALL in network order
 _RETURN_0 = struct.pack("=HBBI", 0x06, 0, 0, 0)

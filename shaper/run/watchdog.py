@@ -33,7 +33,8 @@ _AGAIN = 3.0
 """Seconds after which a rolling back that failed is tried again."""
 _PATIENCE = 120.0
 """Seconds in which the change must have begun to wait; else there is none to guard."""
-_STARTING = 20.0
+_STARTING = 120.0
+"""Seconds in which it must be alive: a machine that is busy, or emulated, takes its time to start a program."""
 _GLANCE = 0.02
 
 
