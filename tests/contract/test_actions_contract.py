@@ -83,4 +83,5 @@ def test_an_action_that_the_kernel_lacks_is_refused() -> None:
     model = FakeKernel(DEVICE, capabilities=replace(FULL, actions=frozenset({"mirred"})))
     model.send(DEVICE, BASE)
     assert answer(model, add(classifier(actions=(POLICE,))))[0] == 2
-    assert model.read(DEVICE).qdiscs[0].handle == TOP and not model.read(DEVICE).filters
+    root = model.read(DEVICE).root()
+    assert root is not None and root.handle == TOP and not model.read(DEVICE).filters
