@@ -29,6 +29,7 @@ from shaper.cli.common import (
     state_of,
     state_option,
 )
+from shaper.cli.instant import unattended
 from shaper.cli.plan import handle_names, leaving_json, no_longer, no_longer_shaped, prepare_all, prepared_json
 from shaper.errors import UnavailableError
 from shaper.kernel.protocol import Kernel
@@ -193,13 +194,14 @@ def _apply_here(
     as_json: bool,
 ) -> list[dict[str, Any]]:
     """All interfaces or none, in both directions."""
+    at = CLOCK.wall()
     with contextlib.ExitStack() as locks:
         wanted: list[tuple[Policy, Interface]] = []
         for device, here in by_device(interfaces).items():
             sides = both_directions(folder_of(folder), device)
             allowed, told = _allowed_here(kernel, sides, policy, locks)
             those = here if allowed is policy else [one for one in allowed.interfaces if one.spot == device]
-            wanted.extend((allowed, one) for one in those)
+            wanted.extend((allowed, one.at(at)) for one in those)
             if not as_json:
                 for words in told:
                     click.echo(f"{device}: {words}", err=True)
@@ -225,14 +227,14 @@ def _apply_here(
             plan_view(
                 one.plan,
                 names=handle_names(one),
-                notes=one.program.notes if one.plan.steps else (),
+                notes=(*(one.program.notes if one.plan.steps else ()), *unattended(one.program.interface, at)),
                 out=console(),
                 done=True,
                 netns=one.program.interface.netns,
             )
         for side, steps in gone:
             plan_view(steps, names={}, notes=(no_longer(side),), out=console(), done=True, netns=side.netns)
-    made_json = [{**prepared_json(one), "change": one.after.change} for one in prepared]
+    made_json = [{**prepared_json(one, at), "change": one.after.change} for one in prepared]
     return [*made_json, *(leaving_json(side, steps) for side, steps in gone)]
 
 

@@ -32,6 +32,15 @@ def check(policy_file: Path, as_json: bool) -> None:
                         "device": one.spot,
                         "direction": one.direction.value,
                         "bandwidth_bit_s": one.bandwidth,
+                        "schedule": [
+                            {
+                                "holds": one.timetable.words(phase),
+                                "bandwidth_bit_s": then.bandwidth,
+                                "guaranteed_bit_s": sum(cls.guarantee for cls in then.classes),
+                            }
+                            for phase, then in one.variants.items()
+                            if one.timetable
+                        ],
                         "classes": [cls.path for cls in one.walk()],
                         "leaves": len(one.leaves()),
                         "service_classes": {
@@ -50,8 +59,10 @@ def check(policy_file: Path, as_json: bool) -> None:
         )
         return
     for one in policy.interfaces:
-        guaranteed = sum(cls.guarantee for cls in one.classes)
-        click.echo(
-            f"{policy.source}: {one.title} on {one.spot}: {len(one.leaves())} classes, "
-            f"{format_rate(guaranteed)} of {format_rate(one.bandwidth)} guaranteed"
-        )
+        for phase, then in one.variants.items() or [((), one)]:
+            guaranteed = sum(cls.guarantee for cls in then.classes)
+            while_ = f" ({one.timetable.words(phase)})" if one.timetable else ""
+            click.echo(
+                f"{policy.source}: {one.title} on {one.spot}: {len(one.leaves())} classes, "
+                f"{format_rate(guaranteed)} of {format_rate(then.bandwidth)} guaranteed{while_}"
+            )

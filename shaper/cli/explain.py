@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from shaper.cli.asking import CLOCK
 from shaper.cli.common import chosen, interface_option, json_option, open_kernel, policy_argument, print_json
 from shaper.cli.packet import packet_of, packet_options
 from shaper.compile import compile_interface
@@ -47,7 +48,7 @@ def packet(policy_file: Path, names: tuple[str, ...], as_json: bool, **options: 
     policy = read_policy(policy_file)
     asked, assumed = packet_of(options)
     answers = []
-    for interface in chosen(policy, names):
+    for interface in (one.at(CLOCK.wall()) for one in chosen(policy, names)):
         program, compiled = _program(interface)
         rules = interface.rules()
         needed = _that_matter(assumed, rules.asked())

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
+from shaper.cli.asking import CLOCK
 from shaper.cli.common import chosen, interface_option, json_option, open_kernel, policy_argument, print_json
+from shaper.cli.instant import scheduled
 from shaper.compile import compile_interface
 from shaper.errors import UnavailableError
 from shaper.kernel.protocol import within
@@ -46,7 +48,8 @@ def tc_(policy_file: Path, names: tuple[str, ...], here: bool, as_json: bool) ->
     for interface, capabilities, link in _targets(policy, names, here=here):
         program = compile_interface(interface, capabilities, link)
         trees.append((interface.netns, program.tree))
-        notes += [f"{interface.spot}: {note}" for note in (*program.notes, *rounded(program.tree))]
+        told = (*program.notes, *rounded(program.tree), *scheduled(interface, CLOCK.wall()))
+        notes += [f"{interface.spot}: {note}" for note in told]
     text = script(trees, notes)
     if as_json:
         print_json({"schema": 1, "exit": 0, "script": text, "notes": notes})
@@ -56,15 +59,16 @@ def tc_(policy_file: Path, names: tuple[str, ...], here: bool, as_json: bool) ->
 
 def _targets(policy: Policy, names: tuple[str, ...], *, here: bool) -> list[tuple[Interface, Capabilities, LinkFacts]]:
     """Raises UnavailableError where only a machine could say which device is meant."""
+    now = CLOCK.wall()
     if here:
         with open_kernel() as kernel:
             there = chosen(placed(policy, kernel), names)
-            return [(one, kernel.capabilities(), within(kernel, one.netns).link(one.device)) for one in there]
+            return [(one.at(now), kernel.capabilities(), within(kernel, one.netns).link(one.device)) for one in there]
     for one in chosen(policy, names):
         if one.wanted is not None and not one.wanted.name:
             why = f"{one.name}: which device the {one.wanted} is, only its machine knows"
             raise UnavailableError(why, hint="`--here` on that machine, or name the device", where=one.device_where)
-    return [(one, _USUAL, _ethernet(one.device)) for one in chosen(policy, names)]
+    return [(one.at(now), _USUAL, _ethernet(one.device)) for one in chosen(policy, names)]
 
 
 def _ethernet(device: str) -> LinkFacts:

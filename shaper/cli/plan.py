@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -21,7 +22,9 @@ from shaper.cli.common import (
     state_option,
     worst,
 )
+from shaper.cli.instant import at_option, instant_of, scheduled
 from shaper.errors import Exit, ShaperError
+from shaper.history.codec import encode
 from shaper.kernel.protocol import Kernel
 from shaper.model.policy import Interface, Policy
 from shaper.plan.steps import Plan
@@ -30,6 +33,7 @@ from shaper.report.as_json import plan_json
 from shaper.report.render import console, plan_view
 from shaper.run.apply import plan_clear
 from shaper.run.before import unfinished
+from shaper.run.calendar import outlook
 from shaper.run.place import placed
 from shaper.run.prepare import Known, Prepared, adds_hook, prepare
 from shaper.run.saved import save
@@ -45,6 +49,7 @@ _file = click.Path(dir_okay=False, path_type=Path)
 @click.option("-o", "--output", type=_file, help="Also write the plan here, for `shaper apply FILE`.")
 @click.option("--capabilities", type=_file, metavar="CAPS", help="A kernel in a file, as `doctor --json` prints it.")
 @click.option("--against", type=_file, metavar="TREE", help="Devices in a file, as `plan --json` prints them.")
+@at_option
 @state_option
 @json_option
 def plan(
@@ -53,18 +58,23 @@ def plan(
     output: Path | None,
     capabilities: Path | None,
     against: Path | None,
+    at: datetime | None,
     folder: Path | None,
     as_json: bool,
 ) -> int:
     """Show the steps that `apply` would take, and what each costs the traffic. Exit code 2 when there are any.
 
     With --capabilities and --against no kernel is asked: the files stand for the machine that they came from.
+    With --at the numbers are those that the policy's schedule has then.
     """
+    if at is not None and output is not None:
+        raise click.UsageError("a plan for another time cannot be saved: `apply` carries out what holds when it is run")
     policy = read_policy(policy_file)
+    then = instant_of(at, policy)
     with _machine(capabilities, against, folder) as (kernel, known):
         policy = placed(policy, kernel)
         interfaces = chosen(policy, names)
-        prepared = prepare_all(kernel, [(policy, one) for one in interfaces], known=known)
+        prepared = prepare_all(kernel, [(policy, one.at(then)) for one in interfaces], known=known)
         sides = [] if against else no_longer_shaped(interfaces, folder=folder)
         leaving = [(side, plan_clear(kernel, side)) for side in sides]
         if output is not None:
@@ -72,13 +82,12 @@ def plan(
     changes = any(plan.steps for plan in (*(one.plan for one in prepared), *(plan for _, plan in leaving)))
     code = Exit.CHANGES if changes else Exit.OK
     if as_json:
-        found = [*map(prepared_json, prepared), *(leaving_json(side, plan) for side, plan in leaving)]
+        found = [*(prepared_json(one, then) for one in prepared), *(leaving_json(side, plan) for side, plan in leaving)]
         print_json({"schema": 1, "exit": int(code), "interfaces": found})
         return code
     for one in prepared:
-        plan_view(
-            one.plan, names=handle_names(one), notes=one.program.notes, out=console(), netns=one.program.interface.netns
-        )
+        notes = (*one.program.notes, *scheduled(one.program.interface, then))
+        plan_view(one.plan, names=handle_names(one), notes=notes, out=console(), netns=one.program.interface.netns)
     for side, plan in leaving:
         plan_view(plan, names={}, notes=(no_longer(side),), out=console(), netns=side.netns)
     return code
@@ -139,8 +148,8 @@ def handle_names(prepared: Prepared) -> dict[int, str]:
     return {handle: path for path, handle in prepared.program.handles.items()}
 
 
-def prepared_json(prepared: Prepared) -> dict[str, object]:
-    """One interface's plan as JSON."""
+def prepared_json(prepared: Prepared, at: float) -> dict[str, object]:
+    """One interface's plan as JSON; `at` is the instant (Unix time, s) of its numbers."""
     interface = prepared.program.interface
     return {
         "interface": interface.name,
@@ -148,6 +157,7 @@ def prepared_json(prepared: Prepared) -> dict[str, object]:
         "device": interface.spot,
         "direction": interface.direction.value,
         "notes": list(prepared.program.notes),
+        "schedule": encode(outlook(interface, at)),
         "live": live_to_json(prepared),
     }
 

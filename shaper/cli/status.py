@@ -59,7 +59,7 @@ def status(
         for device in devices:
             sides = both_directions(folder_of(folder), device)
             shaped = [side for side in sides if side.has("record.json", "pending.json")] or sides[:1]
-            looks = (status_json(look(kernel, side, now=CLOCK.boot())) for side in shaped)
+            looks = (status_json(look(kernel, side, now=CLOCK.boot(), at=CLOCK.wall())) for side in shaped)
             for one in ask(sides[0], "status") or looks:
                 found.setdefault(one["device"], {}).setdefault(one["direction"], one)
     statuses = [one for device in dict.fromkeys(devices) for one in _of(device, found).values()]

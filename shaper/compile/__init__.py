@@ -49,8 +49,10 @@ def compile_interface(
     leaves the measurement of what goes out away. `link` is of the interface's device. `adopted` has the numbers of an
     HTB tree that was taken over. Raises UnavailableError when the kernel lacks what the backend needs, or what brings
     incoming packets to a queue, when a rate cannot be expressed, when the rules are more than one classifier holds, and
-    when handles run out.
+    when handles run out. ValueError for an interface with a timetable that was not asked for its numbers at an instant.
     """
+    if interface.phase is None:
+        raise ValueError(f"{interface.name} has a schedule: its numbers are those of `interface.at(instant)`")
     if interface.direction is Direction.INGRESS:
         incoming.require(interface, interface.rules(), capabilities)
         link = replace(link, super_packet=link.joined_packet)

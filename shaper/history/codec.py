@@ -52,6 +52,7 @@ _KEYS: Mapping[type, Mapping[str, str]] = {
     },
     status.PendingConfirmation: {"left": "left_s", "judged": "judged_s"},
     status.ControllerStatus: {"tick_seconds": "tick_s"},
+    status.ScheduleStatus: {"next_at": "next_at_unix_s"},
     status.InterfaceStatus: {
         "bandwidth": "bandwidth_bit_s",
         "seconds": "elapsed_s",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from shaper.errors import Where
@@ -13,6 +13,7 @@ from shaper.model.aqm import Aqm, CakeSettings
 from shaper.model.device import Offloads, Selector, spot
 from shaper.model.link import LinkLayer
 from shaper.model.match import Match, Rule, Rules
+from shaper.model.schedule import Phase, Timetable
 from shaper.model.sla import Sla
 from shaper.model.treatment import Marking, Policer
 from shaper.tree import FlowMode
@@ -136,6 +137,9 @@ class Interface:
     None leaves the devices as they are. `netns` names the network namespace that the device is in, "" for the one that
     the program runs in.
     The two directions of one interface share name, device and policy, and have each a bandwidth of their own.
+
+    With a `timetable` the numbers are those of one `phase` of it, and `variants` has those of every phase. As read from
+    a policy it is in none (None), and must be asked for its numbers `at` an instant before they mean anything.
     """
 
     name: str
@@ -157,6 +161,22 @@ class Interface:
     offloads: Offloads | None = None
     netns: str = ""
     netns_where: Where | None = None
+    timetable: Timetable | None = None
+    variants: Mapping[Phase, Interface] = field(default_factory=dict)
+    phase: Phase | None = ()
+
+    def at(self, instant: float) -> Interface:
+        """With the numbers of an instant (Unix time, s)."""
+        return self if self.timetable is None else self.during(self.timetable.phase(instant))
+
+    def during(self, phase: Phase) -> Interface:
+        """With the numbers of a phase of its timetable. Raises ValueError for one that it has not."""
+        if self.timetable is None or phase == self.phase:
+            return self
+        if phase not in self.variants:
+            raise ValueError(f"{self.name} has no phase {phase}")
+        then = self.variants[phase]
+        return replace(self, bandwidth=then.bandwidth, line_rate=then.line_rate, classes=then.classes, phase=phase)
 
     @property
     def spot(self) -> str:
@@ -286,3 +306,7 @@ class Policy:
     interfaces: tuple[Interface, ...]
     text: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
+
+    def at(self, instant: float) -> Policy:
+        """With every interface's numbers of an instant (Unix time, s)."""
+        return replace(self, interfaces=tuple(interface.at(instant) for interface in self.interfaces))

@@ -77,6 +77,19 @@ class PendingConfirmation:
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleStatus:
+    """What holds of a policy's schedule, in words, and the next change: Unix time in s, and by the policy's clock.
+
+    `next_at` is None where nothing will change.
+    """
+
+    holds: str
+    next_at: float | None = None
+    next_local: str = ""
+    next_holds: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class InterfaceStatus:
     """One interface, from a running `run` (`running`) or read once from the kernel.
 
@@ -100,6 +113,7 @@ class InterfaceStatus:
     drift: tuple[str, ...] = ()
     mends: int = 0
     direction: Direction = Direction.EGRESS
+    schedule: ScheduleStatus | None = None
 
     @property
     def place(self) -> str:

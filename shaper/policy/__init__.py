@@ -8,6 +8,7 @@ from pathlib import Path
 
 from shaper.errors import PolicyError, Problem, Where
 from shaper.model.policy import Direction, Interface, Policy
+from shaper.model.schedule import Phase
 from shaper.policy.backends import backend_problems
 from shaper.policy.checks import file_problems, policy_problems
 from shaper.policy.defaults import with_defaults
@@ -17,8 +18,10 @@ from shaper.policy.groups import Groups
 from shaper.policy.include import gather
 from shaper.policy.reader import Document
 from shaper.policy.resolve import interface, unplaced_problems
+from shaper.policy.schedule import idle_periods, scheduled, seen_during, timetable_of, told_when
+from shaper.policy.schema import FileSpec
 from shaper.policy.sources import Fetch, from_disk, from_texts, text_of
-from shaper.policy.validate import validate
+from shaper.policy.validate import Lost, validate
 from shaper.policy.variables import substitute
 
 __all__ = ["parse_policy", "policy_hash", "read_policy"]
@@ -48,6 +51,7 @@ def _policy(text: str, source: str, fetch: Fetch) -> Policy:
     for step in (substitute, with_defaults):
         document, more = step(document)
         problems += more
+    problems += idle_periods(document)
     directions, more = directions_of(document)
     problems += more
     views = {direction: _view(seen_from(document, direction), direction) for direction in directions}
@@ -63,6 +67,25 @@ def _policy(text: str, source: str, fetch: Fetch) -> Policy:
 def _view(document: Document, direction: Direction) -> tuple[list[Interface], list[Problem]]:
     """The interfaces that are shaped in one direction, and what is wrong with the document as it is seen from there."""
     spec, lost, problems = validate(document)
+    timetable, phases, more = timetable_of(spec, document, lost)
+    if not timetable:
+        return _resolved(document, spec, lost, [*problems, *more], direction)
+    problems += more
+    found: dict[Phase, list[Problem]] = {}
+    variants: dict[str, dict[Phase, Interface]] = {}
+    for phase in phases:
+        seen = seen_during(document, phase)
+        resolved, found[phase] = _resolved(seen, *validate(seen), direction)
+        for one in resolved:
+            variants.setdefault(one.name, {})[phase] = one
+    problems += told_when(found, timetable, problems)
+    return [scheduled(each, timetable) for each in variants.values()], problems
+
+
+def _resolved(
+    document: Document, spec: FileSpec, lost: Lost, problems: list[Problem], direction: Direction
+) -> tuple[list[Interface], list[Problem]]:
+    """The same of a document without schedules, which has the right shape but for what is lost and said."""
     groups = Groups(spec.match_groups, document, lost)
     drafter = Drafter(document, lost, groups)
     drafts = {

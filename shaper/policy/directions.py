@@ -1,6 +1,7 @@
 """Values written apart for each direction: `guarantee: {egress: 2mbit, ingress: 10mbit}`; and a document seen from one.
 
-Anything that a class says may be written so, but its matches and the classes in it: those are the same either way. Seen
+Anything that a class says may be written so, also in a period of its schedule, but not its matches, the classes in it
+and when a period is: those are the same either way. Seen
 from one direction such a mapping is the value for it, and where it has none the key was not written. What follows then
 never meets a mapping of directions, but for the bandwidths of an interface.
 """
@@ -17,7 +18,7 @@ from shaper.policy.reader import Document, Node
 from shaper.policy.text import Loc, did_you_mean, quoted
 
 _NAMES = tuple(direction.value for direction in Direction)
-SAME_EITHER_WAY = frozenset({"match", "classes"})
+SAME_EITHER_WAY = frozenset({"match", "classes", "schedule", "when"})
 
 _Value = Callable[[Node, Loc], Node | None]
 
@@ -77,6 +78,7 @@ def _each_value(root: Node, value: _Value) -> Node:
 
     def cls(node: Node, loc: Loc) -> Node:
         node = below(node, loc, skip=SAME_EITHER_WAY)
+        node = _under_list(node, "schedule", lambda n, each: below(each, (*loc, "schedule", n), skip=SAME_EITHER_WAY))
         return _under(node, "classes", lambda name, each: cls(each, (*loc, "classes", name)))
 
     def policy(node: Node, loc: Loc) -> Node:
@@ -90,6 +92,17 @@ def _each_value(root: Node, value: _Value) -> Node:
 def _under(node: Node, key: str, change: Callable[[str, Node], Node | None]) -> Node:
     """The mapping with every value of the mapping under one of its keys changed."""
     return _mapped(node, lambda each, below: _mapped(below, change) if each == key else below)
+
+
+def _under_list(node: Node, key: str, change: Callable[[int, Node], Node]) -> Node:
+    """The mapping with every item of the list under one of its keys changed."""
+
+    def changed(each: str, below: Node) -> Node:
+        if each != key or not isinstance(below.value, list):
+            return below
+        return replace(below, value=[change(number, item) for number, item in enumerate(below.value)])
+
+    return _mapped(node, changed)
 
 
 def _mapped(node: Node, change: Callable[[str, Node], Node | None]) -> Node:

@@ -15,7 +15,7 @@ from shaper.model.aqm import MOST_FLOWS, MOST_SFQ_DEPTH, AqmKind
 from shaper.model.link import LINK_LAYERS
 from shaper.model.policy import Direction, Tier
 from shaper.model.service import SERVICE_CLASSES
-from shaper.policy import fields, queues, treatment, values
+from shaper.policy import fields, queues, treatment, values, when
 from shaper.policy import schema as schema_of
 from shaper.policy.directions import SAME_EITHER_WAY
 from shaper.tree import FlowMode
@@ -90,6 +90,8 @@ _LIST_FILE: JsonSchemaValue = {
     "additionalProperties": False,
 }
 
+_ZONE: JsonSchemaValue = {"type": "string", "examples": ["Europe/Paris", "UTC"]}
+
 _SCALARS: Mapping[Callable[..., Any], JsonSchemaValue] = {
     values.amount: _text(rf"^\s*({_RATE}|{_PERCENT})", "25%"),
     values.limit: _text(rf"^\s*({_RATE}|{_PERCENT})", "25%"),
@@ -119,6 +121,9 @@ _SCALARS: Mapping[Callable[..., Any], JsonSchemaValue] = {
     queues.fairness: _names(mode for mode in FlowMode if mode is not FlowMode.FLOWBLIND),
     queues.queue_limit: {"anyOf": [{"type": "integer", "minimum": 1}, _text(rf"^\s*{_SIZE}", "64kb")]},
     values.sla: _TARGETS,
+    when.days: _text(r"^\s*[A-Za-z]+(\s*-\s*[A-Za-z]+)?\s*$", "mon-fri"),
+    when.clock: _text(r"^[0-9]{1,2}:[0-9]{2}$", "08:00"),
+    when.zone: _ZONE,
     values.device: _DEVICE,
     fields.offloads: _OFFLOADS,
     fields.netns: {"type": "string", "minLength": 1},
@@ -164,7 +169,8 @@ def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a policy file. Parts that are included from elsewhere need not be in it."""
     made = schema_of.FileSpec.model_json_schema(by_alias=True, schema_generator=_Editor)
     required = [key for key in made.pop("required") if key != "version"]
-    for name in ("ClassSpec", "DefaultsSpec", "AdaptSpec", "AqmSpec", "ProfileSpec", "PoliceSpec", "SetSpec"):
+    apart = ("ClassSpec", "DefaultsSpec", "AdaptSpec", "AqmSpec", "ProfileSpec", "PoliceSpec", "SetSpec", "PeriodSpec")
+    for name in apart:
         said = made["$defs"][name]["properties"]
         said.update({key: _apart(each) for key, each in said.items() if key not in SAME_EITHER_WAY})
     made["anyOf"] = [{"required": ["version", *required]}, {"required": ["version", "include"]}]

@@ -41,6 +41,13 @@ class Kind(enum.StrEnum):
     BAD_QUANTITY = "bad-quantity"
     BAD_PERCENT = "bad-percent"
     BAD_PERCENTILE = "bad-percentile"
+    # times of a schedule
+    BAD_DAYS = "bad-days"
+    BAD_CLOCK = "bad-clock"
+    UNKNOWN_ZONE = "unknown-zone"
+    NO_ZONE = "no-zone"
+    SHADOWED_PERIOD = "shadowed-period"
+    NOT_ALWAYS_SHAPED = "not-always-shaped"
     # names and numbers of a match
     UNKNOWN_TIER = "unknown-tier"
     UNKNOWN_CLASSIFIER = "unknown-classifier"

@@ -11,8 +11,9 @@ from shaper.model.device import Offloads, Selector
 from shaper.model.link import LinkLayer
 from shaper.model.match import Masked, PortRange, Prefix
 from shaper.model.policy import Backend, Burst, Classifier, Direction, Tier
+from shaper.model.schedule import DAY
 from shaper.model.treatment import DROPPED, SENT, Outcome
-from shaper.policy import fields, queues, treatment, values
+from shaper.policy import fields, queues, treatment, values, when
 from shaper.policy.kinds import Kind
 from shaper.tree import AckFilter, FlowMode
 
@@ -215,6 +216,60 @@ class CakeSpec(_Spec):
         return self
 
 
+class WhenSpec(_Spec):
+    """A period of the week: `days` on which it begins, from one time of day to another, over midnight where that is
+    the earlier one. What is not said: every day, the whole day, the zone of the file."""
+
+    days: Annotated[list[Annotated[frozenset[int], PlainValidator(when.days)]], BeforeValidator(listed)] = []
+    begin: Annotated[int, PlainValidator(when.clock)] = Field(0, alias="from")
+    end: Annotated[int, PlainValidator(when.clock)] = Field(DAY, alias="to")
+    zone: Annotated[when.Zone | None, PlainValidator(when.zone)] = None
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> WhenSpec:
+        if not self.model_fields_set & {"days", "begin", "end"}:
+            hint = 'such as `{days: mon-fri, from: "08:00", to: "18:00"}`'
+            raise values.refuse(Kind.EMPTY, "a period without days and hours is always", hint)
+        if self.begin in (self.end, DAY):
+            hint = 'a whole day is from "00:00" to "24:00", which need not be said'
+            raise values.refuse(Kind.BAD_CLOCK, "the period is over when it begins", hint)
+        return self
+
+
+def period_there(value: object) -> object:
+    """A period that was wrong is nothing, so that its neighbours keep their places; written as nothing it is wrong."""
+    if value is None:
+        hint = "such as `{when: {days: [sat, sun]}, limit: 5mbit}`"
+        raise values.refuse(Kind.WRONG_TYPE, "expected a mapping, found nothing", hint)
+    return None if value is LEFT_OUT else value
+
+
+def periods_there(value: object) -> object:
+    """At least one."""
+    if value == []:
+        raise values.refuse(Kind.EMPTY, "a schedule without periods changes nothing", "take the key out, or say when")
+    return value
+
+
+class PeriodSpec(_Spec):
+    """What of a class's numbers are others, and when; each stands in the place of the class's own key as a whole."""
+
+    when: WhenSpec
+    guarantee: _Amount = None
+    limit: Annotated[values.Amount | None, PlainValidator(values.limit)] = None
+    share: Annotated[float | None, PlainValidator(values.share)] = None
+    priority: Annotated[int | None, PlainValidator(values.priority)] = None
+    burst: Annotated[Burst | None, PlainValidator(values.burst)] = None
+    cburst: Annotated[Burst | None, PlainValidator(values.burst)] = None
+    profile: ProfileSpec | None = None
+    adapt: AdaptSpec = _KEEPS_ALL
+    sla: Annotated[values.SlaSpec, PlainValidator(values.sla)] = values.SlaSpec()
+
+
+_EachPeriod = Annotated[PeriodSpec | None, BeforeValidator(period_there)]
+_Periods = Annotated[list[_EachPeriod], BeforeValidator(periods_there)]
+
+
 class ClassSpec(_Spec):
     """A class as written; what is None was not."""
 
@@ -236,6 +291,7 @@ class ClassSpec(_Spec):
     default: bool = False
     match: list[MatchSpec] = []
     sla: Annotated[values.SlaSpec, PlainValidator(values.sla)] = values.SlaSpec()
+    schedule: _Periods = []
     classes: dict[str, ClassSpec] = {}
 
 
@@ -275,6 +331,17 @@ class BandwidthSpec(_Spec):
         return self.egress if direction is Direction.EGRESS else self.ingress
 
 
+class LinkPeriodSpec(_Spec):
+    """When an interface has another bandwidth; a direction that it does not name keeps its own."""
+
+    when: WhenSpec
+    bandwidth: BandwidthSpec = BandwidthSpec.model_construct()
+
+
+_EachLinkPeriod = Annotated[LinkPeriodSpec | None, BeforeValidator(period_there)]
+_LinkPeriods = Annotated[list[_EachLinkPeriod], BeforeValidator(periods_there)]
+
+
 def link_named(value: object) -> object:
     """The name of a link layer stands for a mapping with nothing but it."""
     return {"type": values.link_layer(value).name} if isinstance(value, str) else value
@@ -297,6 +364,7 @@ class InterfaceSpec(_Spec):
     margin: Annotated[float, PlainValidator(values.margin)] = 0.0
     link: Annotated[LinkSpec, BeforeValidator(link_named)] | None = None
     policy: str
+    schedule: _LinkPeriods = []
     classifier: Annotated[Classifier, PlainValidator(values.classifier)] = Classifier.AUTO
     backend: Annotated[Backend, PlainValidator(values.backend)] = Backend.AUTO
     cake: CakeSpec | None = None
@@ -308,6 +376,7 @@ class FileSpec(_Spec):
 
     version: Annotated[int, PlainValidator(values.version)]
     include: list[str] = []
+    zone: Annotated[when.Zone | None, PlainValidator(when.zone)] = None
     vars: dict[str, str | int | float | bool] = {}
     defaults: DefaultsSpec = DefaultsSpec()
     match_groups: dict[str, list[MatchSpec]] = Field({}, alias="match-groups")

@@ -27,12 +27,15 @@ from shaper.policy.schema import (
     DefaultsSpec,
     FileSpec,
     InterfaceSpec,
+    LinkPeriodSpec,
     LinkSpec,
     MatchSpec,
+    PeriodSpec,
     PoliceSpec,
     PolicySpec,
     ProfileSpec,
     SetSpec,
+    WhenSpec,
 )
 from shaper.policy.text import Loc, did_you_mean, quoted
 
@@ -59,8 +62,17 @@ _BELOW: dict[tuple[type[BaseModel], str], type[BaseModel]] = {
     (ClassSpec, "police"): PoliceSpec,
     (ClassSpec, "set"): SetSpec,
     (DefaultsSpec, "aqm"): AqmSpec,
+    (ClassSpec, "schedule"): PeriodSpec,
+    (PeriodSpec, "when"): WhenSpec,
+    (PeriodSpec, "adapt"): AdaptSpec,
+    (PeriodSpec, "profile"): ProfileSpec,
+    (InterfaceSpec, "schedule"): LinkPeriodSpec,
+    (LinkPeriodSpec, "when"): WhenSpec,
+    (LinkPeriodSpec, "bandwidth"): BandwidthSpec,
 }
-_COLLECTIONS = frozenset({"interfaces", "policies", "classes", "match", "match-groups", "any", "all", "not"})
+_COLLECTIONS = frozenset(
+    {"interfaces", "policies", "classes", "match", "match-groups", "any", "all", "not", "schedule"}
+)
 _WHOLE: dict[str, Any] = {"version": 1, "interfaces": {}, "policies": {}}
 _EXAMPLES = {
     "interfaces": "{wan: {device: eth1, bandwidth: {egress: 20mbit}, policy: branch-office}}",
@@ -74,6 +86,8 @@ _EXAMPLES = {
     "policy": "branch-office",
     "adapt": "{min: 500kbit}",
     "default": "true",
+    "schedule": "[{when: {days: [sat, sun]}, limit: 5mbit}]",
+    "when": '{days: mon-fri, from: "08:00", to: "18:00"}',
     "match": "[{dscp: ef}, {proto: udp, dport: 5060}]",
     "any": "[{dport: 5060}, {sport: 5060}]",
     "all": "[{dport: 5060}, {sport: 5060}]",
@@ -206,7 +220,8 @@ def _translated(document: Document, detail: ErrorDetails) -> Problem:
     if kind in _EXPECTED:
         message = f"expected {_EXPECTED[kind]}, found {values.said(detail['input'])}"
         if isinstance(loc[-1], int):
-            hint = "such as `{dscp: ef}`"
+            periods = loc[-2] == "schedule"
+            hint = "such as `{when: {days: [sat, sun]}, limit: 5mbit}`" if periods else "such as `{dscp: ef}`"
         elif loc[0] == "match-groups" and len(loc) == 2:
             hint = "such as `[{dscp: ef}, {proto: udp, dport: 5060}]`"
         elif len(loc) > 1 and loc[-2] in _COLLECTIONS:

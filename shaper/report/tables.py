@@ -13,7 +13,7 @@ from shaper.model.observation import CaptureHealth, DelayView
 from shaper.model.policy import Direction
 from shaper.model.sla import SlaResult, SlaState, TargetResult
 from shaper.model.status import ClassStatus, InterfaceStatus, PendingConfirmation
-from shaper.report.words import clean, decimals, size_text, target_text
+from shaper.report.words import clean, decimals, schedule_text, size_text, target_text
 from shaper.units import format_duration, format_percent, format_rate
 
 _STATES = {
@@ -153,6 +153,8 @@ def status_sentences(status: InterfaceStatus) -> Iterator[Text]:
         yield from _capture(status.capture)
     if status.unshaped_packets:
         yield Text(f"{status.unshaped_packets} packets went past the shaper", style="yellow")
+    if status.schedule is not None:
+        yield Text(clean(schedule_text(status.schedule)))
     for alarm in status.alarms:
         yield Text(clean(f"ALARM: {alarm}"), style="bold red")
 

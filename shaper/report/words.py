@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from shaper.model.status import ScheduleStatus
 from shaper.units import format_duration, format_percent, format_rate, format_size
 
 
@@ -24,6 +25,13 @@ def decimals(value: float) -> str:
 def size_text(size: int) -> str:
     """Bytes to three digits: `58.2kb`."""
     return format_size(float(f"{size:.3g}"))
+
+
+def schedule_text(schedule: ScheduleStatus) -> str:
+    """What holds of a schedule, until when, and what then."""
+    if schedule.next_at is None:
+        return f"schedule: {schedule.holds} holds, and nothing ever changes"
+    return f"schedule: {schedule.holds}, until {schedule.next_local}; then {schedule.next_holds}"
 
 
 def target_text(target: str, value: float) -> str:

@@ -31,7 +31,7 @@ class Way(Protocol):
     def to_policy(
         self, policy: Policy, *, what: str, order: Order, of: int, confirmation: str, structure: bool
     ) -> None:
-        """Makes the device hold the policy's static allocation, and records the change."""
+        """Makes the device hold the static allocation that the policy has at the order's time, and records it."""
 
     def to_nothing(self, *, what: str, order: Order, of: int, confirmation: str) -> None:
         """Removes what is ours, and records the change."""
@@ -51,7 +51,7 @@ class KernelWay:
             self._kernel,
             self._state,
             policy,
-            interface_on(policy, self._state.spot, self._state.direction),
+            interface_on(policy, self._state.spot, self._state.direction).at(order.at),
             structure=structure,
             keep_live=False,
         )

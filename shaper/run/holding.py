@@ -50,14 +50,18 @@ class Holding:
         interface: Interface,
         *,
         keep_live: bool,
+        order: Order,
         expected: SavedInterface | None = None,
         **how: Any,
     ) -> Prepared:
-        """Goes over to a policy, with its line in the history; `expected` is a saved plan that it must be."""
-        prepared = self._prepare(policy, interface, keep_live=keep_live)
+        """Goes over to what a policy says at the order's time, with its line in the history.
+
+        `expected` is a saved plan that it must be.
+        """
+        prepared = self._prepare(policy, interface.at(order.at), keep_live=keep_live)
         if expected is not None:
             check_unmoved(prepared, expected)
-        prepared = changes.make(self._kernel, self._state, prepared, **how)
+        prepared = changes.make(self._kernel, self._state, prepared, order=order, **how)
         self._link = self._kernel.link(interface.device)  # offloads may have changed with it
         self.policy = policy
         return self._took(prepared)

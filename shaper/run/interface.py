@@ -18,6 +18,7 @@ from shaper.model.status import ControllerStatus, InterfaceStatus, RunTotals
 from shaper.plan.steps import Plan
 from shaper.run import apply, changes, confirm
 from shaper.run.alarms import Alarms
+from shaper.run.calendar import Calendar
 from shaper.run.changes import Condition, Order
 from shaper.run.clock import Clock
 from shaper.run.controlling import Controlling
@@ -95,6 +96,7 @@ class InterfaceRun:
         self._holding = Holding(kernel, state, structure=settings.mode is not Mode.STATIC)
         self._measuring = Measuring(clock, self._alarms)
         self._mending = Mending(settings.drift)
+        self._calendar = Calendar()
         self.gone = False
         """Rolled back to before the first policy: there is nothing left to hold."""
 
@@ -226,6 +228,25 @@ class InterfaceRun:
             self._mending.succeeded(mended=mended)
             self._alarms.end("tree")
         return done if mended else ""
+
+    def turn(self) -> str:
+        """Goes over to the numbers that the schedule has by now; what was done in words. Errors are alarms.
+
+        The live allocation stays where it fits. While a change waits for its confirmation nothing moves; what holds
+        when that is over is gone over to then.
+        """
+        at = self._clock.wall()
+        timed = self._calendar.due(self._holding.interface, at=at, now=self._last)
+        if timed is None or timed.timetable is None or self.probation.held:
+            return ""
+        words, done = f"the schedule: {timed.timetable.words(timed.phase or ())}", False
+        with self._alarms.watching("schedule"):
+            self._calendar.tries(self._last)
+            order = Order(caller(), at, words)
+            self._go_over(self._holding.policy, timed, what="schedule", order=order, keep_live=True)
+            self._calendar.succeeded()
+            done = True
+        return words if done else ""
 
     def stop(self) -> None:
         """Puts the static allocation back, leaves the tree, and lets go of everything."""
@@ -390,6 +411,7 @@ class InterfaceRun:
             drift=self._mending.found,
             mends=self._mending.count,
             confirmation=self.probation.status(self._last),
+            schedule=self._calendar.outlook(interface, self._clock.wall()),
         )
 
     def _utilisation(self) -> float | None:

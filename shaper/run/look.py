@@ -11,6 +11,7 @@ from shaper.plan import adopt_live
 from shaper.plan.drift import differences, some
 from shaper.run.apply import read
 from shaper.run.before import unfinished
+from shaper.run.calendar import outlook
 from shaper.run.ours import ours
 from shaper.run.probation import pending_confirmation
 from shaper.run.standing import interface_of, program_of
@@ -21,8 +22,10 @@ from shaper.tree import with_offloads
 _NOTHING = ClassCounters(0, 0, 0, 0, 0, 0)
 
 
-def look(kernel: Kernel, state: DeviceState, *, now: float) -> InterfaceStatus:
-    """Reads the kernel once and compares it with the policy that was applied last.
+def look(kernel: Kernel, state: DeviceState, *, now: float, at: float | None = None) -> InterfaceStatus:
+    """Reads the kernel once and compares it with the policy that was applied last. `now` is boot time.
+
+    With the wall time `at` it also says how the policy's schedule stands.
 
     Raises UnavailableError when nothing of ours is there. An apply that was killed, and a tree that somebody changed,
     are alarms.
@@ -51,6 +54,13 @@ def look(kernel: Kernel, state: DeviceState, *, now: float) -> InterfaceStatus:
         )
     if pending is not None or unfinished(state) is not None:
         alarms.append("an apply was killed in the middle; the next command that changes anything takes it back first")
+    schedule = None if at is None else outlook(interface, at)
+    if at is not None and schedule is not None and interface.at(at).phase != record.phase:
+        was = interface.timetable.words(record.phase) if interface.timetable else ""
+        alarms.append(
+            f"the schedule has gone on ({schedule.holds}), and {state.title} still has the numbers of: {was}; "
+            "`shaper run` changes them in time, `shaper apply` now"
+        )
     if drift:
         alarms.append(f"somebody changed what {state.spot} holds: {some(drift)}; `shaper apply` puts it back")
     allocation = program.allocation_in(held)
@@ -89,4 +99,5 @@ def look(kernel: Kernel, state: DeviceState, *, now: float) -> InterfaceStatus:
         alarms=tuple(alarms),
         drift=drift,
         confirmation=pending_confirmation(state, waiting, now) if waiting else None,
+        schedule=schedule,
     )

@@ -150,6 +150,7 @@ def prepare(
         direction=interface.direction,
         offloads=taken(program.tree, mine, record, others),
         adopted=program.adopted,
+        phase=interface.phase or (),
     )
     return Prepared(
         program,

@@ -109,7 +109,7 @@ class Service:
 
     def _tick(self) -> None:
         for run in self._fleet:
-            for words in filter(None, (run.keep_time(), run.mend())):
+            for words in filter(None, (run.keep_time(), run.turn(), run.mend())):
                 self._watcher.told(f"{run.state.title}: {words}")
         self._requests.drop_gone()
         self._fleet.tick()

@@ -14,9 +14,18 @@ from shaper.tree import Capabilities, LinkFacts
 
 
 def policy_of(record: Record) -> Policy:
-    """The policy as it was applied. Raises PolicyError where this version refuses what an older one took."""
+    """The policy as it was applied, in the phase of its schedule that it had then.
+
+    Raises PolicyError where this version refuses what an older one took.
+    """
     policy = parse_policy(record.text, source=record.source, files=record.files)
-    return settled(policy, record.interface, record.device)
+    policy = settled(policy, record.interface, record.device)
+    place = record.interface, record.direction
+    interfaces = (one.during(record.phase) if (one.name, one.direction) == place else one for one in policy.interfaces)
+    try:
+        return replace(policy, interfaces=tuple(interfaces))
+    except ValueError as error:
+        raise UnavailableError(f"the record of {record.device}: {error}", hint="apply the policy again") from error
 
 
 def settled(policy: Policy, interface: str, device: str) -> Policy:

@@ -27,6 +27,7 @@ from shaper.files import read_regular, replace_file
 from shaper.kernel import explain
 from shaper.model.device import split_spot, spot
 from shaper.model.policy import Direction, place_text, shaped_device
+from shaper.model.schedule import Phase
 from shaper.plan.codec import from_json, to_json
 from shaper.plan.steps import Plan
 from shaper.tree import Handle
@@ -52,7 +53,8 @@ class Record:
     `structure` whether tiers were compiled, `static` its static allocation (rate, ceil, queue by leaf path): what a
     leaf still holds of it is the policy's. `change` is its number in the history of changes, 0 where that is not known.
     `offloads` are settings of devices that were changed for it: by device and name what was found, and what was set.
-    `adopted` has the numbers of a tree that was taken over; `handles` are those of the policy without them.
+    `adopted` has the numbers of a tree that was taken over; `handles` are those of the policy without them. `phase` are
+    the periods of its schedule whose numbers were applied.
     """
 
     device: str
@@ -70,6 +72,7 @@ class Record:
     change: int = 0
     direction: Direction = Direction.EGRESS
     offloads: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    phase: Phase = ()
     schema: int = _SCHEMA
     adopted: Adopted | None = None
 
@@ -438,8 +441,9 @@ def record_from_json(data: Any) -> Record:
     """The record again. Raises ValueError: every field is looked at, since what it says decides what is removed."""
     try:
         adopted = None if data.get("adopted") is None else _adopted(data["adopted"])
-        direction = Direction(data.get("direction", Direction.EGRESS))
-        record = Record(**{**data, "direction": direction, "adopted": adopted})
+        direction, phase = Direction(data.get("direction", Direction.EGRESS)), data.get("phase", ())
+        phase = tuple(phase) if isinstance(phase, list) else phase
+        record = Record(**{**data, "direction": direction, "adopted": adopted, "phase": phase})
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"no record: {error}") from error
     texts = (record.device, record.interface, record.source, record.sha256, record.boot, record.tap, record.text)
@@ -448,6 +452,8 @@ def record_from_json(data: Any) -> Record:
         and type(record.root) is int
         and type(record.change) is int
         and type(record.structure) is bool
+        and isinstance(record.phase, tuple)
+        and all(isinstance(path, str) for path in record.phase)
         and isinstance(record.handles, dict)
         and all(type(handle) is int for handle in record.handles.values())
         and isinstance(record.files, dict)

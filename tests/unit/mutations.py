@@ -13,13 +13,14 @@ _WORDS = (
     "limit", "share", "adapt", "min", "default", "match", "sla", "delay-p99", "loss", "throughput", "service-class",
     "aqm", "family", "proto", "src", "dst", "net", "sport", "dport", "port", "dscp", "tos", "ecn", "tcp-flags", "set",
     "unset", "icmp-type", "length", "vlan", "pcp", "mac", "ethertype", "mark", "iif", "cgroup", "inner", "any", "all",
-    "not", "file", "guarantees", "Limit", "dst-port", "",
+    "not", "schedule", "when", "days", "from", "to", "zone", "file", "guarantees", "Limit", "dst-port", "",
 )  # fmt: skip
 _VALUES = (
     "0", "-1", "1.5", "1e400", "0x1f", "010", "65536", "99999999999999999999", "true", "no", "~", "''", '"\\0"',
     '"\\ud800"', "..", "/", "20mbit", "0mbit", "1000tbit", "5Mbps", "101%", "0%", "-5%", "10ms", "0ms", "2h", "ef",
     "af44", "tcp", "domain", "nfs", "80-90", "90-80", "10.0.0.0/8", "10.0.0.1/8", "2001:db8::/32", "fe80::1%eth0",
-    "300.1.1.1", "special", "eth1", "[]", "{}", "[ef, ef]", "{egress: 1mbit}", "{dscp: ef}", "{file: guests.txt}",
+    "mon-fri", "'08:00'", "24:00", "UTC", "Europe/Paris", "300.1.1.1", "special",
+    "eth1", "[]", "{}", "[ef, ef]", "{egress: 1mbit}", "{dscp: ef}", "{file: guests.txt}",
     "{file: /dev/zero}", "{file: ..}", "{set: syn, unset: syn}", "{not: {not: {dscp: ef}}}", "{inner: {inner: {}}}",
     "*anchor", "&anchor ef", "!!int 7", "| \n", "\u202e", "\U0001f600", "x" * 300,
 )  # fmt: skip

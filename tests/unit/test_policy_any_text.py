@@ -25,6 +25,7 @@ WORDS = [
     "delay-p99", "loss", "throughput", "special", "ef", "tcp", "20mbit", "10%", "10ms", "1.5", "-1", "0x1f", "true",
     "null", "~", ".nan", "5Mbps", "10.0.0.0/8", "2001:db8::/32", "80-90", "<<", "&a", "*a", "!!str", "{", "}", "[",
     "]", ":", ": ", "-", "- ", ",", "#", "'", '"', "|", ">", "?", "---", "...", "%YAML 1.2", "\n", "\n  ", "\n    ",
+    "schedule", "when", "days", "mon-fri", "from", '"22:00"', "to", '"06:00"', "zone", "UTC", "Europe/Paris",
     "include", "vars", "defaults", "match-groups", "group", "${", "$${", "}", '"${a}"', "${a}%", "a",
     "\t", "\x00", "\u2028", "\ufeff", "é", "\U0001f600", "\ud800", "9" * 400, '"\\0"', '"\\ud800"', '"\\e[31m"',
 ]  # fmt: skip

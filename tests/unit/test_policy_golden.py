@@ -40,6 +40,7 @@ def summary_of(policy: Policy) -> dict[str, Any]:
                 if rule.path != "network-control"
             ],
             "default": interface.rules().default,
+            **schedule_of(interface),
         }
         for interface in policy.interfaces
     }
@@ -49,6 +50,19 @@ def numbers(said: Aqm | CakeSettings) -> str:
     """What was said of a queue."""
     pairs = ((field.name, getattr(said, field.name)) for field in fields(said))
     return " ".join(f"{name}={value}" for name, value in pairs if value is not None)
+
+
+def schedule_of(interface: Interface) -> dict[str, Any]:
+    """What its schedule makes of it, phase by phase."""
+    timetable = interface.timetable
+    return {
+        f"while: {timetable.words(phase)}": [
+            f"bandwidth {then.bandwidth}",
+            *(f"{cls.path} {row(cls)}" for cls in then.walk()),
+        ]
+        for phase, then in interface.variants.items()
+        if timetable
+    }
 
 
 def link_of(interface: Interface) -> dict[str, str]:
