@@ -160,7 +160,7 @@ def _joined(sets: Iterable[frozenset[Period]]) -> frozenset[Period]:
 
 
 def _clock(second: int) -> str:
-    return f"{second // 3600:02}:{second // 60 % 60:02}"
+    return f"{second // 3600:02}:{second // 60 % 60:02}" + (f":{second % 60:02}" if second % 60 else "")
 
 
 def _days(days: frozenset[int]) -> str:

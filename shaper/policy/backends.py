@@ -1,6 +1,7 @@
 """What a policy asks that the backend it is given can't keep: refused, with the class and the way out.
 
-HTB and HFSC keep the whole language. CAKE has tins of its own, and ETS and prio an order of service and no rates.
+HTB keeps the whole language, HFSC all but priorities and bursts. CAKE has tins of its own, and ETS and prio an order of
+service and no rates.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ def backend_problems(interface: Interface, drafts: Sequence[Draft], document: Do
     say, place = document.problem, ("interfaces", interface.name, "backend")
     yield from _cake_alone(interface, say)
     yield from _unordered(backend, drafts, say)
+    if backend not in (Backend.AUTO, Backend.HTB):
+        yield from _only_htb_has(backend, drafts, say)
     if backend.rated:
         return
     yield from _unkept(backend, drafts, say)
@@ -68,6 +71,28 @@ def _unordered(backend: Backend, drafts: Sequence[Draft], say: _Say) -> Iterator
             yield say(Kind.BACKEND_LACKS, (*cls.loc, "fairness"), message, hint, at_key=True)
 
 
+def _only_htb_has(backend: Backend, drafts: Sequence[Draft], say: _Say) -> Iterator[Problem]:
+    """Keys of a class's queue and of its borrowing, whether the class wrote them or its service class did."""
+    for cls in (each for top in drafts for each in top.walk()):
+        for key, there in (
+            ("priority", cls.spec.priority is not None and not cls.strict),
+            ("burst", cls.spec.burst is not None),
+            ("cburst", cls.spec.cburst is not None),
+            ("aqm", cls.spec.aqm is not None and backend is Backend.CAKE),
+        ):
+            if not there:
+                continue
+            preset = any(words.startswith(f"{key} ") for words in cls.presets)
+            asks = f"the service class of {quoted(cls.path)} asks for" if preset else f"{quoted(cls.path)} asks for"
+            lacks = "keeps its queues short in its own way" if key == "aqm" else "has none"
+            instead = f"write its match and tier instead, or {_OUT}" if preset else f"take it out, or {_OUT}"
+            message = f"{asks} {_ARTICLES[key]}, and {backend} {lacks}"
+            yield say(Kind.BACKEND_LACKS, (*cls.loc, "service-class" if preset else key), message, instead)
+
+
+_ARTICLES = {"priority": "a priority", "burst": "a burst", "cburst": "a burst at its limit", "aqm": "an AQM"}
+
+
 def _unkept(backend: Backend, drafts: Sequence[Draft], say: _Say) -> Iterator[Problem]:
     """Keys that mean nothing here."""
     for cls in (each for top in drafts for each in top.walk()):
@@ -82,7 +107,7 @@ def _unkept(backend: Backend, drafts: Sequence[Draft], say: _Say) -> Iterator[Pr
         for key, there, without in (
             ("guarantee", cls.spec.guarantee is not None and backend is not Backend.CAKE, "rate to guarantee"),
             ("limit", cls.spec.limit is not None, "limit for a class"),
-            ("adapt", cls.spec.adapt.min is not None, "rate that a controller could move"),
+            ("adapt", bool(cls.spec.adapt.model_fields_set), "rate that a controller could move"),
             (
                 "share",
                 cls.spec.share is not None and backend is Backend.CAKE,

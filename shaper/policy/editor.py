@@ -122,7 +122,7 @@ _SCALARS: Mapping[Callable[..., Any], JsonSchemaValue] = {
     queues.queue_limit: {"anyOf": [{"type": "integer", "minimum": 1}, _text(rf"^\s*{_SIZE}", "64kb")]},
     values.sla: _TARGETS,
     when.days: _text(r"^\s*[A-Za-z]+(\s*-\s*[A-Za-z]+)?\s*$", "mon-fri"),
-    when.clock: _text(r"^[0-9]{1,2}:[0-9]{2}$", "08:00"),
+    when.clock: _text(r"^[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?$", "08:00"),
     when.zone: _ZONE,
     values.device: _DEVICE,
     fields.offloads: _OFFLOADS,

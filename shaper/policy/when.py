@@ -16,7 +16,7 @@ from shaper.policy.kinds import Kind
 from shaper.policy.text import did_you_mean
 from shaper.policy.values import refuse, said
 
-_CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{2})\Z")
+_CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?\Z")
 _LONG = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _OF_THE_MACHINE = frozenset({"localtime", "posixrules"})
 
@@ -47,10 +47,11 @@ def _day(text: str) -> int | None:
 
 
 def clock(value: object) -> int:
-    """`08:00` in seconds after midnight; `24:00` is the midnight that ends a day."""
+    """`08:00`, or `08:00:30`, in seconds after midnight; `24:00` is the midnight that ends a day."""
     match = _CLOCK.match(value) if isinstance(value, str) else None
-    second = int(match[1]) * 3600 + int(match[2]) * 60 if match else -1
-    if match is None or int(match[2]) > 59 or second > DAY:
+    hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0, 60, 0)
+    second = hours * 3600 + minutes * 60 + seconds
+    if max(minutes, seconds) > 59 or second > DAY:
         hint = 'write hours and minutes, such as "08:00" or "18:30"'
         raise refuse(Kind.BAD_CLOCK, f"{said(value)} is not a time of day", hint)
     return second
