@@ -13,11 +13,20 @@ from pydantic_core import core_schema
 
 from shaper.model.aqm import MOST_FLOWS, MOST_SFQ_DEPTH, AqmKind
 from shaper.model.link import LINK_LAYERS
-from shaper.model.policy import Direction, Tier
+from shaper.model.policy import Backend, Classifier, Direction, Tier
 from shaper.model.service import SERVICE_CLASSES
 from shaper.policy import fields, queues, treatment, values, when
 from shaper.policy import schema as schema_of
 from shaper.policy.directions import SAME_EITHER_WAY
+from shaper.policy.names import (
+    DSCP_NAMES,
+    ECN_NAMES,
+    ETHERTYPE_NAMES,
+    FAMILY_NAMES,
+    ICMP_TYPE_NAMES,
+    PROTOCOL_NAMES,
+    TCP_FLAG_NAMES,
+)
 from shaper.tree import FlowMode
 
 _USE: JsonSchemaValue = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_-]*\}"}
@@ -90,7 +99,22 @@ _LIST_FILE: JsonSchemaValue = {
     "additionalProperties": False,
 }
 
+_FLAG_NAMES: JsonSchemaValue = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_FLAGS: JsonSchemaValue = {
+    "type": "object",
+    "properties": {"set": _FLAG_NAMES, "unset": _FLAG_NAMES},
+    "minProperties": 1,
+    "additionalProperties": False,
+}
 _ZONE: JsonSchemaValue = {"type": "string", "examples": ["Europe/Paris", "UTC"]}
+
+_INTEGER: JsonSchemaValue = {"type": "integer", "minimum": 0}
+_TEXT: JsonSchemaValue = {"type": "string"}
+
+
+def _named_or_number(names: Any) -> JsonSchemaValue:
+    return {"anyOf": [_INTEGER, _TEXT], "examples": sorted(names)}
+
 
 _SCALARS: Mapping[Callable[..., Any], JsonSchemaValue] = {
     values.amount: _text(rf"^\s*({_RATE}|{_PERCENT})", "25%"),
@@ -134,6 +158,24 @@ _SCALARS: Mapping[Callable[..., Any], JsonSchemaValue] = {
         ]
     },
     treatment.priority: {"type": "integer", "minimum": 0, "maximum": treatment.MOST_PRIORITY},
+    values.classifier: _names(Classifier),
+    values.backend: _names(Backend),
+    values.ports: _named_or_number(("443", "5060-5061", "domain")),
+    fields.dscp: _named_or_number(DSCP_NAMES),
+    fields.protocol: _named_or_number(PROTOCOL_NAMES),
+    fields.ecn: _named_or_number(ECN_NAMES),
+    fields.ethertype: _named_or_number(ETHERTYPE_NAMES),
+    fields.icmp_type: _named_or_number(ICMP_TYPE_NAMES),
+    fields.family: {**_TEXT, "examples": sorted(FAMILY_NAMES)},
+    fields.tcp_flags: {"anyOf": [_TEXT, _FLAGS], "examples": sorted(TCP_FLAG_NAMES)},
+    fields.tos: _named_or_number(("0x10/0xfc",)),
+    fields.mark: _named_or_number(("0x100/0xff00",)),
+    fields.length: _named_or_number(("0-128",)),
+    fields.vlan: _named_or_number(("100-199",)),
+    fields.pcp: {"type": "integer", "minimum": 0, "maximum": 7},
+    fields.mac: {**_TEXT, "examples": ["02:00:5e:10:00:01"]},
+    fields.device: {**_TEXT, "examples": ["eth1"]},
+    fields.cgroup: {**_TEXT, "examples": ["/system.slice/backup.service"]},
     values.prefix: {"anyOf": [{"type": "string"}, _LIST_FILE]},
 }
 

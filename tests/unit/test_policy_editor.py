@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
+from pydantic import BaseModel
 
 from shaper.cli.entry import cli
+from shaper.policy import schema
 from shaper.policy.editor import json_schema
 from shaper.policy.kinds import Kind
 from shaper.policy.reader import Node, read
+from shaper.policy.validate import _BELOW
 
 ROOT = Path(__file__).parents[2]
 CASES = sorted(path for path in (ROOT / "tests/golden/policy").iterdir() if path.is_dir())
@@ -61,6 +65,43 @@ def misshapen() -> list[Path]:
         and any(one["kind"] in SHAPES and one["line"] and "file" not in one for one in expected(case))
         and not any(one["kind"] in (Kind.YAML_SYNTAX, Kind.YAML_FEATURE, Kind.DUPLICATE_KEY) for one in expected(case))
     ]
+
+
+def specs(of: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """Every shape of a part of a policy."""
+    for spec in of.__subclasses__():
+        yield spec
+        yield from specs(spec)
+
+
+def shape(spec: type[BaseModel]) -> dict[str, Any]:
+    made = json_schema()
+    found: dict[str, Any] = made if spec is schema.FileSpec else made["$defs"][spec.__name__]
+    return found
+
+
+def says_nothing(fragment: Any) -> bool:
+    """Whether any value at all fits, so that an editor is of no help."""
+    if isinstance(fragment, dict):
+        return not fragment or any(
+            says_nothing(each) for key, each in fragment.items() if key in ("anyOf", "items", "additionalProperties")
+        )
+    return isinstance(fragment, list) and any(map(says_nothing, fragment))
+
+
+@pytest.mark.parametrize("spec", [*specs(schema._Spec)], ids=lambda spec: spec.__name__)
+def test_every_key_that_is_read_is_known_to_an_editor_with_what_it_takes(spec: type[BaseModel]) -> None:
+    keys = {each.alias or name for name, each in spec.model_fields.items()}
+    properties = shape(spec)["properties"]
+    assert properties.keys() == keys
+    assert shape(spec)["additionalProperties"] is False
+    assert [key for key in keys if says_nothing(properties[key])] == [], "its reader is missing in editor._SCALARS"
+
+
+@pytest.mark.parametrize("spec", [*specs(schema._Spec)], ids=lambda spec: spec.__name__)
+def test_every_part_of_a_policy_is_known_to_the_hint_for_an_unknown_key(spec: type[BaseModel]) -> None:
+    """What may stand below a key is looked up there by hand."""
+    assert spec is schema.FileSpec or spec in _BELOW.values()
 
 
 def test_it_is_a_schema() -> None:
