@@ -17,6 +17,7 @@ import yaml
 from shaper.errors import Problem, Where
 from shaper.policy.kinds import Kind
 from shaper.policy.text import Loc, path_text, printable, quoted
+from shaper.policy.yaml_errors import syntax_problem
 
 Scalar = str | int | float | bool | None
 
@@ -120,7 +121,7 @@ def read(text: str, *, source: str) -> tuple[Document | None, list[Problem]]:
     try:
         root = builder.document()
     except yaml.MarkedYAMLError as error:
-        builder.fatal.append(_syntax(error, source))
+        builder.fatal.append(syntax_problem(error, text, source))
     except _StopReadingError:
         pass
     problems = builder.fatal + builder.duplicates
@@ -294,16 +295,6 @@ def scalar(text: str) -> Scalar:
 def problem_at(kind: Kind, where: Where, loc: Loc, message: str, hint: str) -> Problem:
     """Escapes may put any character into a key or a value; none of them reaches a terminal."""
     return Problem(kind, where, printable(path_text(loc)), printable(message), printable(hint))
-
-
-def _syntax(error: yaml.MarkedYAMLError, source: str) -> Problem:
-    mark = error.problem_mark or error.context_mark
-    where = Where(source, mark.line + 1, mark.column + 1) if mark else Where(source, 1, 1)
-    begun = ""
-    if error.context and error.context_mark and error.context_mark.line != where.line - 1:
-        begun = f" ({error.context} that starts in line {error.context_mark.line + 1})"
-    hint = "mend the YAML here or just above; the rest of the file is read once this place can be"
-    return Problem(Kind.YAML_SYNTAX, where, "", f"this is not YAML: {error.problem}{begun}", hint)
 
 
 def where_in(text: str, index: int, source: str) -> Where:

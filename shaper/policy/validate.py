@@ -212,6 +212,8 @@ def _translated(document: Document, detail: ErrorDetails) -> Problem:
     if kind == "extra_forbidden":
         known = _known_keys(loc[:-1])
         guess = did_you_mean(name, known)
+        if ":" in name:
+            guess = "is there no blank after the colon? "
         hint = f"{guess}the keys here are {', '.join(known)}"
         return document.problem(Kind.UNKNOWN_KEY, loc, f"unknown key {quoted(name)}", hint, at_key=True)
     if kind == "missing":
