@@ -90,16 +90,18 @@ def adopt(
     with open_kernel() as kernel, held(kernel, sides, message) as told:
         for side in sides:
             refuse_while_waiting(side, now=CLOCK.boot())
-        planned = _planned(kernel, sides, policy, dict(pairs))
+        who = order(message)
+        planned = _planned(kernel, sides, policy, dict(pairs), now=who.at)
         if not dry_run:
-            who = order(message)
             with together(
                 kernel, [side for side, _ in planned], at=who.at, reason="the other direction could not be taken over"
             ):
                 planned = [(side, changes.make(kernel, side, one, what="adopt", order=who)) for side, one in planned]
     code = Exit.CHANGES if dry_run and any(one.plan.steps for _, one in planned) else Exit.OK
     if as_json:
-        found = [{**prepared_json(one), "change": one.after.change, "classes": _classes(one)} for _, one in planned]
+        found = [
+            {**prepared_json(one, who.at), "change": one.after.change, "classes": _classes(one)} for _, one in planned
+        ]
         print_json({"schema": 1, "exit": int(code), "dry_run": dry_run, "interfaces": found})
         return code
     for words in told:
@@ -118,10 +120,10 @@ def _classes(prepared: Prepared) -> dict[str, str]:
 
 
 def _planned(
-    kernel: Kernel, sides: tuple[DeviceState, ...], policy: Policy, named: dict[str, Handle]
+    kernel: Kernel, sides: tuple[DeviceState, ...], policy: Policy, named: dict[str, Handle], *, now: float
 ) -> list[tuple[DeviceState, Prepared]]:
     """The directions that the policy shapes: what goes out is taken over; so is what comes in, where it has a tree."""
-    wanted = {one.key: one for one in policy.interfaces}
+    wanted = {one.key: one.at(now) for one in policy.interfaces}
     planned: list[tuple[DeviceState, Prepared]] = []
     for side in sides:
         interface = wanted.get(side.key)
