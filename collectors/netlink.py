@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
-NETLINK_ROUTE = 0
+NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38
@@ -29,6 +29,7 @@ NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 _NLM_F_DUMP_INTR, _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x10, 0x100, 0x200
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLMSGERR_ATTR_MSG = 1
+_BATCH_BEGIN, _BATCH_END, _NFTABLES = 0x10, 0x11, 10
 _SOL_NETLINK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK = 270, 11, 12
 
 TCA_KIND, TCA_OPTIONS, TCA_STATS2, TCA_STAB, TCA_CHAIN = 1, 2, 7, 8, 11
@@ -179,6 +180,28 @@ class Channel:
             raise refused
         return answers
 
+    def transaction(self, messages: list[tuple[int, int, bytes]]) -> None:
+        """Sends messages to nftables in one batch: all of them take effect at once, or none. Raises NetlinkError."""
+        ends = struct.pack("!BBH", 0, 0, _NFTABLES)
+        batch = [(_BATCH_BEGIN, 0, ends), *messages, (_BATCH_END, 0, ends)]
+        first, last = self._sequence + 1, self._sequence + len(messages) + 1
+        data = b""
+        for kind, flags, body in batch:
+            self._sequence += 1
+            asked = NLM_F_REQUEST | (NLM_F_ACK if self._sequence == last else 0)
+            data += _HEADER.pack(16 + len(body), kind, flags | asked, self._sequence, 0) + body
+        self._socket.send(data)
+        refused: NetlinkError | None = None
+        while True:  # a refusal of the batch itself answers its first message, and may be all that comes
+            for kind, flags, sequence, body in self._receive():
+                if kind != _NLMSG_ERROR or not first <= sequence <= last:
+                    continue
+                refused = refused or _refusal(body, flags)
+                if sequence == last or (sequence == first and refused is not None):
+                    if refused is not None:
+                        raise refused
+                    return
+
     def dump(self, kind: int, body: bytes) -> list[bytes]:
         """The bodies of all messages of a dump, begun anew while the tables change under it.
 
@@ -282,11 +305,11 @@ def _enter(path: str) -> None:
             raise OSError(code, os.strerror(code), path)
 
 
-def open_socket(netns: str | None = None) -> socket.socket:
-    """A plain rtnetlink socket with extended ACKs, in a namespace. The caller closes it. Raises OSError."""
+def open_socket(netns: str | None = None, protocol: int = NETLINK_ROUTE) -> socket.socket:
+    """A plain netlink socket with extended ACKs, in a namespace. The caller closes it. Raises OSError."""
 
     def make() -> socket.socket:
-        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, NETLINK_ROUTE)
+        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, protocol)
         try:
             sock.bind((0, 0))
             extend(sock)

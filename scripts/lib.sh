@@ -34,6 +34,7 @@ have_package() {
   case $1 in
     iproute2) command -v ip >/dev/null && command -v tc >/dev/null ;;
     iputils-ping) command -v ping >/dev/null ;;
+    nftables) command -v nft >/dev/null ;;
     xz-utils) command -v xz >/dev/null ;;
     qemu-system-x86) command -v qemu-system-x86_64 >/dev/null ;;
     virtiofsd) [ -x /usr/libexec/virtiofsd ] || [ -x /usr/lib/qemu/virtiofsd ] ;;

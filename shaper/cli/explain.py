@@ -25,8 +25,9 @@ _EVERYTHING = Capabilities(
     "assumed",
     frozenset({"htb", "fq_codel", "bfifo", "clsact"}),
     frozenset({"bpf", "flower"}),
-    frozenset({"mirred"}),
+    frozenset({"mirred", "ctinfo"}),
     frozenset({"ifb", "veth"}),
+    frozenset({"nft-ct"}),
 )
 
 

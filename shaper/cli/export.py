@@ -22,8 +22,9 @@ _USUAL = Capabilities(
     "a usual kernel",
     frozenset({"htb", "hfsc", "cake", "ets", "prio", "bfifo", "pfifo", "fq_codel", "clsact"}),
     frozenset({"bpf", "flower"}),
-    frozenset({"mirred"}),
+    frozenset({"mirred", "ctinfo"}),
     frozenset({"ifb"}),
+    frozenset({"nft-ct"}),
 )
 _MTU, _HEADER = 1500, 14
 

@@ -13,6 +13,7 @@ from shaper.compile.choose import choose
 from shaper.compile.ground import Ground
 from shaper.compile.hfsc import compile_hfsc
 from shaper.compile.htb import compile_htb
+from shaper.compile.inside import marks_for
 from shaper.compile.link import counted, link_notes, table_of
 from shaper.compile.notes import service_notes
 from shaper.compile.numbers import Adopted
@@ -68,9 +69,19 @@ def compile_interface(
             hint="shape it with a backend that holds a rate, such as `backend: htb`",
             where=interface.where,
         )
-    said = (*link_notes(interface, link, table), *sized, *service_notes(interface))
+    marks = marks_for(interface, capabilities, link)
+    told = [marks.note()] if marks else []
+    said = (*link_notes(interface, link, table), *sized, *service_notes(interface), *told)
     ground = Ground(
-        interface, capabilities, counted(link, table), structure, tap, table=table, said=said, offloads=offloads
+        interface,
+        capabilities,
+        counted(link, table),
+        structure,
+        tap,
+        table=table,
+        said=said,
+        offloads=offloads,
+        marks=marks,
     )
     program = _COMPILERS[backend](ground, previous or {})
     return in_its_numbers(program, adopted) if adopted is not None and backend is Backend.HTB else program

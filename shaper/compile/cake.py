@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from shaper.compile.ground import Ground, whole_bytes
 from shaper.compile.handles import ROOT_HANDLE
+from shaper.compile.inside import translated
 from shaper.compile.program import Program
 from shaper.errors import ShaperError
 from shaper.model.aqm import TURNED, CakeSettings
@@ -72,7 +73,7 @@ def _options(ground: Ground, diffserv: Diffserv) -> CakeOptions:
         fairness,
         rtt=rtt,
         target=rtt // _TARGETS,
-        nat=said.nat,
+        nat=said.nat or bool(translated(ground.interface, ground.facts)),
         wash=said.wash or washed,
         ack_filter=said.ack_filter,
         split_gso=said.split_gso,

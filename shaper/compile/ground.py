@@ -9,6 +9,7 @@ from shaper.compile import incoming
 from shaper.compile import tap as measurement
 from shaper.compile.filters import Classification, classify
 from shaper.compile.handles import leaf_handle
+from shaper.compile.inside import Inside
 from shaper.compile.leaf import LeafQueue, leaf_queue
 from shaper.compile.notes import notes, unmeasured
 from shaper.compile.program import Program
@@ -30,7 +31,8 @@ class Ground:
     """One interface on one link. `structure` off compiles plain guarantees; `tap` off leaves the measurement out.
 
     `least` is the rate in bit/s of a class that is guaranteed nothing. `table` is how the root counts packets, `facts`
-    the device as it counts, `offloads` what it and others are set to, `said` what is to be said of all that.
+    the device as it counts, `offloads` what it and others are set to, `said` what is to be said of all that. `marks`
+    say what a translation of addresses hides.
     """
 
     interface: Interface
@@ -42,6 +44,7 @@ class Ground:
     table: SizeTable | None = None
     said: tuple[str, ...] = ()
     offloads: tuple[Offload, ...] = ()
+    marks: Inside | None = None
 
     @property
     def bandwidth(self) -> int:
@@ -118,7 +121,8 @@ class Ground:
     def classify(self, rules: Rules, handles: Mapping[str, Handle]) -> Classification:
         """The filters that name the class of every packet. Raises UnavailableError when they can't say it all."""
         treated = treatments(self.interface, self.capabilities, self.facts)
-        return classify(self.interface, rules, handles, self.capabilities, treated)
+        asked = self.marks.carried(rules) if self.marks else rules
+        return classify(self.interface, asked, handles, self.capabilities, treated)
 
     def notes(self, queues: Mapping[str, LeafQueue]) -> tuple[str, ...]:
         """What is done instead of what the kernel lacks, in words."""
@@ -140,17 +144,18 @@ class Ground:
     ) -> Program:
         """The program of these nodes with the measurement's beside them; `interface` where it is not compiled whole."""
         sampling = measurement.sampling_of(self.bandwidth)
-        lacking, unseen = measurement.missing(self.capabilities), measurement.unseen(rules)
+        lacking, unseen = measurement.missing(self.capabilities), self._unseen(rules)
         comes_in = self.interface.direction is Direction.INGRESS
         measured = not unseen and (comes_in or (self.tap and not lacking))
         shaped = self.interface.shaped
         tap = shaped if comes_in else measurement.tap_name(shaped)
         hook: tuple[Node, ...] = measurement.nodes(shaped, sampling) if measured else ()
         if comes_in:
-            hook = incoming.nodes(self.interface)
+            hook = incoming.nodes(self.interface, self.marks.restore if self.marks else None)
+        tables = (self.marks.table(),) if self.marks else ()
         return Program(
             interface=interface or self.interface,
-            tree=tree(shaped, [*self.offloads, *(self._counting(node) for node in nodes), *hook]),
+            tree=tree(shaped, [*self.offloads, *(self._counting(node) for node in nodes), *hook, *tables]),
             handles=handles,
             bounds=bounds,
             static=static,
@@ -164,6 +169,11 @@ class Ground:
             movable=movable,
             frame=self.frame,
         )
+
+    def _unseen(self, rules: Rules) -> tuple[str, ...]:
+        """What rules ask for that a captured packet does not show."""
+        hidden = self.marks.hidden(rules) if self.marks else ()
+        return (*measurement.unseen(rules), *hidden)
 
     def _counting(self, node: Node) -> Node:
         """A root with its size table."""

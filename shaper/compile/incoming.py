@@ -11,7 +11,19 @@ from shaper.compile.tap import missing
 from shaper.errors import UnavailableError
 from shaper.model.match import Rules
 from shaper.model.policy import Interface
-from shaper.tree import CLSACT, CLSACT_HANDLE, CLSACT_INGRESS, BpfFilter, Capabilities, Ifb, Insn, Node, Qdisc, handle
+from shaper.tree import (
+    CLSACT,
+    CLSACT_HANDLE,
+    CLSACT_INGRESS,
+    BpfFilter,
+    Capabilities,
+    Ifb,
+    Insn,
+    Node,
+    Qdisc,
+    Restore,
+    handle,
+)
 
 PREFERENCE, FILTER_HANDLE = 40, 1
 _CLASSID = handle(0, 1)
@@ -40,8 +52,11 @@ def require(interface: Interface, rules: Rules, capabilities: Capabilities) -> N
             )
 
 
-def nodes(interface: Interface) -> tuple[Node, ...]:
-    """The ifb, and the hook of the device with the filter that feeds it: the filter is the last to be added."""
+def nodes(interface: Interface, restore: Restore | None = None) -> tuple[Node, ...]:
+    """The ifb, and the hook of the device with the filter that feeds it: the filter is the last to be added.
+
+    `restore` is what packets get of their connections on the way.
+    """
     device = interface.device
     return (
         Ifb(interface.shaped, f"sla-shaper {device} ingress"),
@@ -54,5 +69,6 @@ def nodes(interface: Interface) -> tuple[Node, ...]:
             classid=_CLASSID,
             redirect=interface.shaped,
             device=device,
+            restore=restore,
         ),
     )

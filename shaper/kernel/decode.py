@@ -91,4 +91,5 @@ def _bpf(reading: FilterReading, names: Mapping[int, str], on: str) -> BpfFilter
         redirect=target if away else "",
         actions=options.actions,
         device=on,
+        restore=options.restore,
     )

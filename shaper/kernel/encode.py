@@ -196,5 +196,5 @@ def _filter(verb: Verb, node: BpfFilter | FlowerFilter, index: int, index_of: Ca
         options = flower.encode(flower.FlowerOptions(node.keys, node.classid, node.actions))
     else:
         sent = Sent(index_of(node.target), away=bool(node.redirect)) if node.target else None
-        options = bpf.encode(bpf.BpfOptions(node.program, node.classid, sent, node.actions))
+        options = bpf.encode(bpf.BpfOptions(node.program, node.classid, sent, node.actions, node.restore))
     return Message(RTM_NEWTFILTER, _CREATE[verb], body + attribute(TCA_OPTIONS, options))

@@ -17,6 +17,7 @@ from shaper.tree import (
     HfscClass,
     HtbClass,
     Ifb,
+    MarkTable,
     Node,
     Offload,
     OtherFilter,
@@ -39,9 +40,17 @@ _CONFIG = {
     "bpf": "CONFIG_NET_CLS_BPF",
     "flower": "CONFIG_NET_CLS_FLOWER",
     "mirred": "CONFIG_NET_ACT_MIRRED",
+    "ctinfo": "CONFIG_NET_ACT_CTINFO",
     "ifb": "CONFIG_IFB",
 }
-_MODULES = {"clsact": "sch_ingress", "bpf": "cls_bpf", "flower": "cls_flower", "mirred": "act_mirred", "ifb": "ifb"}
+_MODULES = {
+    "clsact": "sch_ingress",
+    "bpf": "cls_bpf",
+    "flower": "cls_flower",
+    "mirred": "act_mirred",
+    "ctinfo": "act_ctinfo",
+    "ifb": "ifb",
+}
 
 
 def describe(node: Node) -> str:
@@ -57,6 +66,8 @@ def describe(node: Node) -> str:
             return f"device {node.name}"
         case Offload():
             return f"{node.name} to {node.text}"
+        case MarkTable():
+            return f"nftables table inet {node.name}"
 
 
 def _on(device: str) -> str:
@@ -98,7 +109,7 @@ def _unknown_kind(node: Node, said: str) -> str:
         return node.kind
     kinds = {
         UNKNOWN_FILTER: "flower" if isinstance(node, FlowerFilter) else "bpf",
-        UNKNOWN_ACTION: "mirred",
+        UNKNOWN_ACTION: "ctinfo" if isinstance(node, BpfFilter) and node.restore else "mirred",
         UNKNOWN_LINK: "ifb",
     }
     return kinds.get(said, "")
@@ -108,6 +119,8 @@ def _way_out(device: str, step: Step, errno: int) -> str:
     match errno:
         case errors.EPERM | errors.EACCES:
             return _PERMISSION
+        case _ if isinstance(step.node, MarkTable):
+            return f"see `nft list table inet {step.node.name}` and `shaper doctor`, then plan again"
         case errors.EEXIST:
             return f"something else holds that place: see `tc qdisc show dev {device}`, then plan again"
         case errors.ENOENT if step.verb is Verb.ADD:

@@ -28,12 +28,14 @@ from shaper.tree import (
     HtbClass,
     Ifb,
     LinkFacts,
+    MarkTable,
     Node,
     Offload,
     OtherFilter,
     Police,
     Qdisc,
     Tree,
+    table_name,
     tree,
 )
 
@@ -42,16 +44,16 @@ FULL = Capabilities(
     qdiscs=frozenset({"htb", "fq_codel", "bfifo", "pfifo", "clsact", "ingress", "tbf", "hfsc", "cake", "ets", "prio"})
     | {"codel", "pie", "fq_pie", "red", "sfq"},
     filters=frozenset({"bpf", "u32", "flower"}),
-    actions=frozenset({"mirred", "gact", "police", "pedit", "csum", "skbedit"}),
+    actions=frozenset({"mirred", "gact", "police", "pedit", "csum", "skbedit", "ctinfo"}),
     links=frozenset({"ifb", "veth"}),
-    features=frozenset({"stab"}),
+    features=frozenset({"stab", "nft-ct"}),
 )
 """A distribution's kernel."""
 
 
 def _place(device: str, node: Node) -> str:
     """The device on which a node stands."""
-    return device if isinstance(node, (HtbClass, HfscClass, Ifb)) else node.device or device
+    return device if isinstance(node, (HtbClass, HfscClass, Ifb, MarkTable)) else node.device or device
 
 
 def _local(step: Step) -> Step:
@@ -77,6 +79,7 @@ class FakeKernel:
         self._capabilities = capabilities
         self._links: dict[str, LinkFacts] = {}
         self._ifbs: dict[str, Ifb] = {}
+        self._tables: dict[str, MarkTable] = {}
         self._devices: dict[str, Device] = {}
         self._names: dict[str, DeviceName] = {}
         self._offloads: dict[str, dict[str, int]] = {}
@@ -127,6 +130,9 @@ class FakeKernel:
     def put(self, device: str, *nodes: Node) -> None:
         """Somebody else's doing: nodes of any kind appear, unchecked."""
         for node in nodes:
+            if isinstance(node, MarkTable):
+                self._tables[node.name] = node
+                continue
             held = self._devices[_place(device, node)]
             match node:
                 case Qdisc():
@@ -148,6 +154,10 @@ class FakeKernel:
     def set_offload(self, device: str, name: str, value: int) -> None:
         """Somebody else's doing."""
         self._offloads[device][name] = value
+
+    def forget_table(self, name: str) -> None:
+        """Somebody else's doing: a table of nftables goes."""
+        del self._tables[name]
 
     def count(self, device: str, classes: dict[Handle, ClassCounters], *, unshaped: int = 0) -> None:
         """What `counters` will say from now on; leaf classes left out stay at zero."""
@@ -211,7 +221,8 @@ class FakeKernel:
         """Raises UnavailableError when there is no such device."""
         held = self._device(device if device in self._devices or not fed_by else fed_by)
         alias = alias_of(fed_by or device, incoming=bool(fed_by))
-        nodes: list[Node] = [ifb for ifb in self._ifbs.values() if ifb.alias == alias]
+        nodes: list[Node] = [*self.tables(device)]
+        nodes += [ifb for ifb in self._ifbs.values() if ifb.alias == alias]
         if device in self._devices:
             nodes += [*held.qdiscs.values(), *held.classes.values(), *held.filters.values()]
         if fed_by in self._devices:
@@ -220,6 +231,12 @@ class FakeKernel:
             hooked = [each for each in source.filters.values() if each.parent >> 16 == CLSACT >> 16]
             nodes += [replace(node, device=fed_by) for node in (*hooks, *hooked)]
         return tree(device, nodes)
+
+    def tables(self, device: str) -> tuple[MarkTable, ...]:
+        """Our table for the device, there or not."""
+        self._alive()
+        found = self._tables.get(table_name(device))
+        return () if found is None else (found,)
 
     def counters(self, device: str) -> DeviceCounters:
         """Zero but for what `count` said. Raises UnavailableError when there is no such device."""
@@ -234,7 +251,7 @@ class FakeKernel:
         self._alive()
         for done, step in enumerate(steps):
             place = _place(device, step.node)
-            if place not in self._devices and not isinstance(step.node, Ifb):
+            if place not in self._devices and not isinstance(step.node, (Ifb, MarkTable)):
                 raise explain.no_device(place, self._links)
             if self._death == self._tried:
                 self._death = None
@@ -263,6 +280,8 @@ class FakeKernel:
             if step.node.name not in self._offloads[step.node.device]:
                 raise Refused(errors.EOPNOTSUPP, f"the driver leaves {step.node.name} as it is")
             self._offloads[step.node.device][step.node.name] = step.node.value
+        if isinstance(step.node, MarkTable):
+            self._table(step)
             return
         assert held is not None
         match step.node:
@@ -316,6 +335,16 @@ class FakeKernel:
         if self._ifbs.get(node.name) != node:
             raise Refused(errors.EBUSY, "its alias is not ours")
         self.remove_device(node.name)
+
+    def _table(self, step: Step) -> None:
+        if "nft-ct" not in self._capabilities.features:
+            raise Refused(errors.EOPNOTSUPP, "")
+        if isinstance(step.before, MarkTable) and self._tables.pop(step.before.name, None) is None:
+            raise Refused(errors.ENOENT, "")
+        if isinstance(step.after, MarkTable):
+            if step.after.name in self._tables:
+                raise Refused(errors.EEXIST, "")
+            self._tables[step.after.name] = step.after
 
     def _index_of(self, device: str) -> int | None:
         """Of the device that a filter sends to."""

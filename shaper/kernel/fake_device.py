@@ -339,6 +339,8 @@ class Device:
     def _check_bpf(self, node: Bpf) -> None:
         if node.target and "mirred" not in self.able.actions:
             raise Refused(errors.ENOENT, UNKNOWN_ACTION)
+        if node.restore and "ctinfo" not in self.able.actions:
+            raise Refused(errors.ENOENT, UNKNOWN_ACTION)
         if not _runs(node.program):
             raise Refused(errors.EINVAL, "")
 

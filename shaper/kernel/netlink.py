@@ -27,6 +27,7 @@ from collectors.netlink import (
 )
 from shaper.kernel import decode, explain, probe
 from shaper.kernel.encode import Message, Refused, check, message, retuned, retuning
+from shaper.kernel.nft.channel import Nftables
 from shaper.kernel.offloads import Offloads, feeding
 from shaper.kernel.protocol import ClassCounters, DeviceCounters
 from shaper.model.device import DeviceName
@@ -41,9 +42,11 @@ from shaper.tree import (
     Class,
     Ifb,
     LinkFacts,
+    MarkTable,
     Node,
     Offload,
     Tree,
+    table_name,
     tree,
 )
 
@@ -88,6 +91,7 @@ class NetlinkKernel:
         self._channel = Channel(self._socket)
         self._offloads = Offloads(self._socket)
         self._capabilities = known
+        self._nftables = Nftables(netns)
 
     def __enter__(self) -> NetlinkKernel:
         return self
@@ -100,6 +104,7 @@ class NetlinkKernel:
         for each in self._inside.values():
             each.close()
         self._ipr.close()
+        self._nftables.close()
 
     def capabilities(self) -> Capabilities:
         """Probed in a child process the first time. Raises ShaperError."""
@@ -137,6 +142,8 @@ class NetlinkKernel:
         Raises UnavailableError when there is no such device.
         """
         reading = self._find(device)
+        with explain.reading("the rules of nftables"):
+            translates = self._nftables.translates(device)
         joins = links.joins_packets(self._socket, device)
         links_here = self._links()
         others = [other for other in links_here if other.up and not other.loopback and other.name != device]
@@ -163,6 +170,7 @@ class NetlinkKernel:
             joined_packet=(reading.gso_max_size if joins else reading.mtu) + reading.header,
             own=own,
             feeders=feeders,
+            translates=translates,
         )
 
     def offloads(self, devices: Collection[str]) -> tuple[Offload, ...]:
@@ -179,7 +187,8 @@ class NetlinkKernel:
         if device not in devices and fed_by not in devices:
             raise explain.no_device(fed_by or device, devices)
         alias = decode.alias_of(fed_by or device, incoming=bool(fed_by))
-        nodes: list[Node] = [
+        nodes: list[Node] = [*self.tables(device)]
+        nodes += [
             Ifb(name, reading.alias)
             for name, reading in devices.items()
             if (reading.kind, reading.alias) == ("ifb", alias)
@@ -189,6 +198,12 @@ class NetlinkKernel:
         if fed_by in devices:
             nodes += self._read_hook(devices[fed_by], names)
         return tree(device, nodes)
+
+    def tables(self, device: str) -> tuple[MarkTable, ...]:
+        """Our table for the device, whether that is there or not. Raises ShaperError."""
+        with explain.reading("nftables"):
+            found = self._nftables.read(table_name(device))
+        return () if found is None else (found,)
 
     def _read(self, found: links.LinkReading, names: Mapping[int, str]) -> Iterator[Node]:
         with explain.reading(found.name):
@@ -259,6 +274,8 @@ class NetlinkKernel:
                 if isinstance(step.node, Ifb):
                     found.pop(step.node.name, None)
                     self._send_ifb(step.verb, step.node)
+                elif isinstance(step.node, MarkTable):
+                    self._nftables.send(step)
                 else:
                     on = device if isinstance(step.node, Class) else step.node.device or device
                     if on not in found:

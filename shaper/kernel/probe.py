@@ -6,6 +6,7 @@ user's child makes itself a user namespace first, where the system allows that.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno as errors
 import json
@@ -34,7 +35,22 @@ from collectors.netlink import (
 )
 from shaper.errors import NotPermittedError, UnavailableError
 from shaper.kernel.codec import stab
-from shaper.tree import CLSACT, CLSACT_EGRESS, CLSACT_HANDLE, ROOT, Capabilities, size_table
+from shaper.kernel.nft.channel import Nftables
+from shaper.plan.steps import Step, Verb
+from shaper.tree import (
+    CLSACT,
+    CLSACT_EGRESS,
+    CLSACT_HANDLE,
+    FAMILY_IPV4,
+    POSTROUTING,
+    ROOT,
+    Capabilities,
+    MarkChain,
+    MarkSet,
+    MarkTable,
+    Statement,
+    size_table,
+)
 
 _QDISCS = (
     *("htb", "fq_codel", "bfifo", "pfifo", "cake", "hfsc", "tbf", "fq", "codel", "prio", "sfq"),
@@ -129,6 +145,21 @@ def _has_stab(channel: Channel, place: int) -> bool:
     return any(one.handle == handle and stab.decode(one.attributes.get(TCA_STAB, b"")) == table for one in found)
 
 
+def _has_marks() -> bool:
+    """A table that reads and sets a connection's mark must come back as it was sent."""
+    rule = (Statement("oifname", text="lo"), Statement("saddr", 4, 0, "held"), Statement("ct-mark", 1, 0xFFFFFFFE))
+    chain = MarkChain("out", POSTROUTING, 0, ((Statement("nfproto", FAMILY_IPV4), *rule),))
+    table = MarkTable("probe", (MarkSet("held", 32, ((1, 2),)),), (chain,))
+    with contextlib.closing(Nftables()) as nftables:
+        try:
+            nftables.send(Step(Verb.ADD, None, table))
+            return nftables.read(table.name) == table
+        except OSError as error:
+            if error.errno in (errors.EPERM, errors.EACCES):
+                raise
+            return False
+
+
 def _has_link(channel: Channel, kind: str) -> bool:
     body = link.pack_link() + attribute(link.IFLA_LINKINFO, attribute(link.IFLA_INFO_KIND, kind.encode() + b"\0"))
     return _refused(channel, RTM_NEWLINK, body) != errors.EOPNOTSUPP
@@ -156,6 +187,7 @@ def _probe() -> dict[str, list[str]]:
             actions = [kind for place, kind in enumerate(_ACTIONS, 100) if _has_action(channel, kind, place)]
         links = [kind for kind in _LINKS if _has_link(channel, kind)]
         features = ["stab"] if _has_stab(channel, len(_QDISCS) + 1) else []
+    features += ["nft-ct"] if _has_marks() else []
     return {"qdiscs": qdiscs, "filters": filters, "actions": actions, "links": links, "features": features}
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from shaper.errors import Exit, ShaperError
 from shaper.model.device import DeviceName
 from shaper.plan.steps import Step
-from shaper.tree import Capabilities, Handle, LinkFacts, Offload, Tree
+from shaper.tree import Capabilities, Handle, LinkFacts, MarkTable, Offload, Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +67,15 @@ class Kernel(Protocol):
         """What these devices are set to, without what is no device here."""
 
     def read(self, device: str, *, fed_by: str = "") -> Tree:
-        """All qdiscs, classes and filters on the device, and the ifbs whose alias says they are ours for it.
+        """All qdiscs, classes and filters on the device, our table for it, and the ifbs whose alias says they are ours.
 
         The kernel's default qdisc (handle 0:) is nobody's and is left out. With `fed_by` the device is the ifb that
         takes what comes in by that one: the ifb itself, if it is there, all that stands on it, and what stands on the
         clsact or ingress hook of `fed_by`. Raises UnavailableError when there is neither of the two.
         """
+
+    def tables(self, device: str) -> tuple[MarkTable, ...]:
+        """Our nftables table for the device, which outlives it. None where there is none."""
 
     def counters(self, device: str) -> DeviceCounters:
         """The counters of the leaf classes, bands or tins of the root."""

@@ -13,6 +13,7 @@ from shaper.model.aqm import Aqm, CakeSettings
 from shaper.model.device import Offloads, Selector, spot
 from shaper.model.link import LinkLayer
 from shaper.model.match import Match, Rule, Rules
+from shaper.model.nat import Connection, Nat
 from shaper.model.schedule import Phase, Timetable
 from shaper.model.sla import Sla
 from shaper.model.treatment import Marking, Policer
@@ -161,6 +162,8 @@ class Interface:
     offloads: Offloads | None = None
     netns: str = ""
     netns_where: Where | None = None
+    nat: Nat = Nat.AUTO
+    connection: Connection = field(default_factory=Connection)
     timetable: Timetable | None = None
     variants: Mapping[Phase, Interface] = field(default_factory=dict)
     phase: Phase | None = ()

@@ -31,6 +31,9 @@ from shaper.tree import (
     Ifb,
     Insn,
     LeafOptions,
+    MarkChain,
+    MarkSet,
+    MarkTable,
     Node,
     Offload,
     Options,
@@ -39,10 +42,12 @@ from shaper.tree import (
     PrioOptions,
     Qdisc,
     RawOptions,
+    Restore,
     RootOptions,
     SetDscp,
     SetMeta,
     SizeTable,
+    Statement,
     Tree,
     kind_of,
     tree,
@@ -58,6 +63,7 @@ _NODES: Mapping[str, type[Node]] = {
     "other-filter": OtherFilter,
     "ifb": Ifb,
     "offload": Offload,
+    "marks": MarkTable,
 }
 _NODE_NAMES = {kind: name for name, kind in _NODES.items()}
 _OPTIONS: Mapping[str, type[RootOptions | FifoOptions | FqCodelOptions | LeafOptions]] = {
@@ -162,6 +168,10 @@ def _node_in(data: Any) -> Node | None:
         values["stab"] = SizeTable(*values["stab"]) if values.get("stab") else None
     elif kind is BpfFilter:
         values["program"] = tuple(Insn(*insn) for insn in values["program"])
+        values["restore"] = Restore(*values["restore"]) if values.get("restore") else None
+    elif kind is MarkTable:
+        values["sets"] = tuple(MarkSet(name, bits, _pairs(ranges)) for name, bits, ranges in values["sets"])
+        values["chains"] = tuple(_chain_in(*one) for one in values["chains"])
     elif kind is FlowerFilter:
         values["keys"] = tuple(FlowerKey(*key) for key in values["keys"])
     if kind in (BpfFilter, FlowerFilter):
@@ -178,6 +188,14 @@ def _action_out(action: Action) -> dict[str, Any]:
 def _action_in(data: Any) -> Action:
     values = dict(data)
     return _ACTIONS[values.pop("kind")](**values)
+
+
+def _pairs(data: Any) -> tuple[tuple[int, int], ...]:
+    return tuple((first, last) for first, last in data)
+
+
+def _chain_in(name: str, hook: int, priority: int, rules: Any) -> MarkChain:
+    return MarkChain(name, hook, priority, tuple(tuple(Statement(*one) for one in rule) for rule in rules))
 
 
 def _as_it_is(value: object) -> object:

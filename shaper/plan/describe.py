@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 
 from shaper.plan.action_words import actions_text
+from shaper.plan.mark_words import restore_text, table_words
 from shaper.plan.queue_words import hfsc_words, option_words
 from shaper.plan.steps import Step, Verb
 from shaper.plan.words import asked_text
@@ -24,6 +25,7 @@ from shaper.tree import (
     HtbOptions,
     Ifb,
     LeafOptions,
+    MarkTable,
     Node,
     Offload,
     Options,
@@ -73,6 +75,8 @@ def subject(node: Node, names: Mapping[Handle, str]) -> str:
         return f"device {node.name} (ifb)"
     if isinstance(node, Offload):
         return f"device {node.device}"
+    if isinstance(node, MarkTable):
+        return f"nftables table inet {node.name}"
     if isinstance(node, FlowerFilter):
         return f"filter flower {node.handle:#x} at {handle_text(node.parent)} preference {node.preference}"
     kind = node.kind if isinstance(node, OtherFilter) else "bpf"
@@ -108,6 +112,8 @@ def fields(node: Node) -> Iterator[tuple[str, str]]:
             yield "redirect to", node.redirect
         if node.actions:
             yield "does", actions_text(node.actions)
+        if node.restore:
+            yield "with of its connection", restore_text(node.restore)
     elif isinstance(node, FlowerFilter):
         yield "match", asked_text(node)
         yield "class", handle_text(node.classid)
@@ -115,6 +121,8 @@ def fields(node: Node) -> Iterator[tuple[str, str]]:
             yield "does", actions_text(node.actions)
     elif isinstance(node, Offload):
         yield node.name, node.text
+    elif isinstance(node, MarkTable):
+        yield from table_words(node)
     elif isinstance(node, Ifb):
         yield "alias", repr(node.alias)
 

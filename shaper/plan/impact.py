@@ -20,6 +20,7 @@ from shaper.tree import (
     FqPieOptions,
     Handle,
     HtbClass,
+    MarkTable,
     Offload,
     OtherFilter,
     PieOptions,
@@ -70,6 +71,7 @@ class _Surroundings:
             for verb, node in nodes
             if verb is Verb.ADD and isinstance(node, Qdisc) and bands_of(node.options)
         }
+        self._rooted = any(isinstance(node, Qdisc) and node.parent == ROOT for _, node in nodes)
         self._readded = {node.key for verb, node in nodes if verb is Verb.ADD}
         classifiers = [node.parent for _, node in nodes if isinstance(node, Filter) and not _treats(node)]
         self._moving = {parent: classifiers.count(parent) for parent in classifiers if not is_hook(parent)}
@@ -84,6 +86,8 @@ class _Surroundings:
             return self._filter(step, node)
         if isinstance(node, Offload):
             return _sized(node)
+        if isinstance(node, MarkTable):
+            return self._table(step)
         return Impact(False, "a device of the measurement's own; no packet of yours passes it")
 
     def _qdisc(self, step: Step, node: Qdisc) -> Impact:
@@ -100,6 +104,16 @@ class _Surroundings:
         if node.parent in self._added or qdisc_of(node.parent) in self._banded:
             return Impact(False, "its class is new and holds no packets yet")
         return Impact(True, f"it takes the place of {queue}: what waits there is lost")
+
+    def _table(self, step: Step) -> Impact:
+        """The marks and what reads them change one after the other."""
+        if step.verb is Verb.ADD and self._rooted:
+            return Impact(False, "its root is new")
+        return Impact(
+            True,
+            "not atomic: marks and the classifier that reads them change one after the other, and between the two "
+            "packets are classed by neither the rules before nor those after",
+        )
 
     def _root(self, step: Step, node: Qdisc) -> Impact:
         name = f"the root {node.kind} {handle_text(node.handle)}"

@@ -19,6 +19,7 @@ from shaper.tree import (
     HfscOptions,
     HtbClass,
     Ifb,
+    MarkTable,
     Node,
     Offload,
     Options,
@@ -39,8 +40,8 @@ def inner_classes(held: Tree) -> frozenset[Handle]:
 
 
 def hangs_on(node: Node) -> Handle | None:
-    """The handle of what must be there for the node to be; None for devices and what they are set to."""
-    if isinstance(node, (Ifb, Offload)):
+    """The handle of what must be there for the node to be; None for devices, what they are set to, and tables."""
+    if isinstance(node, (Ifb, MarkTable, Offload)):
         return None
     if isinstance(node, Filter) and is_hook(node.parent):
         return CLSACT_HANDLE
@@ -71,6 +72,8 @@ def is_changeable(before: Node, after: Node, *, inner: bool) -> bool:
         if same and before.options == after.options:
             return True  # but for its size table, which any kind takes anew
         return same and _options_change(before.options, after.options)
+    if isinstance(before, MarkTable) and isinstance(after, MarkTable):
+        return before.name == after.name
     if isinstance(before, BpfFilter) and isinstance(after, BpfFilter):
         return before.protocol == after.protocol  # a preference belongs to one protocol
     if isinstance(before, Offload) and isinstance(after, Offload):

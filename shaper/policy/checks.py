@@ -9,6 +9,7 @@ from shaper.errors import Problem
 from shaper.model.device import spot
 from shaper.model.match import NETWORK_CONTROL
 from shaper.model.policy import Tier, catch_all
+from shaper.policy.connection import connection_problems
 from shaper.policy.draft import OTHER, Draft
 from shaper.policy.kinds import Kind
 from shaper.policy.matching import matching_problems
@@ -66,6 +67,8 @@ def file_problems(spec: FileSpec, document: Document, lost: Lost) -> Iterator[Pr
             hint = did_you_mean(interface.policy, spec.policies) + known
             message = f"there is no policy {quoted(interface.policy)}"
             yield document.problem(Kind.UNKNOWN_POLICY, (*loc, "policy"), message, hint)
+        if interface.connection is not None:
+            yield from connection_problems(interface.connection, interface.bandwidth, loc, document)
 
 
 def policy_problems(

@@ -27,6 +27,7 @@ class Kind(enum.StrEnum):
     RESERVED_NAME = "reserved-name"
     BAD_DEVICE = "bad-device"
     UNKNOWN_BACKEND = "unknown-backend"
+    UNKNOWN_NAT = "unknown-nat"
     UNKNOWN_AQM = "unknown-aqm"
     UNKNOWN_FAIRNESS = "unknown-fairness"
     UNKNOWN_SERVICE_CLASS = "unknown-service-class"
@@ -84,6 +85,7 @@ class Kind(enum.StrEnum):
     UNKNOWN_LINK = "unknown-link"
     BAD_LINK = "bad-link"
     DUPLICATE_DEVICE = "duplicate-device"
+    RESTORES_NOTHING = "restores-nothing"
     # rates on an interface
     GUARANTEES_EXCEED_BANDWIDTH = "guarantees-exceed-bandwidth"
     GUARANTEES_EXCEED_PARENT = "guarantees-exceed-parent"

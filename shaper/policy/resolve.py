@@ -11,6 +11,7 @@ from shaper.model.match import NETWORK_CONTROL, network_control_matches
 from shaper.model.policy import Direction, Interface, Tier, TrafficClass
 from shaper.model.sla import Sla
 from shaper.model.treatment import Marking
+from shaper.policy.connection import kept
 from shaper.policy.draft import Draft
 from shaper.policy.kinds import Kind
 from shaper.policy.link import link_layer, usable
@@ -75,6 +76,8 @@ def interface(
         netns=spec.netns,
         netns_where=document.value((*loc, "netns")) if spec.netns else None,
         offloads=spec.offloads and replace(spec.offloads, where=document.value((*loc, "offloads"))),
+        nat=spec.nat,
+        connection=kept(spec.connection),
     )
     return resolved, resolver.problems
 

@@ -10,6 +10,7 @@ from shaper.model.aqm import AqmKind
 from shaper.model.device import Offloads, Selector
 from shaper.model.link import LinkLayer
 from shaper.model.match import Masked, PortRange, Prefix
+from shaper.model.nat import Connection, Nat
 from shaper.model.policy import Backend, Burst, Classifier, Direction, Tier
 from shaper.model.schedule import DAY
 from shaper.model.treatment import DROPPED, SENT, Outcome
@@ -357,6 +358,13 @@ class LinkSpec(_Spec):
     ptm: bool | None = None
 
 
+class ConnectionSpec(_Spec):
+    """What is kept with a connection: in which bits of its mark, and whether its DSCP is."""
+
+    mark: Annotated[int, PlainValidator(values.mark_bits)] = Connection().mark
+    restore_dscp: bool = Field(False, alias="restore-dscp")
+
+
 class InterfaceSpec(_Spec):
     device: Annotated[Selector, PlainValidator(values.device)]
     netns: Annotated[str, PlainValidator(fields.netns)] = ""
@@ -369,6 +377,8 @@ class InterfaceSpec(_Spec):
     backend: Annotated[Backend, PlainValidator(values.backend)] = Backend.AUTO
     cake: CakeSpec | None = None
     offloads: Annotated[Offloads | None, PlainValidator(fields.offloads)] = None
+    nat: Annotated[Nat, PlainValidator(values.nat)] = Nat.AUTO
+    connection: ConnectionSpec | None = None
 
 
 class FileSpec(_Spec):

@@ -18,6 +18,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from shaper.model.device import Selector
 from shaper.model.link import LINK_LAYERS, LinkLayer
 from shaper.model.match import PortRange, Prefix
+from shaper.model.nat import Nat
 from shaper.model.policy import STRICT, Backend, Burst, Classifier, Tier
 from shaper.model.service import SERVICE_CLASSES
 from shaper.model.sla import DelayTarget
@@ -243,6 +244,35 @@ def backend(value: object) -> Backend:
         hint = f"{did_you_mean(str(value), [one.value for one in Backend])}use one of {', '.join(Backend)}"
         raise refuse(Kind.UNKNOWN_BACKEND, f"{said(value)} is not a backend", hint)
     return Backend(value)
+
+
+def nat(value: object) -> Nat:
+    """`auto`, `yes` or `no`."""
+    if not isinstance(value, str) or value not in set(Nat):
+        hint = f"{did_you_mean(str(value), [one.value for one in Nat])}use one of {', '.join(Nat)}"
+        raise refuse(Kind.UNKNOWN_NAT, f"{said(value)} does not say whether addresses are translated", hint)
+    return Nat(value)
+
+
+_LEAST_BITS = 8
+_MARK = re.compile(r"0x[0-9a-fA-F]+|[1-9][0-9]*\Z")
+
+
+def mark_bits(value: object) -> int:
+    """Eight bits or more of a mark in one run: `0xffff0000`."""
+    bits = int(value, 0) if isinstance(value, str) and _MARK.match(value) else value
+    if not isinstance(bits, int) or isinstance(bits, bool) or not _is_run(bits):
+        hint = f"{_LEAST_BITS} or more of the 32 bits, side by side, such as 0xffff0000"
+        shown = f"{value:#x}" if isinstance(value, int) and not isinstance(value, bool) else said(value)
+        raise refuse(Kind.BAD_MASK, f"{shown} is not a run of a mark's bits", hint)
+    return bits
+
+
+def _is_run(bits: int) -> bool:
+    if not 0 < bits < 1 << 32 or bits.bit_count() < _LEAST_BITS:
+        return False
+    run = bits // (bits & -bits)
+    return run & run + 1 == 0
 
 
 def version(value: object) -> int:

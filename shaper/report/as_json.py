@@ -10,6 +10,7 @@ from shaper.history.codec import decode, encode
 from shaper.model.decision import Decision
 from shaper.model.status import InterfaceStatus
 from shaper.plan.impact import Impact, impacts
+from shaper.plan.mark_words import nft_lines
 from shaper.plan.steps import Plan, Step
 from shaper.report.leaf_json import leaf_json
 from shaper.tree import (
@@ -30,6 +31,7 @@ from shaper.tree import (
     HtbOptions,
     Ifb,
     LeafOptions,
+    MarkTable,
     Node,
     Offload,
     Options,
@@ -143,6 +145,8 @@ def _kind(node: Node) -> str:
         return "class"
     if isinstance(node, Offload):
         return "offload"
+    if isinstance(node, MarkTable):
+        return "table"
     return "link" if isinstance(node, Ifb) else "filter"
 
 
@@ -152,6 +156,8 @@ def node_json(node: Node) -> dict[str, Any]:
         return {"name": node.name, "alias": node.alias}
     if isinstance(node, Offload):
         return {"device": node.device, "name": node.name, "value": node.value}
+    if isinstance(node, MarkTable):
+        return {"name": node.name, "nft": list(nft_lines(node))}
     place = {"handle": handle_text(node.handle), "parent": handle_text(node.parent)}
     if not isinstance(node, Class) and node.device:
         place["device"] = node.device
@@ -190,6 +196,7 @@ def _bpf(node: BpfFilter) -> dict[str, Any]:
         "mirror": node.mirror or None,
         "redirect": node.redirect or None,
         **({"actions": [_action(action) for action in node.actions]} if node.actions else {}),
+        **({"restore": node.restore._asdict()} if node.restore else {}),
         "bytecode": f"{len(node.program)}," + ",".join(" ".join(map(str, instruction)) for instruction in node.program),
     }
 

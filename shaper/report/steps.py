@@ -8,6 +8,7 @@ from shaper.model.device import spot
 from shaper.plan.action_words import actions_text
 from shaper.plan.describe import stab_text
 from shaper.plan.impact import impacts
+from shaper.plan.mark_words import restore_text, table_words
 from shaper.plan.queue_words import hfsc_words, option_words
 from shaper.plan.steps import Plan, Step, Verb
 from shaper.plan.words import asked_text
@@ -22,6 +23,7 @@ from shaper.tree import (
     HtbClass,
     HtbOptions,
     Ifb,
+    MarkTable,
     Node,
     Offload,
     OtherFilter,
@@ -69,6 +71,8 @@ def _title(node: Node, names: Mapping[Handle, str]) -> str:
         return f"device {node.name}"
     if isinstance(node, Offload):
         return f"offload of {node.device}"
+    if isinstance(node, MarkTable):
+        return f"nftables table inet {node.name}"
     if isinstance(node, Class):
         return " ".join(filter(None, ("class", handle_text(node.handle), names.get(node.handle))))
     parent = handle_text(node.parent)
@@ -94,7 +98,10 @@ def _details(node: Node, names: Mapping[Handle, str]) -> dict[str, str]:
         return dict(hfsc_words(node))
     if isinstance(node, BpfFilter):
         sent = {"mirror": node.mirror, "redirect": node.redirect, "does": actions_text(node.actions)}
+        sent |= {"restore": restore_text(node.restore)} if node.restore else {}
         return {"instructions": str(len(node.program))} | {name: target for name, target in sent.items() if target}
+    if isinstance(node, MarkTable):
+        return dict(table_words(node))
     if isinstance(node, FlowerFilter):
         path = names.get(node.classid, "")
         does = {"does": actions_text(node.actions)} if node.actions else {}

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from shaper.plan.mark_words import nft_lines
 from shaper.report.tc_actions import actions_words, burst, ticks_of
 from shaper.report.tc_actions import as_tc_keeps as actions_as_tc_keeps
 from shaper.report.tc_options import hfsc_words, qdisc_words, stab_words
@@ -24,6 +25,7 @@ from shaper.tree import (
     HtbClass,
     Ifb,
     Insn,
+    MarkTable,
     Node,
     Offload,
     OtherFilter,
@@ -100,7 +102,7 @@ def _with_ethertype(one: FlowerFilter) -> FlowerFilter:
 
 
 def _command(device: str, node: Node) -> Iterator[str]:
-    on = "" if isinstance(node, (HtbClass, HfscClass, Ifb)) else node.device
+    on = "" if isinstance(node, (HtbClass, HfscClass, Ifb, MarkTable)) else node.device
     dev = f"dev {shlex.quote(on or device)}"
     match node:
         case Offload(name=setting, value=value):
@@ -111,6 +113,8 @@ def _command(device: str, node: Node) -> Iterator[str]:
             name = shlex.quote(node.name)
             yield f"ip link add name {name} type ifb"
             yield f"ip link set dev {name} alias {shlex.quote(node.alias)} up"
+        case MarkTable():
+            yield "\n".join(["nft -f - <<'END'", *nft_lines(node), "END"])
         case Qdisc():
             place = {ROOT: "root", CLSACT: "clsact"}.get(node.parent) or f"parent {handle_text(node.parent)}"
             handle = f" handle {handle_text(node.handle)}" if node.parent != CLSACT else ""
@@ -148,6 +152,10 @@ def _bpf(node: BpfFilter) -> str:
     text = f"bpf bytecode '{bytecode(node.program)}'"
     if node.classid:
         text += f" flowid {handle_text(node.classid) if node.classid > 0xFFFF else f'0:{node.classid:x}'}"
+    if node.restore:
+        mark, dscp, state = node.restore
+        text += " action ctinfo" + (f" dscp {dscp:#x} {state:#x}" if dscp else "")
+        text += (f" cpmark {mark:#x}" if mark else "") + " pipe"
     if node.mirror:
         text += f" action mirred egress mirror dev {shlex.quote(node.mirror)} continue"
     if node.redirect:

@@ -116,13 +116,15 @@ def read(kernel: Kernel, state: DeviceState, *, also: Iterable[Offload] = ()) ->
 
 
 def _found(kernel: Kernel, state: DeviceState, pending: Pending | None = None) -> Tree:
-    """As `read`; nothing stands on a device that is gone. Also the offloads that the records of `pending` name."""
+    """As `read`; of a device that is gone only its nftables table stands. Also the offloads that the records of
+    `pending` name.
+    """
     kernel = within(kernel, state.netns)
     offloads = kernel.offloads(devices(state.record(), pending=pending))
     try:
         return with_offloads(read(kernel, state), offloads)
     except UnavailableError:
-        return with_offloads(tree(state.shaped, ()), offloads)
+        return with_offloads(tree(state.shaped, kernel.tables(state.shaped)), offloads)
 
 
 def _is_there(kernel: Kernel, state: DeviceState) -> bool:
@@ -187,12 +189,19 @@ def _take_back(kernel: Kernel, state: DeviceState, pending: Pending) -> Plan:
     if made is None or made.boot != boot_id():  # nothing outlives a boot
         mending = Plan(state.shaped)
     else:
-        held = ours(found, made, touched=planned(pending.plan))
+        held = _of_either(found, pending)
         back = reverted(held, pending.plan)
         if not _is_there(kernel, state):  # the device went, and with it all that stood on it
-            back = with_offloads(held, back.offloads)
+            back = with_offloads(tree(state.shaped, ()), back.offloads)
         mending = diff(held, back, bounds={})
         kernel.send(state.shaped, mending.steps)
     state.write_record(pending.before)
     state.write_pending(None)
     return mending
+
+
+def _of_either(observed: Tree, pending: Pending) -> Tree:
+    """What is ours by the record before or the one after: a hook that the change takes away is ours by the one only."""
+    records = [record for record in (pending.before, pending.after) if record is not None]
+    held = [ours(observed, record, touched=planned(pending.plan)) for record in records]
+    return tree(observed.device, {node.key: node for one in held for node in one.nodes()}.values())

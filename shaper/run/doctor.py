@@ -132,6 +132,10 @@ def _kinds(have: Capabilities) -> Iterator[Row]:
     yield row("action skbedit", "skbedit" in have.actions, "a policy that says `set: {mark: ..}` is refused")
     yield row("action gact", "gact" in have.actions, "a policy that marks colours of `police` is refused")
     yield row("link ifb", "ifb" in have.links, f"no tap before the queue: {without}")
+    without = "a policy that asks for inside addresses behind masquerading is refused"
+    yield row("nftables ct mark", "nft-ct" in have.features, without)
+    instead = "behind masquerading what comes in can't be told apart by inside addresses, nor its DSCP restored"
+    yield row("action ctinfo", "ctinfo" in have.actions, instead)
 
 
 def _capture(netns: str) -> Row:

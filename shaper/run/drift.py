@@ -94,6 +94,7 @@ def changed_facts(before: LinkFacts, now: LinkFacts) -> tuple[str, ...]:
         ("largest frame", before.super_packet, now.super_packet),
         ("feeders", _feeding(before), _feeding(now)),
         ("speed", _speed(before), _speed(now)),
+        ("translation", before.translates or "none", now.translates or "none"),
     )
     return tuple(f"the {name} of {now.name} is {new}, was {old}" for name, old, new in pairs if new != old)
 

@@ -45,7 +45,7 @@ def ours(
     are those of the record, and the ones that are `touched`.
     """
     record, beside = (one if one is not None and one.boot == boot_id() else None for one in (record, beside))
-    mine: list[Node] = [*observed.links]
+    mine: list[Node] = [*observed.links, *observed.tables]
     mine.extend(regarding(observed.offloads, {*held_by(record), *map(label, touched)}))
     root = observed.root()
     if record is not None and root is not None and root.handle == record.root and root.kind in OUR_ROOTS:

@@ -16,7 +16,7 @@ from shaper.plan.codec import tree_from_json, tree_to_json
 from shaper.plan.steps import Step
 from shaper.run.prepare import Prepared
 from shaper.run.state import Pending, Record, boot_id, record_from_json, record_to_json
-from shaper.tree import Capabilities, Feeder, LinkFacts, Offload, Tree
+from shaper.tree import Capabilities, Feeder, LinkFacts, MarkTable, Offload, Tree
 
 _LARGEST = 256 * 2**20
 
@@ -121,6 +121,9 @@ class SnapshotKernel:
 
     def read(self, device: str, *, fed_by: str = "") -> Tree:
         return self.device(device).held
+
+    def tables(self, device: str) -> tuple[MarkTable, ...]:
+        return self.device(device).held.tables
 
     def device(self, name: str) -> Device:
         """Raises UnavailableError when the snapshot has no such device."""

@@ -56,6 +56,18 @@ from shaper.tree.handles import (
 from shaper.tree.hfsc import LARGEST_CURVE, Curve, HfscClass, HfscOptions, straight
 from shaper.tree.htb import BURST_NS, HtbClass, HtbOptions, burst_after
 from shaper.tree.leaves import FifoOptions, FqCodelOptions, RawOptions
+from shaper.tree.marks import (
+    FAMILY_IPV4,
+    FAMILY_IPV6,
+    POSTROUTING,
+    PREROUTING,
+    MarkChain,
+    MarkSet,
+    MarkTable,
+    Restore,
+    Statement,
+    table_name,
+)
 from shaper.tree.nodes import OUR_ROOTS, Class, Ifb, Node, Options, Qdisc, RootOptions, Tree, tree, with_offloads
 from shaper.tree.offloads import GSO_MAX_SEGS, JOINING, Offload
 from shaper.tree.queues import LEAF_KINDS, CodelOptions, FqPieOptions, LeafOptions, PieOptions, RedOptions, SfqOptions
@@ -73,6 +85,8 @@ __all__ = [
     "DROP",
     "ETHERNET",
     "ETH_P_ALL",
+    "FAMILY_IPV4",
+    "FAMILY_IPV6",
     "FLOWER_FIELDS",
     "GSO_MAX_SEGS",
     "IS_FRAGMENT",
@@ -87,6 +101,8 @@ __all__ = [
     "OUR_ROOTS",
     "PIPE",
     "POLICE_INDEXES",
+    "POSTROUTING",
+    "PREROUTING",
     "PRIORITIES",
     "ROOT",
     "ROOT_MAJORS",
@@ -122,6 +138,9 @@ __all__ = [
     "Insn",
     "LeafOptions",
     "LinkFacts",
+    "MarkChain",
+    "MarkSet",
+    "MarkTable",
     "Node",
     "Offload",
     "Options",
@@ -132,11 +151,13 @@ __all__ = [
     "Qdisc",
     "RawOptions",
     "RedOptions",
+    "Restore",
     "RootOptions",
     "SetDscp",
     "SetMeta",
     "SfqOptions",
     "SizeTable",
+    "Statement",
     "Tree",
     "bands_of",
     "burst_after",
@@ -149,6 +170,7 @@ __all__ = [
     "queue_limit",
     "size_table",
     "straight",
+    "table_name",
     "ticks",
     "ticks_to_bytes",
     "tree",

@@ -10,7 +10,8 @@ from typing import NamedTuple
 class Capabilities:
     """What a kernel can do, probed once. `qdiscs`, `filters`, `actions`, `links` are kinds by tc's names.
 
-    `features` are abilities beside kinds: `stab`, a size table at a root qdisc.
+    `features` are abilities beside kinds: `stab`, a size table at a root qdisc; `nft-ct`, nftables that sees and marks
+    connections.
     """
 
     kernel: str
@@ -41,7 +42,8 @@ class LinkFacts:
 
     `joined_packet` is the largest that it may hand over as received, joined by GRO or LRO. `header` is the link-layer
     header in bytes (14 for Ethernet, 0 for a tunnel or PPP); `speed` is in bit/s. `own` is the device as what feeds
-    the queue of what comes in by it, None where nobody has looked; `feeders` are all other devices.
+    the queue of what comes in by it, None where nobody has looked; `feeders` are all other devices. `translates` says
+    by what the sources of packets that it sends are translated, "" where nothing is known of that.
     """
 
     name: str
@@ -54,3 +56,4 @@ class LinkFacts:
     joined_packet: int = 0
     own: Feeder | None = None
     feeders: tuple[Feeder, ...] = ()
+    translates: str = ""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from shaper.tree.actions import Action
 from shaper.tree.handles import Handle, kind_at
+from shaper.tree.marks import Restore
 
 ETH_P_ALL = 0x0003
 
@@ -27,7 +28,8 @@ class BpfFilter:
     `redirect` it goes there instead, and no filter behind sees it.
 
     `classid` is what a return value of -1 stands for; 0 where the program names classes itself. What meets it is done
-    to by its `actions`. `device` is where the filter stands, "" for the tree's own device.
+    to by its `actions`. `device` is where the filter stands, "" for the tree's own device. `restore` is what a match
+    gets of its connection before it is sent.
     """
 
     parent: Handle
@@ -40,6 +42,7 @@ class BpfFilter:
     redirect: str = ""
     actions: tuple[Action, ...] = ()
     device: str = ""
+    restore: Restore | None = None
 
     @property
     def key(self) -> tuple[str, int, int]:

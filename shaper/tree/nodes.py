@@ -12,6 +12,7 @@ from shaper.tree.handles import ROOT, Handle, kind_at, qdisc_of
 from shaper.tree.hfsc import HfscClass, HfscOptions
 from shaper.tree.htb import HtbClass, HtbOptions
 from shaper.tree.leaves import FifoOptions, FqCodelOptions, RawOptions
+from shaper.tree.marks import MarkTable
 from shaper.tree.offloads import Offload
 from shaper.tree.queues import LeafOptions
 from shaper.tree.sizetable import SizeTable
@@ -54,7 +55,7 @@ class Ifb:
         return ("ifb:" + self.name, 0, 0)
 
 
-Node = Qdisc | HtbClass | HfscClass | Filter | Ifb | Offload
+Node = Qdisc | HtbClass | HfscClass | Filter | Ifb | Offload | MarkTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,12 @@ class Tree:
     classes: tuple[Class, ...] = ()
     filters: tuple[Filter, ...] = ()
     offloads: tuple[Offload, ...] = ()
+    tables: tuple[MarkTable, ...] = ()
 
     def nodes(self) -> tuple[Node, ...]:
-        """All of it, in an order in which it could be added: devices, qdiscs and classes from the top, filters."""
-        return (*self.offloads, *self.links, *_from_the_top(self.qdiscs, self.classes), *self.filters)
+        """All of it as it could be added: devices, tables, qdiscs and classes from the top, filters."""
+        below = _from_the_top(self.qdiscs, self.classes)
+        return (*self.offloads, *self.links, *self.tables, *below, *self.filters)
 
     def root(self) -> Qdisc | None:
         """The root qdisc, if one was set (the kernel's default is not)."""
@@ -117,6 +120,7 @@ def tree(device: str, nodes: Iterable[Node]) -> Tree:
         tuple(node for node in ordered if isinstance(node, Class)),
         tuple(node for node in ordered if isinstance(node, Filter)),
         tuple(node for node in ordered if isinstance(node, Offload)),
+        tuple(node for node in ordered if isinstance(node, MarkTable)),
     )
 
 

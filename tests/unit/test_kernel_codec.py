@@ -156,7 +156,10 @@ def test_a_mirror_that_stops_the_filters_is_not_ours() -> None:
     assert mirred.decode(ours) == mirred.Sent(9)
     stops = ours.replace(struct.pack("=i", -1), struct.pack("=i", 3))
     assert mirred.decode(stops) is None
-    assert mirred.decode(ours + ours.replace(b"\x01\x00", b"\x02\x00", 1)) is None
+    once = bpf.BpfOptions((), 0, mirred.Sent(9))
+    twice = attribute(1, attribute(1, ours) + attribute(2, ours)) + attribute(5, b"")
+    assert bpf.decode(bpf.encode(once)) == once
+    assert bpf.decode(twice) is None
 
 
 def kernel_time(microseconds: int) -> int:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from collectors.netlink import attribute, attributes
 from shaper.kernel.codec import actions as lists
-from shaper.kernel.codec import mirred
-from shaper.tree import Action, Handle, Insn
+from shaper.kernel.codec import ctinfo, mirred
+from shaper.tree import Action, Handle, Insn, Restore
 
 _ACT, _CLASSID, _OPS_LEN, _OPS, _FLAGS = 1, 3, 4, 5, 8
 _FLAG_ACT_DIRECT = 1
@@ -16,12 +16,15 @@ _INSN = struct.Struct("=HBBI")
 
 
 class BpfOptions(NamedTuple):
-    """`sent` is where a match goes, None where it goes nowhere; then there may be other actions."""
+    """`sent` is where a match goes, None where it goes nowhere; then there may be other actions. `restore` is what it
+    gets of its connection before it goes.
+    """
 
     program: tuple[Insn, ...]
     classid: Handle
     sent: mirred.Sent | None
     actions: tuple[Action, ...] = ()
+    restore: Restore | None = None
 
 
 def encode(options: BpfOptions) -> bytes:
@@ -31,7 +34,9 @@ def encode(options: BpfOptions) -> bytes:
     if options.classid:
         data += attribute(_CLASSID, struct.pack("=I", options.classid))
     if options.sent is not None:
-        data += attribute(_ACT, mirred.encode(options.sent))
+        sending = [ctinfo.encode(options.restore)] if options.restore is not None else []
+        sending.append(mirred.encode(options.sent))
+        data += attribute(_ACT, b"".join(attribute(order, action) for order, action in enumerate(sending, 1)))
     elif options.actions:
         data += attribute(_ACT, lists.encode(options.actions))
     return data
@@ -43,9 +48,13 @@ def decode(data: bytes) -> BpfOptions | None:
     flags = struct.unpack_from("=I", found[_FLAGS])[0] if _FLAGS in found else 0
     if _OPS not in found or flags & _FLAG_ACT_DIRECT:
         return None
-    sent = mirred.decode(found.get(_ACT, b""))
+    listed = list(attributes(found.get(_ACT, b"")).values())
+    restore = ctinfo.decode(listed[0]) if listed else None
+    sending = listed if restore is None else listed[1:]
+    sent = mirred.decode(sending[0]) if len(sending) == 1 else None
     actions = () if sent is not None else lists.decode(found.get(_ACT, b""))
     if actions is None:
         return None
     classid = struct.unpack_from("=I", found[_CLASSID])[0] if _CLASSID in found else 0
-    return BpfOptions(tuple(Insn(*fields) for fields in _INSN.iter_unpack(found[_OPS])), classid, sent, actions)
+    program = tuple(Insn(*fields) for fields in _INSN.iter_unpack(found[_OPS]))
+    return BpfOptions(program, classid, sent, actions, restore)

@@ -23,18 +23,15 @@ class Sent(NamedTuple):
 
 
 def encode(sent: Sent) -> bytes:
-    """A list of one action."""
+    """One action."""
     action, eaction = _REDIRECT if sent.away else _MIRROR
     parms = attribute(_PARMS, _MIRRED.pack(0, 0, action, 0, 0, eaction, sent.device))
-    return attribute(1, attribute(_KIND, b"mirred\0") + attribute(_OPTIONS, parms))
+    return attribute(_KIND, b"mirred\0") + attribute(_OPTIONS, parms)
 
 
 def decode(data: bytes) -> Sent | None:
-    """None when these are not our actions."""
-    actions = list(attributes(data).values())
-    if len(actions) != 1:
-        return None
-    found = attributes(actions[0])
+    """None when this is not our action."""
+    found = attributes(data)
     parms = attributes(found.get(_OPTIONS, b"")).get(_PARMS, b"")
     if text(found.get(_KIND, b"")) != "mirred" or len(parms) < _MIRRED.size:
         return None
