@@ -25,6 +25,7 @@ from shaper.tree import (
     CLSACT_EGRESS,
     CLSACT_HANDLE,
     CLSACT_INGRESS,
+    POSTROUTING,
     ROOT,
     BpfFilter,
     FifoOptions,
@@ -34,10 +35,15 @@ from shaper.tree import (
     HtbOptions,
     Ifb,
     Insn,
+    MarkChain,
+    MarkSet,
+    MarkTable,
     Node,
     Qdisc,
     RawOptions,
+    Restore,
     SizeTable,
+    Statement,
     flower_key,
     size_table,
     tree,
@@ -117,6 +123,17 @@ def hook() -> Qdisc:
 
 def redirect(to: str = INCOMING, handle: int = 1, *, device: str = DEVICE) -> BpfFilter:
     return BpfFilter(CLSACT_INGRESS, 40, handle, ALL, redirect=to, device=device)
+
+
+def marks(bits: int = 1) -> MarkTable:
+    """Our table for the device, which sets so many bits of a mark."""
+    begin = Statement("oifname", text=DEVICE), Statement("nfproto", 2)
+    held = tuple(MarkSet(f"ip4-{bit}", 32, ((bit, bit + 5), (100, 200))) for bit in range(bits))
+    rules = tuple(
+        (*begin, Statement("saddr", 4, 0, f"ip4-{bit}"), Statement("ct-mark", 1 << bit, 0xFFFFFFFF ^ 1 << bit))
+        for bit in range(bits)
+    )
+    return MarkTable(f"sla-shaper-{DEVICE}", held, (MarkChain("leaving", POSTROUTING, 90, rules),))
 
 
 def add(node: Node) -> Step:
@@ -270,6 +287,15 @@ SCENARIOS: dict[str, list[Step]] = {
         delete(ifb()),
         delete(tap(handle=2)),
     ],
+    "marks": [
+        delete(marks()),
+        change(marks(2), before=marks()),
+        add(marks()),
+        add(marks(2)),
+        change(marks(2), before=marks()),
+        delete(marks(2)),
+        add(marks(3)),
+    ],
     "devices": [
         add(ifb()),
         add(ifb()),
@@ -313,6 +339,15 @@ FED: dict[str, list[Step]] = {
         add(taker()),
         change(redirect()),
         delete(redirect()),
+    ],
+    "what a filter restores": [
+        add(taker()),
+        add(hook()),
+        add(replace(redirect(), restore=Restore(0x00FF0000))),
+        add(redirect()),
+        change(replace(redirect(), restore=Restore(0, 0xFC000000, 0x02000000))),
+        change(replace(redirect(), restore=Restore(0x00FF0000, 0xFC000000, 0x02000000))),
+        change(redirect()),
     ],
     "the hook goes with its filters": [*up, delete(hook()), add(redirect()), add(hook()), add(redirect())],
     "two hooks on one place": [add(taker()), add(hook()), add(redirect()), add(hook()), delete(hook()), delete(hook())],
@@ -592,7 +627,9 @@ def test_the_fake_answers_as_the_kernel_does(name: str, real: Callable[[], Netli
 
 
 @pytest.mark.kernel
-@pytest.mark.parametrize("name", FED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.full if "restores" in name else ()) for name in FED]
+)
 def test_the_fake_answers_as_the_kernel_does_for_what_comes_in(name: str, real: Callable[[], NetlinkKernel]) -> None:
     model, kernel = fake(), real()
     for number, step in enumerate(FED[name]):

@@ -20,7 +20,8 @@ from frame_samples import Frame
 from sorting import Means, Sorter, quiet_link
 
 from shaper.errors import PolicyError, UnavailableError
-from shaper.model.match import NETWORK_CONTROL, Rules, classify
+from shaper.model.match import NETWORK_CONTROL, classify
+from shaper.model.policy import Interface
 from shaper.policy import parse_policy
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ class Totals:
     by_rule: int = 0
     tagged_beside: int = 0
     tunnelled: int = 0
+    translated: int = 0
+    moved_ports: int = 0
+    answers: int = 0
     fields: Counter[str] = field(default_factory=Counter)
     differences: list[str] = field(default_factory=list)
 
@@ -55,7 +59,8 @@ class Totals:
         return (
             f"{self.policies} policies ({self.refused} more refused), {self.rules} rules; {self.packets} packets "
             f"({kinds}), {self.by_rule} taken by a rule, {self.tagged_beside} with a tag beside them, "
-            f"{self.tunnelled} with a packet inside; fields asked: "
+            f"{self.tunnelled} with a packet inside, {self.translated} translated "
+            f"({self.moved_ports} to another port), {self.answers} answers; fields asked: "
             f"{', '.join(f'{name} {count}' for name, count in sorted(self.fields.items()))}; "
             f"{len(self.differences)} differences"
         )
@@ -79,7 +84,8 @@ class Trial:
         """One policy and its packets, all from the seed."""
         random = Random(seed)
         frames = [frame_samples.frame(random, tagged=fields != policy_samples.PLAIN) for _ in range(packets)]
-        rules = accepted(policy_samples.classes(random, [frame.packet for frame in frames], fields=fields))
+        frames_seen = [frame.packet for frame in frames]
+        rules = accepted(policy_samples.classes(random, frames_seen, fields=fields))[0].rules()
         try:
             self._sorter.obey(rules)
         except UnavailableError:
@@ -115,16 +121,16 @@ class Trial:
         return [path for path, count in self._sorter.counts().items() if count != before[path]]
 
 
-def accepted(written: dict[str, Any]) -> Rules:
-    """The rules of a policy, without the matches at which it has problems."""
+def accepted(written: dict[str, Any], **about: Any) -> tuple[Interface, ...]:
+    """The interface of a policy, in each direction, without the matches at which it has problems."""
     while True:
         try:
-            policy = parse_policy(policy_samples.text_of(written), source="random.yaml")
+            policy = parse_policy(policy_samples.text_of(written, **about), source="random.yaml")
         except PolicyError as error:
             assert [policy_samples.without(written, problem.path) for problem in error.problems()].count(True)
             written = policy_samples.swept(written)
         else:
-            return policy.interfaces[0].rules()
+            return policy.interfaces
 
 
 def agreed(

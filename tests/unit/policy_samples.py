@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
+from types import MappingProxyType
 from typing import Any
 
 from frame_samples import ADDRESSES, DSCPS, FLAGS, ICMP_TYPES, MACS, MARKS, PORTS, V4, V6, VLANS
@@ -35,12 +36,25 @@ def classes(random: Random, packets: Sequence[Packet], *, fields: Sequence[str] 
     return {**written, "rest": {"default": True}}
 
 
-def text_of(written: dict[str, Any], *, device: str = "eth1", classifier: str = "auto") -> str:
+def text_of(
+    written: dict[str, Any],
+    *,
+    device: str = "eth1",
+    classifier: str = "auto",
+    bandwidth: Mapping[str, str] = MappingProxyType({"egress": "10gbit"}),
+    nat: str = "auto",
+) -> str:
     """The policy with these classes."""
     policy = {
         "version": 1,
         "interfaces": {
-            "wan": {"device": device, "bandwidth": {"egress": "10gbit"}, "policy": "p", "classifier": classifier}
+            "wan": {
+                "device": device,
+                "bandwidth": dict(bandwidth),
+                "policy": "p",
+                "classifier": classifier,
+                "nat": nat,
+            }
         },
         "policies": {"p": {"classes": written}},
     }
