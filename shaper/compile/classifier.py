@@ -36,8 +36,8 @@ _MAC_OFFSETS = {"src_mac": 6, "dst_mac": 0}
 _UNSEEN = {
     "iif": (
         "classic BPF cannot see by which device a packet came in: it knows the one it leaves by",
-        "give what comes in there a mark (`nft add rule ... iifname eth2 meta mark set 7`) and match `mark: 7`; "
-        "an eBPF program could see it",
+        "leave `classifier` out on a kernel with cls_flower, which sees it; or give what comes in there a mark "
+        "(`nft add rule ... iifname eth2 meta mark set 7`) and match `mark: 7`",
     ),
     "cgroup": (
         "classic BPF cannot see the cgroup of a packet's socket",

@@ -30,13 +30,17 @@ class Classification(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def choose(interface: Interface, capabilities: Capabilities) -> Classifier:
+def choose(interface: Interface, rules: Rules, capabilities: Capabilities) -> Classifier:
     """BPF where nothing is asked for and the kernel has it: one program, exchanged in one step.
+
+    Flower where a rule asks for what only it sees, the device that a packet came in by.
 
     Raises UnavailableError when the kernel lacks what is asked for, or both.
     """
     asked = interface.classifier
     wanted = tuple(_MODULES) if asked is Classifier.AUTO else (asked,)
+    if asked is Classifier.AUTO and "iif" in rules.asked():
+        wanted = (Classifier.FLOWER, Classifier.BPF)
     for kind in wanted:
         if kind in capabilities.filters:
             return kind
@@ -57,26 +61,39 @@ def classify(
     handles: Mapping[str, Handle],
     capabilities: Capabilities,
     treated: Mapping[str, Treatment],
+    *,
+    devices: Collection[str] | None = None,
 ) -> Classification:
     """With what is done to the packets of each leaf, by its path.
 
-    Raises UnavailableError when the kernel has no classifier for it, or the rules are more than it takes.
+    `devices` are those by which a packet may have come in, None where nobody has looked. Raises UnavailableError when
+    the kernel has no classifier for it, or the rules are more than it takes.
     """
-    if choose(interface, capabilities) is Classifier.BPF:
+    if choose(interface, rules, capabilities) is Classifier.BPF:
         return Classification(_bpf(interface, rules, handles, treated))
     try:
-        filters = flower_filters(rules, handles, ROOT_HANDLE, treated)
+        filters = flower_filters(rules, handles, ROOT_HANDLE, treated, devices=devices)
     except UnavailableError as error:
         error.where = error.where or interface.classifier_where or interface.where
+        if interface.classifier is Classifier.AUTO and Classifier.BPF in capabilities.filters:
+            error.hint = (
+                "bpf would carry that, but a rule asks for `iif`, which flower alone sees: take one of the two out, or "
+                "give what comes in there a mark (`nft add rule ... iifname eth2 meta mark set 7`) and match it"
+            )
         raise
-    lacking = "" if Classifier.BPF in capabilities.filters else "the kernel lacks the bpf filter: "
+    asked = {name for rule in rules.ordered for match in rule.all_of for name in match.iif}
+    lacking = "the kernel lacks the bpf filter: " if Classifier.BPF not in capabilities.filters else ""
+    if asked and not lacking and interface.classifier is Classifier.AUTO:
+        lacking = "`iif` is what flower alone can see: "
     marks = ", where no DSCP is written on them," if any(one.ipv4 != one.others for one in treated.values()) else ""
     note = (
         f"{lacking}packets are classified by {len(filters)} flower filters. While an apply changes them, packets may "
         f"meet neither the old rules nor the new. To {rules.default}{marks} go frames with a VLAN tag, MPLS in IP, and "
         "802.3 frames that a program of this machine sends"
     )
-    return Classification(filters, (note,))
+    gone = sorted(asked - set(devices)) if devices is not None else []
+    absent = (f"nothing comes in by {', '.join(gone)}, which is not there: its rules wait for it",) if gone else ()
+    return Classification(filters, (note, *absent))
 
 
 def _bpf(

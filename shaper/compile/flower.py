@@ -12,21 +12,22 @@ LLC); and MPLS in IP (protocol 137) by the labels in it. All of them go to the d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, product
+from typing import TypeVar
 
 from shaper.compile.treatment import Treatment
 from shaper.errors import UnavailableError, Where
 from shaper.model.match import ETHERTYPE_IPV4, ETHERTYPE_IPV6, Match, Prefix, Rule, Rules
 from shaper.model.spans import Span, blocks, common, merged
 from shaper.model.words import KEYS
-from shaper.tree import ETH_P_ALL, IS_FRAGMENT, FlowerFilter, FlowerKey, Handle, flower_key
+from shaper.tree import ETH_P_ALL, IS_FRAGMENT, FlowerFilter, FlowerKey, Handle, device_value, flower_key
 
 MOST_FILTERS = 4000
 FIRST_PREFERENCE = 100
 
-_CARRIED = frozenset(("ethertypes", "dscp", "protocols", "icmp", "src", "dst", "sport", "dport"))
+_CARRIED = frozenset(("ethertypes", "dscp", "protocols", "icmp", "src", "dst", "sport", "dport", "iif"))
 _ICMPV6, _MPLS = 58, 137
 _WITH_PORTS = frozenset((6, 17, 33, 132, 136))  # TCP, UDP, DCCP, SCTP, UDP-Lite
 _FLOWER_PORTS = frozenset((6, 17, 132))
@@ -35,13 +36,21 @@ _DSCP_MASK = 0xFC
 
 _Keys = tuple[FlowerKey, ...]
 _NOBODY: Mapping[str, Treatment] = {}
+T = TypeVar("T", int, str)
 
 
 def flower_filters(
-    rules: Rules, classids: Mapping[str, Handle], parent: Handle, treated: Mapping[str, Treatment] = _NOBODY
+    rules: Rules,
+    classids: Mapping[str, Handle],
+    parent: Handle,
+    treated: Mapping[str, Treatment] = _NOBODY,
+    *,
+    devices: Collection[str] | None = None,
 ) -> tuple[FlowerFilter, ...]:
     """The filters for the rules, given every leaf's classid by path, and what is done to the packets of some.
 
+    The kernel takes a filter by the device that a packet came in by only while there is such a device: of those that
+    are not among `devices` (None: not known) no packet comes, and there is no filter.
     Raises UnavailableError, at the rule that flower cannot say and where the filters get too many.
     """
     filters: list[FlowerFilter] = []
@@ -55,7 +64,7 @@ def flower_filters(
         _refuse(asked, rule)
         treatment = treated.get(rule.path)
         for ethertype in _told_apart(asked, treatment):
-            wanted = list(islice(asked.alternatives(ethertype), MOST_FILTERS + 1))
+            wanted = list(islice(asked.alternatives(ethertype, devices), MOST_FILTERS + 1))
             if len(filters) + len(wanted) > MOST_FILTERS:
                 raise UnavailableError(
                     f"the rules take more than {MOST_FILTERS} flower filters",
@@ -134,6 +143,7 @@ class _Asked:
     dst: frozenset[Prefix] | None
     sport: tuple[Span, ...] | None
     dport: tuple[Span, ...] | None
+    iif: frozenset[str] | None
 
     @classmethod
     def of(cls, conjunction: tuple[Match, ...]) -> _Asked | None:
@@ -152,14 +162,15 @@ class _Asked:
         for prefixes in (src, dst):
             if prefixes is not None:
                 ethertypes = _both(ethertypes, frozenset(prefix.ethertype for prefix in prefixes))
+        iif = _shared([match.iif for match in conjunction])
         values = (dscp, protocols, icmpv6_types, src, dst, sport, dport)
         if any(value is not None for value in values):
             ethertypes = _both(ethertypes, _IP)
-        if any(value is not None and not value for value in (ethertypes, *values)):
+        if any(value is not None and not value for value in (ethertypes, *values, iif)):
             return None
-        return cls(frozenset((ETH_P_ALL,)) if ethertypes is None else ethertypes, *values)
+        return cls(frozenset((ETH_P_ALL,)) if ethertypes is None else ethertypes, *values, iif)
 
-    def alternatives(self, ethertype: int) -> Iterator[_Keys]:
+    def alternatives(self, ethertype: int, devices: Collection[str] | None = None) -> Iterator[_Keys]:
         """The keys of each filter for one of the ethertypes, no two alike.
 
         What asks for the ethertype alone has no keys: the preference belongs to it.
@@ -172,16 +183,21 @@ class _Asked:
             [_address("dst", prefix) for prefix in sorted(self.dst or ()) if prefix.version == version],
         ]
         alternatives: list[list[_Keys]] = [[(key,) for key in choice] or [()] for choice in choices]
+        if self.iif is not None:
+            there = sorted(name for name in self.iif if devices is None or name in devices)
+            alternatives.append([(flower_key("indev", device_value(name)),) for name in there])
         for parts in product(*alternatives, _icmp(self.icmpv6_types), _ports(self.sport, self.dport)):
             keys = [key for part in parts for key in part if key.mask]
-            yield tuple(sorted([*keys, flower_key("eth_type", ethertype)])) if keys else ()
+            if keys and ethertype != ETH_P_ALL:
+                keys.append(flower_key("eth_type", ethertype))
+            yield tuple(sorted(keys))
 
 
 def _both(left: frozenset[int] | None, right: frozenset[int]) -> frozenset[int]:
     return right if left is None else left & right
 
 
-def _shared(fields: list[tuple[int, ...]]) -> frozenset[int] | None:
+def _shared(fields: list[tuple[T, ...]]) -> frozenset[T] | None:
     asked = [frozenset(values) for values in fields if values]
     return frozenset.intersection(*asked) if asked else None
 

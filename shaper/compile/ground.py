@@ -120,9 +120,11 @@ class Ground:
 
     def classify(self, rules: Rules, handles: Mapping[str, Handle]) -> Classification:
         """The filters that name the class of every packet. Raises UnavailableError when they can't say it all."""
-        treated = treatments(self.interface, self.capabilities, self.facts)
+        facts = self.facts
+        treated = treatments(self.interface, self.capabilities, facts)
         asked = self.marks.carried(rules) if self.marks else rules
-        return classify(self.interface, asked, handles, self.capabilities, treated)
+        devices = None if facts.own is None else {facts.name, *(feeder.device for feeder in facts.feeders)}
+        return classify(self.interface, asked, handles, self.capabilities, treated, devices=devices)
 
     def notes(self, queues: Mapping[str, LeafQueue]) -> tuple[str, ...]:
         """What is done instead of what the kernel lacks, in words."""

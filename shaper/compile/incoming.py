@@ -44,6 +44,12 @@ def require(interface: Interface, rules: Rules, capabilities: Capabilities) -> N
             where=interface.device_where,
         )
     for name, where in rules.asked().items():
+        if name == "iif":
+            raise UnavailableError(
+                f"all that waits here came in by {interface.device}, and where it will go out is not known yet",
+                hint="take the condition out, or take `ingress` out of the interface's bandwidth",
+                where=where,
+            )
         if name == "mark":
             raise UnavailableError(
                 f"what comes in by {interface.device} has no mark yet: it waits before nftables sees it",

@@ -35,6 +35,7 @@ from shaper.tree import (
     Police,
     Qdisc,
     Tree,
+    device_value,
     table_name,
     tree,
 )
@@ -124,6 +125,9 @@ class FakeKernel:
         self._ifbs.pop(name, None)
         for device in self._devices.values():
             for key, node in device.filters.items():
+                if isinstance(node, FlowerFilter):
+                    asked = (one for one in node.keys if (one.field, one.value) != ("indev", device_value(name)))
+                    device.filters[key] = replace(node, keys=tuple(asked))
                 if isinstance(node, BpfFilter) and node.target == name:
                     device.filters[key] = replace(node, mirror=node.mirror and GONE, redirect=node.redirect and GONE)
 

@@ -27,6 +27,7 @@ from shaper.tree import (
     EtsOptions,
     Filter,
     FlowerFilter,
+    FlowerKey,
     FqCodelOptions,
     FqPieOptions,
     Handle,
@@ -41,6 +42,7 @@ from shaper.tree import (
     Qdisc,
     SizeTable,
     bands_of,
+    device_text,
     kind_of,
 )
 from shaper.tree import BpfFilter as Bpf
@@ -309,6 +311,8 @@ class Device:
             raise Refused(errors.EINVAL, "Parent Qdisc is not classful")
         if node.parent & 0xFFFF and above.kind in _CLASSFUL and node.parent not in self.classes:
             raise Refused(errors.ENOENT, "Specified class doesn't exist")
+        if verb is not Verb.DELETE and isinstance(node, FlowerFilter) and not all(map(self._is_there, node.keys)):
+            raise Refused(errors.ENODEV, "Network device not found")
         held = self.filters.get(node.key)
         beside = [other for other in self.filters.values() if _place(other) == _place(node)]
         for other in beside:
@@ -335,6 +339,9 @@ class Device:
         self.filters[node.key] = node
         if node.classid in self.classes and _major(node.classid) == above.handle:
             self.bound[node.key] = node.classid
+
+    def _is_there(self, key: FlowerKey) -> bool:
+        return key.field != "indev" or self.index_of(device_text(key.value)) is not None
 
     def _check_bpf(self, node: Bpf) -> None:
         if node.target and "mirred" not in self.able.actions:

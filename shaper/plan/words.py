@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 
-from shaper.tree import ETH_P_ALL, FLOWER_FIELDS, FlowerFilter, FlowerKey
+from shaper.tree import ETH_P_ALL, FLOWER_FIELDS, FlowerFilter, FlowerKey, device_text
 
 _PROTOCOLS = {ETH_P_ALL: "all", 0x0004: "802_2", 0x0800: "ip", 0x0806: "arp", 0x8035: "rarp", 0x86DD: "ipv6"}
 
@@ -33,6 +33,8 @@ def _asked(keys: dict[str, FlowerKey]) -> Iterator[str]:
 
 
 def _one(key: FlowerKey) -> str:
+    if key.field == "indev":
+        return f"indev {device_text(key.value)}"
     bits = FLOWER_FIELDS[key.field]
     if key.field == "ip_flags":
         return "a fragment" if key.value else "no fragment"

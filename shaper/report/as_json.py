@@ -42,6 +42,7 @@ from shaper.tree import (
     RawOptions,
     SetDscp,
     SetMeta,
+    device_text,
     handle_text,
     kind_of,
     ticks_to_bytes,
@@ -203,7 +204,10 @@ def _bpf(node: BpfFilter) -> dict[str, Any]:
 
 def _flower(node: FlowerFilter) -> dict[str, Any]:
     # An address is more than most readers of JSON take for a number.
-    keys = {field: {"value": f"{value:#x}", "mask": f"{mask:#x}"} for field, value, mask in node.keys}
+    keys: dict[str, Any] = {
+        field: device_text(value) if field == "indev" else {"value": f"{value:#x}", "mask": f"{mask:#x}"}
+        for field, value, mask in node.keys
+    }
     done = {"actions": [_action(action) for action in node.actions]} if node.actions else {}
     return {"classid": handle_text(node.classid), "keys": keys, **done}
 

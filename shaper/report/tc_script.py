@@ -32,6 +32,7 @@ from shaper.tree import (
     Police,
     Qdisc,
     Tree,
+    device_text,
     flower_key,
     handle_text,
 )
@@ -183,6 +184,8 @@ def _flower_key(key: FlowerKey, keys: dict[str, FlowerKey]) -> Iterator[str]:
             return
         case "ip_proto":
             yield f"ip_proto {_PORT_PROTOCOLS.get(value, f'{value:#x}')}"
+        case "indev":
+            yield f"indev {shlex.quote(device_text(value))}"
         case "ip_tos":
             yield f"ip_tos {value:#x}/{mask:#x}"
         case "ip_flags":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from enum import StrEnum
 
 from shaper.plan.drift import some
@@ -86,13 +87,14 @@ class Mending:
         return now < self._rests_until
 
 
-def changed_facts(before: LinkFacts, now: LinkFacts) -> tuple[str, ...]:
-    """How a device itself has changed as far as a tree depends on it, in words."""
+def changed_facts(before: LinkFacts, now: LinkFacts, *, asked: Collection[str] = ()) -> tuple[str, ...]:
+    """How a device itself has changed as far as a tree depends on it, in words; rules name the devices `asked`."""
     pairs = (
         ("MTU", before.mtu, now.mtu),
         ("link-layer header", before.header, now.header),
         ("largest frame", before.super_packet, now.super_packet),
         ("feeders", _feeding(before), _feeding(now)),
+        ("devices that rules name beside it", _there(before, asked), _there(now, asked)),
         ("speed", _speed(before), _speed(now)),
         ("translation", before.translates or "none", now.translates or "none"),
     )
@@ -101,6 +103,10 @@ def changed_facts(before: LinkFacts, now: LinkFacts) -> tuple[str, ...]:
 
 def _feeding(link: LinkFacts) -> str:
     return ", ".join(feeder.device for feeder in link.feeders if feeder.feeds) or "none"
+
+
+def _there(link: LinkFacts, asked: Collection[str]) -> str:
+    return ", ".join(feeder.device for feeder in link.feeders if feeder.device in asked) or "none"
 
 
 def _speed(link: LinkFacts) -> str:

@@ -84,7 +84,8 @@ class Holding:
     def drifted(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What somebody else changed of ours, and how the device itself changed, in words."""
         link = self._kernel.link(self._state.device)
-        return differences(self._held(), self.tree, self.names), changed_facts(self._link, link)
+        asked = {name for rule in self.program.rules.ordered for match in rule.all_of for name in match.iif}
+        return differences(self._held(), self.tree, self.names), changed_facts(self._link, link, asked=asked)
 
     def mending(self) -> Prepared | None:
         """What puts everything back, fitted to the device as it is now; the live allocation stays where it fits.

@@ -34,6 +34,8 @@ from shaper.tree.filters import (
     FlowerKey,
     Insn,
     OtherFilter,
+    device_text,
+    device_value,
     flower_key,
 )
 from shaper.tree.grants import FieldBounds, queue_limit, with_grants
@@ -161,6 +163,8 @@ __all__ = [
     "Tree",
     "bands_of",
     "burst_after",
+    "device_text",
+    "device_value",
     "flower_key",
     "handle",
     "handle_text",

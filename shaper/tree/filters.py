@@ -70,8 +70,12 @@ FLOWER_FIELDS: Mapping[str, int] = {
     "dport": 16,
     "dport_min": 16,
     "dport_max": 16,
+    "indev": 128,
 }
-"""What flower can ask of a packet, as far as we ask it, with the bits of each; of a port range both ends are asked."""
+"""What flower can ask of a packet, as far as we ask it, with the bits of each; of a port range both ends are asked.
+
+`indev` is the name of the device that the packet came in by, its bytes as a number (`device_value`).
+"""
 IS_FRAGMENT = 1
 """The bit of `ip_flags` that fragments have (TCA_FLOWER_KEY_FLAGS_IS_FRAGMENT)."""
 
@@ -82,6 +86,16 @@ class FlowerKey(NamedTuple):
     field: str
     value: int
     mask: int
+
+
+def device_value(name: str) -> int:
+    """A device's name as the value of `indev`."""
+    return int.from_bytes(name.encode(), "big")
+
+
+def device_text(value: int) -> str:
+    """The name again."""
+    return value.to_bytes(16, "big").lstrip(b"\0").decode(errors="replace")
 
 
 def flower_key(field: str, value: int, mask: int | None = None) -> FlowerKey:

@@ -14,7 +14,7 @@ sys.path[:0] = [str(TESTS / "kernel"), str(TESTS / "unit")]
 from agreement import Totals, agreed  # noqa: E402
 from conftest import Lab  # noqa: E402
 from masquerade import masqueraded, masquerading  # noqa: E402
-from policy_samples import FIELDS, PLAIN  # noqa: E402
+from policy_samples import BY_FLOWER, FIELDS  # noqa: E402
 from sorting import by_bpf, by_flower  # noqa: E402
 
 MEANS = {"bpf": by_bpf, "flower": by_flower}
@@ -33,7 +33,7 @@ def main() -> int:
     )
     wanted = parser.parse_args()
     seeds = range(wanted.first_seed, wanted.first_seed + wanted.policies)
-    fields = PLAIN if wanted.classifier == "flower" else FIELDS
+    fields = BY_FLOWER if wanted.classifier == "flower" else FIELDS
     lab, totals, began = Lab(), Totals(), time.monotonic()
     with contextlib.ExitStack() as stack:
         stack.callback(lab.close)

@@ -10,7 +10,7 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,7 @@ class Totals:
     versions: Counter[str] = field(default_factory=Counter)
     by_rule: int = 0
     tagged_beside: int = 0
+    handed_on: int = 0
     tunnelled: int = 0
     translated: int = 0
     moved_ports: int = 0
@@ -59,6 +60,7 @@ class Totals:
         return (
             f"{self.policies} policies ({self.refused} more refused), {self.rules} rules; {self.packets} packets "
             f"({kinds}), {self.by_rule} taken by a rule, {self.tagged_beside} with a tag beside them, "
+            f"{self.handed_on} that came in by a device that rules may ask for, "
             f"{self.tunnelled} with a packet inside, {self.translated} translated "
             f"({self.moved_ports} to another port), {self.answers} answers; fields asked: "
             f"{', '.join(f'{name} {count}' for name, count in sorted(self.fields.items()))}; "
@@ -83,7 +85,10 @@ class Trial:
     def run(self, seed: int, packets: int, totals: Totals, fields: Sequence[str] = policy_samples.FIELDS) -> None:
         """One policy and its packets, all from the seed."""
         random = Random(seed)
-        frames = [frame_samples.frame(random, tagged=fields != policy_samples.PLAIN) for _ in range(packets)]
+        tagged = fields not in (policy_samples.PLAIN, policy_samples.BY_FLOWER)
+        frames = [frame_samples.frame(random, tagged=tagged) for _ in range(packets)]
+        if "iif" in fields:
+            frames = [_handed_on(frame) if random.random() < 0.5 else frame for frame in frames]
         frames_seen = [frame.packet for frame in frames]
         rules = accepted(policy_samples.classes(random, frames_seen, fields=fields))[0].rules()
         try:
@@ -101,6 +106,7 @@ class Trial:
             totals.versions[{0x0800: "IPv4", 0x86DD: "IPv6"}.get(frame.packet.ethertype, "other")] += 1
             totals.by_rule += named not in ("rest", NETWORK_CONTROL)
             totals.tagged_beside += frame.beside is not None
+            totals.handed_on += frame.packet.iif is not None
             totals.tunnelled += frame.packet.inner is not None
             if moved != [named]:
                 where = f"seed {seed}, packet {number}: counted in {moved}, named {named}"
@@ -108,7 +114,9 @@ class Trial:
 
     def _moved(self, frame: Frame) -> list[str]:
         device, data = self._sorter.device, frame.data
-        if frame.beside is not None:
+        if frame.packet.iif is not None:
+            device = self._feed
+        elif frame.beside is not None:
             device, data = self._feed, data[:12] + _TAG.pack(0x8100, frame.beside) + data[12:]
 
         def transmit() -> None:
@@ -119,6 +127,11 @@ class Trial:
         before = self._sorter.counts()
         self._lab.inside(transmit)
         return [path for path, count in self._sorter.counts().items() if count != before[path]]
+
+
+def _handed_on(frame: Frame) -> Frame:
+    """As it is after it came in by the other cable."""
+    return replace(frame, packet=frame.packet._replace(iif="feed-peer"))
 
 
 def accepted(written: dict[str, Any], **about: Any) -> tuple[Interface, ...]:

@@ -34,6 +34,13 @@ def test_what_every_classifier_carries_means_the_same_by_each(netns: Lab, means:
     assert totals.policies > POLICIES / 2
 
 
+@pytest.mark.full
+def test_flower_knows_by_which_device_a_packet_came_in(netns: Lab) -> None:
+    totals = agreement(netns, by_flower, policy_samples.BY_FLOWER)
+    assert totals.fields["iif"] > 10
+    assert totals.handed_on > totals.packets / 3
+
+
 def agreement(netns: Lab, means: Means, fields: Sequence[str]) -> Totals:
     """Of all policies, without a difference."""
     *_, totals = agreed(netns, means, range(POLICIES), PACKETS, fields)

@@ -24,6 +24,8 @@ class Skb:
     tag: int | None = None
     """The VLAN tag that the kernel holds beside the packet."""
     hardware_type: int = 1
+    iif: str = ""
+    """The device that it came in by, "" for none."""
 
 
 def check(program: Sequence[Insn]) -> None:

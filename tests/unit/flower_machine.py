@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from bpf_machine import Skb
 
-from shaper.tree import ETH_P_ALL, FlowerFilter
+from shaper.tree import ETH_P_ALL, FlowerFilter, device_value
 
 _V4, _V6 = 0x0800, 0x86DD
 _OPTIONS, _FRAGMENT = (0, 43, 60), 44
@@ -42,6 +42,7 @@ def dissect(skb: Skb) -> dict[str, int]:
         ("ip_proto", "ip_tos", "ip_flags", "icmpv6_type", "src4", "dst4", "src6", "dst6", "sport", "dport"), 0
     )
     fields["eth_type"] = skb.protocol
+    fields["indev"] = device_value(skb.iif)
     data, at = skb.data, skb.network
     if skb.protocol == _V4:
         transport = at + (data[at] & 15) * 4

@@ -21,6 +21,9 @@ FIELDS = (
 )  # fmt: skip
 PLAIN = ("family", "proto", "src", "dst", "sport", "dport", "dscp", "ethertype")
 """What every classifier carries, in matches of one level."""
+BY_FLOWER = (*PLAIN, "iif")
+"""What flower carries."""
+DEVICES = ("feed-peer", "q0", "feed")
 Spec = dict[str, Any]
 
 
@@ -97,7 +100,7 @@ def match(random: Random, packet: Packet, fields: Sequence[str] = FIELDS, depth:
     spec: Spec = {}
     for name in random.sample(fields, min(len(fields), random.choice((1, 1, 2, 2, 3)))):
         spec[name] = _values(random, packet, name)
-    if depth < 2 and fields != PLAIN and random.random() < 0.25:
+    if depth < 2 and fields not in (PLAIN, BY_FLOWER) and random.random() < 0.25:
         key = random.choice(("any", "all", "not"))
         parts = [match(random, packet, fields, depth + 1) for _ in range(random.choice((1, 2)))]
         spec[key] = parts if key != "not" or random.random() < 0.5 else parts[0]
@@ -138,6 +141,8 @@ def _value(random: Random, packet: Packet, name: str, *, own: bool) -> Any:
             return _network(random, packet, packet.dst if name == "dst" else packet.src, own=own)
         case "sport" | "dport" | "port":
             return _range(random, pick(packet.sport if name == "sport" else packet.dport, PORTS), 65535, SERVICE_PORTS)
+        case "iif":
+            return packet.iif if own and packet.iif else random.choice(DEVICES)
         case "dscp":
             return _named(random, pick(packet.dscp, DSCPS), DSCP_NAMES)
         case "tos":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from random import Random
 
 import flower_machine
@@ -10,14 +11,14 @@ import packet_samples
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from packet_samples import LEAVES, V4, V6
+from packet_samples import LEAVES, V4, V6, Sample
 
 from shaper.compile.flower import MOST_FILTERS, flower_filters
 from shaper.errors import UnavailableError, Where
 from shaper.kernel.codec.flower import fault
 from shaper.model.match import ETHERTYPE_LLC, Match, PortRange, Prefix, Rule, Rules, classify, network_control_matches
 from shaper.model.spans import blocks, common, merged
-from shaper.tree import ETH_P_ALL, FlowerFilter, FlowerKey, flower_key
+from shaper.tree import ETH_P_ALL, FlowerFilter, FlowerKey, device_text, flower_key
 
 PARENT = 0x5A000000
 CLASSIDS = {path: 0x5A000010 + number for number, path in enumerate(LEAVES)}
@@ -60,6 +61,48 @@ def test_flower_classifies_as_the_reference(random: Random) -> None:
             continue  # sent here by its length: no filter can ask for that, and the plan says so
         expected = CLASSIDS[classify(rules, sample.packet)]
         assert (flower_machine.run(filters, sample.skb) or CLASSIDS["rest"]) == expected, (rules, sample)
+
+
+DEVICES = ("lan0", "lan1", "a-long-ifname1")
+
+
+def come_in(sample: Sample, random: Random) -> Sample:
+    """The packet as one that was forwarded, or made here."""
+    name = random.choice((None, *DEVICES, "elsewhere"))
+    packet, skb = sample.packet._replace(iif=name), replace(sample.skb, iif=name or "")
+    return replace(sample, packet=packet, skb=skb)
+
+
+@given(randoms)
+def test_flower_knows_the_device_that_a_packet_came_in_by(random: Random) -> None:
+    samples = [come_in(packet_samples.sample(random), random) for _ in range(20)]
+    about = packet_samples.rules_about(random, [sample.packet for sample in samples])
+    rules, filters = accepted(Rules(tuple(with_device(rule, random) for rule in about.ordered), about.default))
+    for sample in samples:
+        if sample.packet.ethertype == ETHERTYPE_LLC and sample.skb.protocol != ETHERTYPE_LLC:
+            continue
+        expected = CLASSIDS[classify(rules, sample.packet)]
+        assert (flower_machine.run(filters, sample.skb) or CLASSIDS["rest"]) == expected, (rules, sample)
+
+
+def with_device(rule: Rule, random: Random) -> Rule:
+    """Some rules ask for one or several, a few for nothing else."""
+    chosen = tuple(random.sample(DEVICES, random.randint(0, 2)))
+    first, *rest = rule.all_of
+    if random.random() < 0.2:
+        return rule._replace(all_of=(Match(iif=chosen or DEVICES[:1]),))
+    return rule._replace(all_of=(replace(first, iif=chosen), *rest))
+
+
+def test_of_a_device_that_is_not_there_nothing_comes() -> None:
+    def of(*devices: str) -> list[set[str]]:
+        filters = flower_filters(rules, CLASSIDS, PARENT, devices=devices)
+        return [{device_text(key.value) for key in one.keys if key.field == "indev"} for one in filters]
+
+    rules = Rules((Rule((Match(iif=("lan0", "lan1")),), "a"),), "rest")
+    assert of("lan0", "eth0") == [{"lan0"}]
+    assert of("lan0", "lan1") == [{"lan0"}, {"lan1"}]
+    assert of() == []
 
 
 @given(randoms)

@@ -10,11 +10,11 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from collectors.netlink import attribute, attributes
+from collectors.netlink import attribute, attributes, text
 from shaper.kernel.codec import actions as lists
-from shaper.tree import FLOWER_FIELDS, IS_FRAGMENT, Action, FlowerKey, Handle, flower_key
+from shaper.tree import FLOWER_FIELDS, IS_FRAGMENT, Action, FlowerKey, Handle, device_text, device_value, flower_key
 
-_CLASSID, _ACT, _FLAGS, _IN_HW_COUNT = 1, 3, 22, 86
+_CLASSID, _INDEV, _ACT, _FLAGS, _IN_HW_COUNT = 1, 2, 3, 22, 86
 _IN_HW, _NOT_IN_HW = 1 << 2, 1 << 3
 _WHOLE = {"eth_type": 8, "ip_proto": 9, "sport_min": 87, "sport_max": 88, "dport_min": 89, "dport_max": 90}
 _MASKED = {
@@ -50,7 +50,9 @@ def encode(options: FlowerOptions) -> bytes:
     masked = _masked_attributes(options.keys)
     for field, value, mask in options.keys:
         size = FLOWER_FIELDS[field] // 8
-        if field in _WHOLE:
+        if field == "indev":
+            data += attribute(_INDEV, device_text(value).encode() + b"\0")
+        elif field in _WHOLE:
             data += attribute(_WHOLE[field], value.to_bytes(size, "big"))
         else:
             for kind, number in zip(masked[field], (value, mask), strict=True):
@@ -68,7 +70,8 @@ def decode(data: bytes) -> FlowerOptions | None:
         return None
     protocol = found.get(_WHOLE["ip_proto"], b"\0")[0]
     masked = {**_MASKED, **_PORTS.get(protocol, {})}
-    keys = []
+    device = text(found.pop(_INDEV, b""))
+    keys = [flower_key("indev", device_value(device))] if device else []
     for field in FLOWER_FIELDS:
         if field in _WHOLE and _WHOLE[field] in found:
             keys.append(flower_key(field, int.from_bytes(found.pop(_WHOLE[field]), "big")))
@@ -102,7 +105,7 @@ def fault(keys: tuple[FlowerKey, ...], protocol: int) -> str:
     for field, value, mask in keys:
         if field not in FLOWER_FIELDS or not mask or flower_key(field, value, mask) != (field, value, mask):
             return f"{field} {value:#x}/{mask:#x} is no key in canonical form"
-        if field in _WHOLE and mask != flower_key(field, 0).mask:
+        if field in (*_WHOLE, "indev") and mask != flower_key(field, 0).mask:
             return f"{field} has no mask"
     if not _is_known(keys):
         return "of ip_flags only the fragment's is asked"
@@ -114,7 +117,7 @@ def _alone(asked: Mapping[str, int], protocol: int) -> str:
     ethertype, transport = asked.get("eth_type"), asked.get("ip_proto")
     if ethertype is not None and ethertype != protocol:
         return f"eth_type {ethertype:#06x} is never met in a preference of protocol {protocol:#06x}"
-    if ethertype not in (_IPV4, _IPV6) and asked.keys() - {"eth_type"}:
+    if ethertype not in (_IPV4, _IPV6) and asked.keys() - {"eth_type", "indev"}:
         return "what is asked of IP needs eth_type"
     if asked.keys() & ({"src6", "dst6"} if ethertype == _IPV4 else {"src4", "dst4"}):
         return "an address of the other IP version is never met"
