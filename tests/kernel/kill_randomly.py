@@ -74,10 +74,35 @@ class Hand:
 
     def forever(self) -> None:
         for _ in itertools.count():
-            self.apply("new")
-            self.rollback()
-            self.apply("new", seconds=60)
-            self.expire()
+            self.once()
+
+    def once(self) -> None:
+        self.apply("new")
+        self.rollback()
+        self.apply("new", seconds=60)
+        self.expire()
+
+
+def measured(device: str, folder: Path, have: Capabilities) -> tuple[float, float]:
+    """Seconds until a child of ours begins its first change, and until it has been through all of them once."""
+    said, says = os.pipe()
+    began = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        try:
+            hand = Hand(device, folder, have)
+            os.write(says, b".")
+            hand.once()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    os.close(says)
+    assert os.read(said, 1) == b"."
+    ready = time.monotonic() - began
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+    os.close(said)
+    return ready, time.monotonic() - began
 
 
 def main() -> None:
@@ -86,10 +111,7 @@ def main() -> None:
     have = NetlinkKernel().capabilities()
     hand = Hand(device, Path(folder), have)
     trees = {name: hand.apply(name) for name in ("new", "old", "new", "old")}
-    began = time.monotonic()
-    hand.apply("new")
-    hand.apply("old")
-    took = (time.monotonic() - began) / 2
+    ready, once = measured(device, Path(folder), have)
     foreign = hand.kernel.read(other)
     seen = {"rounds": 0, "mid-apply": 0, "waiting": 0, "begun": 0, "old": 0, "new": 0, "wrong": []}
     for number in range(int(rounds)):
@@ -99,7 +121,7 @@ def main() -> None:
                 Hand(device, Path(folder), have).forever()
             finally:
                 os._exit(1)
-        time.sleep(dice.uniform(0, 6 * took))
+        time.sleep(dice.uniform(ready / 2, 1.2 * once))  # however slow the machine is
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         log = ChangeLog(hand.state.folder)
