@@ -143,9 +143,9 @@ CLASSES = """
     easy: {match: [{proto: udp, dport: 5001}], set: {dscp: af21}}
     washed: {match: [{proto: udp, dport: 5002}], wash: true}
     marked: {match: [{proto: udp, dport: 5003}], set: {mark: 0x10/0xff, priority: 5}}
-    dropped: {match: [{proto: udp, dport: 5004}], police: {cir: 8kbit, cbs: 1600b}}
+    dropped: {match: [{proto: udp, dport: 5004}], police: {cir: 80bit, cbs: 1600b}}
     coloured: {match: [{proto: udp, dport: 5005}], set: {dscp: cs2}, \
-police: {cir: 8kbit, cbs: 1600b, pir: 16kbit, pbs: 3200b, yellow: {dscp: af12}, red: {dscp: af13}}}
+police: {cir: 80bit, cbs: 1600b, pir: 160bit, pbs: 3200b, yellow: {dscp: af12}, red: {dscp: af13}}}
     rest: {default: true, set: {dscp: le}}
 """
 BOTH = ("bpf", "flower")
@@ -278,7 +278,7 @@ def test_other_backends_treat_packets_alike(netns: Lab, tmp_path: Path, backend:
     with contextlib.closing(Wire(netns, tmp_path, "bpf", backend=backend)) as wire:
         wire.bench.apply("""
             marked: {tier: priority, match: [{proto: udp, dport: 5001}], set: {dscp: af21}}
-            rest: {default: true, police: {cir: 8kbit, cbs: 1600b}}
+            rest: {default: true, police: {cir: 80bit, cbs: 1600b}}
         """)
         assert wire.through(ipv4(5001))[IP].tos >> 2 == 18
         wire.through(ipv4(7, size=1514))

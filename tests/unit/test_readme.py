@@ -19,6 +19,16 @@ def test_the_policy_is_accepted() -> None:
     assert {leaf.path for leaf in policy.interfaces[0].leaves()} >= {"voice", "video", "office/web", "backup"}
 
 
+def test_the_classes_that_police_and_mark_are_accepted() -> None:
+    (classes,) = re.findall(r"### Policing and marking\n\n```\n(.*?)```", README, re.DOTALL)
+    head = "version: 1\ninterfaces: {wan: {device: eth1, bandwidth: {egress: 20mbit}, policy: p}}\npolicies:\n  p:\n"
+    rest = "      rest: {default: true}\n"
+    classes = classes.replace("video:\n", "video:\n        match: [{dscp: af42}]\n")
+    (interface,) = parse_policy(f"{head}    classes:\n{classes}{rest}", source="README.md").interfaces
+    treated = {leaf.path for leaf in interface.leaves() if leaf.police or leaf.marking}
+    assert treated == {"video", "guests", "scavenger"}
+
+
 def test_every_command_that_it_names_is_there() -> None:
     named = set(re.findall(r"^(?:sudo )?shaper ([a-z]+(?:-[a-z]+)*)", README, re.MULTILINE))
     assert named >= {"doctor", "check", "plan", "run", "status", "clear"}
