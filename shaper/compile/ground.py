@@ -13,12 +13,12 @@ from shaper.compile.inside import Inside
 from shaper.compile.leaf import LeafQueue, leaf_queue
 from shaper.compile.notes import notes, unmeasured
 from shaper.compile.program import Program
-from shaper.compile.treatment import treatment_notes, treatments
+from shaper.compile.treatment import Treatment, policers, treatment_notes, treatments
 from shaper.errors import UnavailableError
 from shaper.model.aqm import TURNED
 from shaper.model.decision import Allocation, Bounds
 from shaper.model.match import Rules
-from shaper.model.policy import Direction, Interface, TrafficClass
+from shaper.model.policy import Backend, Direction, Interface, TrafficClass
 from shaper.tree import ROOT, Capabilities, Handle, LinkFacts, Node, Offload, Qdisc, SizeTable, tree
 from shaper.units import format_rate
 
@@ -118,13 +118,18 @@ class Ground:
                     f"{name}: a {key} of {format_rate(rate)} cannot be expressed in {clock}", hint=bound, where=where
                 )
 
+    def treated(self) -> dict[str, Treatment]:
+        """What is done to the packets of the leaves by filters; CAKE has none. Raises UnavailableError."""
+        if self.interface.backend is Backend.CAKE:
+            return {}
+        return treatments(self.interface, self.capabilities, self.facts)
+
     def classify(self, rules: Rules, handles: Mapping[str, Handle]) -> Classification:
         """The filters that name the class of every packet. Raises UnavailableError when they can't say it all."""
         facts = self.facts
-        treated = treatments(self.interface, self.capabilities, facts)
         asked = self.marks.carried(rules) if self.marks else rules
         devices = None if facts.own is None else {facts.name, *(feeder.device for feeder in facts.feeders)}
-        return classify(self.interface, asked, handles, self.capabilities, treated, devices=devices)
+        return classify(self.interface, asked, handles, self.capabilities, self.treated(), devices=devices)
 
     def notes(self, queues: Mapping[str, LeafQueue]) -> tuple[str, ...]:
         """What is done instead of what the kernel lacks, in words."""
@@ -170,6 +175,7 @@ class Ground:
             reserved=reserved,
             movable=movable,
             frame=self.frame,
+            policers=policers(self.treated()),
         )
 
     def _unseen(self, rules: Rules) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shaper.compile.numbers import Adopted
 from shaper.model.decision import Allocation, Bounds, Grant
@@ -23,7 +23,8 @@ class Program:
     and `arriving_filter` picks the packets on the device that they come in by. `notes` say in words what the shaper
     does instead of what the kernel lacks, and what delay that costs. `reserved` is what of the link's bit/s no rate may
     be raised into; `movable` is false where no class has a rate that a controller could move. `frame` is the largest
-    frame in bytes as the kernel counts it. `adopted` has the numbers of a tree that was taken over.
+    frame in bytes as the kernel counts it. `adopted` has the numbers of a tree that was taken over. `policers` are the
+    indexes of a leaf's, the peak rate's before the committed one's.
     """
 
     interface: Interface
@@ -41,6 +42,7 @@ class Program:
     movable: bool = True
     frame: int = 1514
     adopted: Adopted | None = None
+    policers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def measured(self) -> bool:

@@ -78,6 +78,12 @@ def treatments(interface: Interface, capabilities: Capabilities, facts: LinkFact
     return found
 
 
+def policers(treated: Mapping[str, Treatment]) -> dict[str, tuple[int, ...]]:
+    """The indexes of the policers of each leaf that has any, in the order in which packets meet them."""
+    found = {path: tuple(one.index for one in each.others if isinstance(one, Police)) for path, each in treated.items()}
+    return {path: indexes for path, indexes in found.items() if indexes}
+
+
 def treatment_notes(interface: Interface, facts: LinkFacts) -> Iterator[str]:
     """What a policy with treatments must know of this device."""
     policed = [leaf for leaf in interface.leaves() if leaf.police is not None]

@@ -50,6 +50,7 @@ _KEYS: Mapping[type, Mapping[str, str]] = {
         "in_flight": "in_flight_packets",
         "measured_lost": "measured_lost_packets",
     },
+    status.Policed: {colour: f"{colour}_packets" for colour in ("green", "yellow", "red")},
     status.PendingConfirmation: {"left": "left_s", "judged": "judged_s"},
     status.ControllerStatus: {"tick_seconds": "tick_s"},
     status.ScheduleStatus: {"next_at": "next_at_unix_s"},

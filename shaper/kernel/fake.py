@@ -13,7 +13,7 @@ from shaper.kernel import explain
 from shaper.kernel.decode import GONE, alias_of
 from shaper.kernel.encode import Refused, check, retuned
 from shaper.kernel.fake_device import Device
-from shaper.kernel.protocol import ClassCounters, DeviceCounters
+from shaper.kernel.protocol import ClassCounters, DeviceCounters, PolicerCounters
 from shaper.model.device import DeviceName
 from shaper.plan.steps import Step, Verb
 from shaper.tree import (
@@ -86,6 +86,7 @@ class FakeKernel:
         self._offloads: dict[str, dict[str, int]] = {}
         self._forwards: set[str] = set()
         self._counters: dict[str, tuple[dict[Handle, ClassCounters], int]] = {}
+        self._policers: dict[int, PolicerCounters] = {}
         self._next_index = 2
         self._namespaces: dict[str, FakeKernel] = {}
         self._netns = ""
@@ -163,9 +164,17 @@ class FakeKernel:
         """Somebody else's doing: a table of nftables goes."""
         del self._tables[name]
 
-    def count(self, device: str, classes: dict[Handle, ClassCounters], *, unshaped: int = 0) -> None:
-        """What `counters` will say from now on; leaf classes left out stay at zero."""
+    def count(
+        self,
+        device: str,
+        classes: dict[Handle, ClassCounters],
+        *,
+        unshaped: int = 0,
+        policers: dict[int, PolicerCounters] | None = None,
+    ) -> None:
+        """What `counters` will say from now on; leaf classes and policers left out stay at zero."""
         self._counters[device] = (dict(classes), unshaped)
+        self._policers |= policers or {}
 
     def deny(self, *, denied: bool = True) -> None:
         """From now on every step is refused with EPERM (or no longer)."""
@@ -248,7 +257,9 @@ class FakeKernel:
         given, unshaped = self._counters.get(device, ({}, 0))
         inner = {cls.parent for cls in held.classes.values()}
         none = ClassCounters(0, 0, 0, 0, 0, 0)
-        return DeviceCounters({leaf: given.get(leaf, none) for leaf in held.classes if leaf not in inner}, unshaped)
+        policed = {index: self._policers.get(index, PolicerCounters(0, 0)) for index in self._policing()}
+        classes = {leaf: given.get(leaf, none) for leaf in held.classes if leaf not in inner}
+        return DeviceCounters(classes, unshaped, policed)
 
     def send(self, device: str, steps: Sequence[Step]) -> None:
         """Raises StepError, UnavailableError, and Killed where `die_at` said so."""
@@ -302,15 +313,19 @@ class FakeKernel:
 
     def _bound(self, node: BpfFilter | FlowerFilter) -> BpfFilter | FlowerFilter:
         """With the policers that are there already, by their indexes: the kernel asks no further."""
-        there = {
+        there = self._policing()
+        actions = (there.get(action.index, action) if isinstance(action, Police) else action for action in node.actions)
+        return replace(node, actions=tuple(actions))
+
+    def _policing(self) -> dict[int, Police]:
+        """All policers, by their indexes."""
+        return {
             action.index: action
             for device in self._devices.values()
             for held in device.filters.values()
             for action in getattr(held, "actions", ())
             if isinstance(action, Police)
         }
-        actions = (there.get(action.index, action) if isinstance(action, Police) else action for action in node.actions)
-        return replace(node, actions=tuple(actions))
 
     def _retune(self, police: Police) -> None:
         """A policer becomes another, in every filter that has it."""

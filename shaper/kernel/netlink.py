@@ -10,7 +10,7 @@ import errno as errors
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from collectors import link as links
-from collectors import qdisc
+from collectors import police, qdisc
 from collectors.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -29,7 +29,7 @@ from shaper.kernel import decode, explain, probe
 from shaper.kernel.encode import Message, Refused, check, message, retuned, retuning
 from shaper.kernel.nft.channel import Nftables
 from shaper.kernel.offloads import Offloads, feeding
-from shaper.kernel.protocol import ClassCounters, DeviceCounters
+from shaper.kernel.protocol import ClassCounters, DeviceCounters, PolicerCounters
 from shaper.model.device import DeviceName
 from shaper.plan.steps import Step, Verb
 from shaper.tree import (
@@ -37,6 +37,7 @@ from shaper.tree import (
     CLSACT_EGRESS,
     CLSACT_INGRESS,
     OUR_ROOTS,
+    POLICE_INDEXES,
     ROOT,
     Capabilities,
     Class,
@@ -238,6 +239,7 @@ class NetlinkKernel:
         with explain.reading(device):
             qdiscs = qdisc.parse_qdiscs(qdisc.dump_qdiscs(self._channel), index)
             classes = qdisc.parse_classes(qdisc.dump_classes(self._channel, index))
+            policers = police.parse_policers(police.dump_policers(self._channel))
         leaves = {reading.parent: reading for reading in qdiscs}
         inner = {cls.parent for cls in classes} | {reading.handle for reading in qdiscs}  # HFSC's root is a class too
         counted = {}
@@ -263,7 +265,10 @@ class NetlinkKernel:
                     backlog_bytes=tin.backlog,
                     queued_packets=0,
                 )
-        return DeviceCounters(counted, sum(reading.direct_packets for reading in qdiscs))
+        policed = {
+            one.number: PolicerCounters(one.packets, one.exceeded) for one in policers if one.number in POLICE_INDEXES
+        }
+        return DeviceCounters(counted, sum(reading.direct_packets for reading in qdiscs), policed)
 
     def send(self, device: str, steps: Sequence[Step]) -> None:
         """Carries out the steps, each acknowledged before the next. Raises StepError, UnavailableError."""
@@ -283,8 +288,8 @@ class NetlinkKernel:
                     if isinstance(step.node, Offload):
                         self._offloads.change(self._channel, found[on], step.node)
                         continue
-                    for police in retuned(step):
-                        self._channel.request(*retuning(police))
+                    for other in retuned(step):
+                        self._channel.request(*retuning(other))
                     kind, flags, body = message(step, found[on], self._index_of)
                     self._channel.request(kind, flags, body)
             except Refused as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from shaper.errors import Exit, ShaperError
@@ -25,11 +25,23 @@ class ClassCounters:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicerCounters:
+    """Of one policer since it was made: `packets` that came, and those that `exceeded` it."""
+
+    packets: int
+    exceeded: int
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceCounters:
-    """Counters of all leaf classes by handle; `unshaped` counts packets that no class took (HTB direct_packets)."""
+    """Counters of all leaf classes by handle; `unshaped` counts packets that no class took (HTB direct_packets).
+
+    `policers` are all of ours in the namespace, by index.
+    """
 
     classes: Mapping[Handle, ClassCounters]
     unshaped: int
+    policers: Mapping[int, PolicerCounters] = field(default_factory=dict)
 
 
 class StepError(ShaperError):

@@ -22,11 +22,20 @@ class Histogram:
 
 
 @dataclass(frozen=True, slots=True)
+class Policed:
+    """Packets by the colour that they were given, since the policers were made; with one rate none is yellow."""
+
+    green: int
+    yellow: int
+    red: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClassStatus:
     """One leaf class. Rates in bit/s, sizes in bytes, delays in seconds; totals are since the start of `run`.
 
     `delay` and `measured_lost` are None without a capture. `loss` is the ratio over the SLA window, from the kernel's
-    leaf counters, None when nothing was offered.
+    leaf counters, None when nothing was offered. `policed` is None where nothing polices.
     """
 
     path: str
@@ -44,6 +53,7 @@ class ClassStatus:
     delay: DelayView | None = None
     histogram: Histogram = field(default_factory=Histogram)
     measured_lost: int | None = None
+    policed: Policed | None = None
     in_flight: int = 0
     sla: SlaResult | None = None
 

@@ -54,6 +54,14 @@ _PER_CLASS: tuple[_Series[ClassStatus], ...] = (
         "Captured packets that came to the queue and never left it.",
         lambda c: c.measured_lost,
     ),
+    *(
+        _Series(
+            f"shaper_class_policed_{colour}_packets_total",
+            f"Packets that the class's policers made {colour}, since they were made.",
+            lambda c, colour=colour: getattr(c.policed, colour, None),  # type: ignore[misc]
+        )
+        for colour in ("green", "yellow", "red")
+    ),
     _Series("shaper_class_backlog_bytes", "Bytes that wait in the queue.", lambda c: c.backlog_bytes),
     _Series("shaper_class_loss_ratio", "Share of the offered packets dropped, over the SLA window.", lambda c: c.loss),
     _Series(

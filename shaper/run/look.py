@@ -13,6 +13,7 @@ from shaper.run.apply import read
 from shaper.run.before import unfinished
 from shaper.run.calendar import outlook
 from shaper.run.ours import ours
+from shaper.run.policed import policed
 from shaper.run.probation import pending_confirmation
 from shaper.run.standing import interface_of, program_of
 from shaper.run.state import DeviceState
@@ -80,6 +81,7 @@ def look(kernel: Kernel, state: DeviceState, *, now: float, at: float | None = N
                 dropped_packets=one.drops,
                 backlog_bytes=one.backlog_bytes,
                 loss=one.drops / total if total else None,
+                policed=policed(program, leaf.path, counters),
                 sla=SlaResult(leaf.path, SlaState.NO_DATA, ()) if leaf.sla else None,
             )
         )

@@ -14,6 +14,7 @@ from shaper.model.observation import CaptureHealth, ClassObservation, DelayView,
 from shaper.model.policy import TrafficClass
 from shaper.model.sla import SlaResult
 from shaper.model.status import ClassStatus, ClassTotals, Histogram
+from shaper.run.policed import policed
 from shaper.sla import evaluate
 
 SLA_WINDOW = 5.0
@@ -66,6 +67,7 @@ class Observer:
                 thresholds=tuple(sorted({target.seconds for target in leaf.sla.delays})),
             )
         self._unshaped = first.unshaped
+        self._counters = first
         self._health = before.health if before else CaptureHealth(running=False)
 
     def tick(
@@ -108,6 +110,7 @@ class Observer:
         unshaped = 0
         if counters is not None:
             before, self._unshaped = self._unshaped, counters.unshaped
+            self._counters = counters
             unshaped = max(0, counters.unshaped - before)
         return Observation(seconds, classes, health, unshaped, fresh=counters is not None)
 
@@ -199,6 +202,7 @@ class Observer:
             ),
             measured_lost=leaf.lost if self._health.running else None,
             in_flight=leaf.in_flight,
+            policed=policed(self._program, path, self._counters),
             sla=self._judge(leaf, sent, dropped, throughput),
         )
 

@@ -92,6 +92,13 @@ def judged(packets: Sequence[Policed], profile: Profile) -> Verdict:
     return Verdict(Counter(one.colour for one in packets), differing(ExactBucket), differing(KernelBucket))
 
 
+def counted(bench: Bench) -> dict[str, int]:
+    """The packets of each colour by the kernel's policers, as `status` has them."""
+    _, status = bench.shaper("status")
+    (metered,) = (one for one in status["interfaces"][0]["classes"] if one["path"] == "metered")
+    return {colour: metered["policed"][f"{colour}_packets"] for colour in COLOURS.values()}
+
+
 def policed(
     lab: Lab, folder: Path, profile: Profile, *, packets: int, seed: int, classifier: str = "auto"
 ) -> list[Policed]:
@@ -125,6 +132,8 @@ pir: {profile.pir}bit, pbs: {profile.pbs}b, green: {{dscp: af11}}, yellow: {{dsc
             assert data[:4] == payload[:4], "the packets come in another order"
             found.append(Policed(at, size, COLOURS[ancillary[0][2][0] >> 2]))
             time.sleep(chance.expovariate(1 / gap))
+    seen = Counter(one.colour for one in found)
+    assert counted(bench) == {colour: seen[colour] for colour in COLOURS.values()}, "the policers count otherwise"
     return found
 
 
