@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from collectors.marks import marked_packets
 from collectors.netlink import (
     RTM_GETQDISC,
     RTM_GETTCLASS,
@@ -29,7 +30,7 @@ from collectors.netlink import (
 _TCA_HTB_INIT = 2
 _HTB_DIRECT = struct.Struct("=16xI")  # struct tc_htb_glob: version, rate2quantum, defcls, debug, direct_pkts
 _TCA_STATS_APP, _TCA_CAKE_STATS_TIN_STATS = 4, 10
-_CAKE_PACKETS, _CAKE_BYTES, _CAKE_DROPPED, _CAKE_BACKLOG = 2, 3, 4, 11
+_CAKE_PACKETS, _CAKE_BYTES, _CAKE_DROPPED, _CAKE_MARKED, _CAKE_BACKLOG = 2, 3, 4, 8, 11
 _INDEX = struct.Struct("=4xi")
 
 
@@ -43,6 +44,7 @@ class TinReading(NamedTuple):
     packets: int
     drops: int
     backlog: int
+    marked: int = 0
 
     @property
     def sent_packets(self) -> int:
@@ -70,6 +72,11 @@ class QdiscReading(NamedTuple):
     def stats(self) -> QueueStats:
         """Its counters, parsed when they are asked for."""
         return parse_stats(self.stats2)
+
+    @property
+    def marked(self) -> int:
+        """Packets that it marked instead of dropping them."""
+        return marked_packets(self.kind, self.stats2)
 
     @property
     def direct_packets(self) -> int:
@@ -116,7 +123,7 @@ class FilterReading(NamedTuple):
 
 def _tin(data: bytes) -> TinReading:
     found = {kind: int.from_bytes(value, sys.byteorder) for kind, value in attributes(data).items()}
-    wanted = (_CAKE_BYTES, _CAKE_PACKETS, _CAKE_DROPPED, _CAKE_BACKLOG)
+    wanted = (_CAKE_BYTES, _CAKE_PACKETS, _CAKE_DROPPED, _CAKE_BACKLOG, _CAKE_MARKED)
     return TinReading(*(found.get(kind, 0) for kind in wanted))
 
 

@@ -246,7 +246,8 @@ class NetlinkKernel:
         for cls in classes:
             if cls.kind in _COUNTED and cls.handle not in inner:
                 own = cls.stats
-                leaf = leaves[cls.handle].stats if cls.handle in leaves else own
+                queue = leaves.get(cls.handle)
+                leaf = queue.stats if queue is not None else own
                 counted[cls.handle] = ClassCounters(
                     sent_bytes=own.bytes,
                     sent_packets=own.packets,
@@ -254,6 +255,7 @@ class NetlinkKernel:
                     overlimits=own.overlimits,
                     backlog_bytes=leaf.backlog,
                     queued_packets=leaf.queued,
+                    marked=queue.marked if queue is not None else 0,
                 )
         for root in (reading for reading in qdiscs if reading.parent == ROOT):
             for number, tin in enumerate(root.tins, 1):
@@ -264,6 +266,7 @@ class NetlinkKernel:
                     overlimits=0,
                     backlog_bytes=tin.backlog,
                     queued_packets=0,
+                    marked=tin.marked,
                 )
         policed = {
             one.number: PolicerCounters(one.packets, one.exceeded) for one in policers if one.number in POLICE_INDEXES

@@ -14,7 +14,8 @@ from shaper.tree import Capabilities, Handle, LinkFacts, MarkTable, Offload, Tre
 
 @dataclass(frozen=True, slots=True)
 class ClassCounters:
-    """Of one leaf: bytes and packets the class sent; drops, backlog (bytes) and queue (packets) of its leaf qdisc."""
+    """Of one leaf: bytes and packets the class sent; drops, backlog (bytes), queue (packets) and
+    ECN marks of its leaf qdisc."""
 
     sent_bytes: int
     sent_packets: int
@@ -22,6 +23,7 @@ class ClassCounters:
     overlimits: int
     backlog_bytes: int
     queued_packets: int
+    marked: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def _voice(source: str, dscp: int) -> ServiceClass:
 
 
 SERVICE_CLASSES: dict[str, ServiceClass] = {
-    "network-control": ServiceClass("RFC 4594, section 3.1", (48,), Tier.PRIORITY),
+    "network-control": ServiceClass("RFC 4594, section 3.2", (48,), Tier.PRIORITY),
     "telephony": _voice("RFC 4594, section 4.1", 46),
     "voice-admit": _voice("RFC 5865", 44),
     "signaling": ServiceClass("RFC 4594, section 4.2", (40,), Tier.PRIORITY, loss=_Y1541_LOSS, managed=False),

@@ -35,7 +35,8 @@ class ClassStatus:
     """One leaf class. Rates in bit/s, sizes in bytes, delays in seconds; totals are since the start of `run`.
 
     `delay` and `measured_lost` are None without a capture. `loss` is the ratio over the SLA window, from the kernel's
-    leaf counters, None when nothing was offered. `policed` is None where nothing polices.
+    leaf counters, None when nothing was offered. `marked_packets` got an ECN mark where they would have been dropped.
+    `policed` is None where nothing polices.
     """
 
     path: str
@@ -46,6 +47,7 @@ class ClassStatus:
     sent_bytes: int = 0
     sent_packets: int = 0
     dropped_packets: int = 0
+    marked_packets: int = 0
     backlog_bytes: int = 0
     throughput: float = 0.0
     offered: float = 0.0

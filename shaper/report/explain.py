@@ -48,6 +48,8 @@ def explanation_json(
         ],
         "later": [_rule_json(one) for one in explained.later],
         "tier": cls.tier.name.lower(),
+        "strict": cls.strict,
+        "fairness": cls.fairness,
         "guarantee_bit_s": cls.guarantee,
         "floor_bit_s": cls.floor,
         "limit_bit_s": cls.limit,
@@ -85,14 +87,15 @@ def _lines(
             lines.extend(f"    {_held(match, name, explained)}" for name in match.asks)
     yields = f", {format_rate(cls.floor)} where higher tiers need it" if cls.floor < cls.guarantee else ""
     lines.append(
-        f"  class     {cls.tier.name.lower()}, guarantee {format_rate(cls.guarantee)}{yields}, limit "
-        f"{format_rate(cls.limit)}"
+        f"  class     {cls.tier.name.lower()}{', strict' if cls.strict else ''}, guarantee "
+        f"{format_rate(cls.guarantee)}{yields}, limit {format_rate(cls.limit)}"
     )
     lines.extend(f"  {line}" for line in _treatment(cls))
     queue = _queue(program, cls)
     if queue is not None:
         options = ", ".join(f"{key} {value}" for key, value in options_text(queue).items())
-        lines.append(f"  queue     {queue.kind}, {options}")
+        shared = f", shared by {cls.fairness}" if cls.fairness is not None else ""
+        lines.append(f"  queue     {queue.kind}, {options}{shared}")
     for number, rule in enumerate(explained.later):
         label = "" if number else "later"
         lines.append(f"  {label:<9} {_place(rule)}: {rule.path} ({' and '.join(map(match_text, rule.all_of))})")

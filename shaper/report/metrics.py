@@ -50,6 +50,11 @@ _PER_CLASS: tuple[_Series[ClassStatus], ...] = (
         lambda c: c.dropped_packets,
     ),
     _Series(
+        "shaper_class_ecn_marked_packets_total",
+        "Packets that the AQM of the class's leaf marked instead of dropping them.",
+        lambda c: c.marked_packets,
+    ),
+    _Series(
         "shaper_class_measured_lost_packets_total",
         "Captured packets that came to the queue and never left it.",
         lambda c: c.measured_lost,

@@ -79,6 +79,7 @@ def look(kernel: Kernel, state: DeviceState, *, now: float, at: float | None = N
                 sent_bytes=one.sent_bytes,
                 sent_packets=one.sent_packets,
                 dropped_packets=one.drops,
+                marked_packets=one.marked,
                 backlog_bytes=one.backlog_bytes,
                 loss=one.drops / total if total else None,
                 policed=policed(program, leaf.path, counters),

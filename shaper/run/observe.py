@@ -189,6 +189,7 @@ class Observer:
             sent_bytes=leaf.last.sent_bytes - leaf.first.sent_bytes,
             sent_packets=leaf.last.sent_packets - leaf.first.sent_packets,
             dropped_packets=leaf.last.drops - leaf.first.drops,
+            marked_packets=leaf.last.marked - leaf.first.marked,
             backlog_bytes=leaf.last.backlog_bytes,
             throughput=throughput,
             offered=sum(each.offered * each.seconds for each in leaf.recent) / seconds,
@@ -227,6 +228,7 @@ def _less(first: ClassCounters, last: ClassCounters) -> ClassCounters:
         sent_bytes=first.sent_bytes - last.sent_bytes,
         sent_packets=first.sent_packets - last.sent_packets,
         drops=first.drops - last.drops,
+        marked=first.marked - last.marked,
     )
 
 

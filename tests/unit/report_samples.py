@@ -49,6 +49,7 @@ VIDEO = ClassStatus(
     sent_bytes=9_000_000,
     sent_packets=7_500,
     dropped_packets=75,
+    marked_packets=42,
     backlog_bytes=58_200,
     throughput=6.48 * M,
     offered=7.1 * M,

@@ -89,6 +89,7 @@ def test_counters_and_rates_are_in_base_units() -> None:
     video = of("video", "priority")
     assert found["shaper_class_sent_bytes_total", video] == VIDEO.sent_bytes
     assert found["shaper_class_dropped_packets_total", video] == 75
+    assert found["shaper_class_ecn_marked_packets_total", video] == 42
     assert found["shaper_class_measured_lost_packets_total", video] == 74
     assert found["shaper_class_granted_rate_bytes_per_second", video] == 6_500_000 / 8
     assert found["shaper_class_shortfall_bytes_per_second", video] == 1_300_000 / 8

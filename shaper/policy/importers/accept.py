@@ -69,6 +69,9 @@ def _of_class(
     elif rest[:1] == ["limit"]:
         report.lose(cls.line, problem.message, problem.hint)
         removals[id(cls)] = lambda: setattr(cls, "limit", None)
+    elif rest[:1] in (["aqm"], ["fairness"]):
+        report.lose(cls.line, problem.message, problem.hint)
+        removals[id(cls)] = lambda: setattr(cls, rest[0], "")
     elif cls.default:
         _undress(cls, problem)
     else:

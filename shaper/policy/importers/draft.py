@@ -77,6 +77,7 @@ class Class:
     aqm: str = ""
     police: Conditions = field(default_factory=dict)
     marking: Conditions = field(default_factory=dict)
+    fairness: str = ""
     default: bool = False
     rules: list[Rule] = field(default_factory=list)
     classes: list[Class] = field(default_factory=list)

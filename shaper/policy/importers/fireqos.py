@@ -21,7 +21,7 @@ FACTS = Facts(
         "`prio`, `prio keep`, `balanced`, the order of classes": "`priority`",
         "`adsl local \\| remote ENCAPSULATION`": "`link`",
         "`burst`": "`burst`",
-        "`fq_codel`, `pfifo`, `bfifo`, inherited": "`aqm`",
+        "`fq_codel`, `pfifo`, `bfifo`, `sfq`, `codel`, `red`, `cake`, inherited": "`aqm`",
         "`match`: protocols, ports, addresses, `tos`, `mark`, `syn`, `ack`, `prio`, `class`": "`match`",
         "`server NAME`, `client NAME`, `server_NAME_ports=`": "`match` with `sport`, `dport`",
         "`NAME=value`, `$NAME`": "put in their place",
@@ -29,7 +29,7 @@ FACTS = Facts(
     {
         "`input`, and the input half of `bidirectional`": "`bandwidth: {ingress: ..}`",
         "`atm`, `overhead`, `mpu`, `mtu`, `tsize`, and a link layer of a class group": "`link`",
-        "`sfq`, `codel`, `red` ..., and `options`": "`aqm` has fq_codel and fifo",
+        "`qdisc` of another kind, and `options`": "`aqm` and its numbers",
         "`cburst`, `quantum`, `r2q`": "worked out from the rates",
         "`match .. at`, `custom`, shell commands": "",
     },
@@ -256,7 +256,7 @@ class _Reader:
             used = 1 if word == "qdisc" else 0
             used += 2 if words[used : used + 1] == ["options"] else 0
             mend = "`aqm: fq_codel` keeps delay short for every flow, `aqm: fifo` does not tell them apart"
-            self._report.lose(line, f"`{word}`: a leaf is fq_codel or a FIFO, with numbers from its rates", mend)
+            self._report.lose(line, f"`{word}`: a leaf's numbers are worked out from its rates", mend)
             return used
         if word in _DERIVED:
             self._report.lose(line, f"`{word}` is worked out from rate and MTU", "leave it out")

@@ -95,7 +95,7 @@ def _circuits(text: str, file: str, report: Report) -> list[_Circuit]:
             report.lose(
                 line,
                 f"`sqm` {row['sqm'].strip()}: a leaf's queue is one for both directions",
-                "choose fq_codel or fifo by `aqm`",
+                "choose one by `aqm` and `fairness`, such as cake",
             )
         key = row.get("Circuit ID", "") or f"row {line.number}"
         if key in found:

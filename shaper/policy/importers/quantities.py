@@ -36,6 +36,10 @@ def rate(text: str, units: Mapping[str, int], *, unit: str = "") -> int | None:
 AQM: Mapping[str, str] = {
     **dict.fromkeys(("fq_codel", "fq-codel"), "fq_codel"),
     **dict.fromkeys(("pfifo", "bfifo", "drop-tail"), "fifo"),
+    **dict.fromkeys(("sfq", "fair-queue"), "sfq"),
+    **dict.fromkeys(("red", "random-detect"), "red"),
+    **dict.fromkeys(("fq_pie", "fq-pie"), "fq_pie"),
+    **{kind: kind for kind in ("codel", "pie", "cake")},
 }
 """Leaf queues that we have, by the names that tools give them."""
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from shaper.policy.importers import u32
 from shaper.policy.importers.draft import Class, Conditions, Facts, Interface, Line, Report, Rule
+from shaper.policy.importers.leaves import aqm_text
 from shaper.policy.importers.quantities import rate_text
 from shaper.tree import (
     DROP,
@@ -16,9 +17,10 @@ from shaper.tree import (
     ROOT,
     Action,
     BpfFilter,
-    FifoOptions,
+    CakeOptions,
     Finish,
     FlowerFilter,
+    FlowMode,
     Handle,
     HtbClass,
     HtbOptions,
@@ -41,11 +43,12 @@ FACTS = Facts(
         "`u32` on IPv4 and IPv6 headers: addresses, protocol, ports, DS byte, length, TCP flags": "`match`",
         "`fw`, and `u32` with a mark": "`match` with `mark`",
         "the actions `police` (one rate, drop), `pedit` of a DSCP, `skbedit` of a `flower` filter": "`police`, `set`",
+        "leaves: fifo, fq_codel, cake, codel, pie, fq_pie, red, sfq, with their numbers": "`aqm`, `fairness`",
     },
     {
         "`bpf`, `u32` hash tables, `matchall`, `route`, `cgroup` ..., and filters with other actions": "",
         "`hfsc`, `cbq`, `cake` and other roots": "",
-        "leaf qdiscs and their settings; `burst`, `quantum`": "`aqm`; worked out from the rates",
+        "`burst`, `quantum`": "worked out from the rates",
     },
 )
 _FAMILIES = {0x0800: "ipv4", 0x86DD: "ipv6"}
@@ -127,13 +130,16 @@ class _Reader:
 
     def _leaves(self) -> None:
         for qdisc in self._tree.qdiscs:
-            if (
-                qdisc.parent in self._classes
-                and not isinstance(qdisc.options, FifoOptions)
-                and qdisc.kind != "fq_codel"
-            ):
-                line = self._line(f"qdisc {qdisc.kind} {handle_text(qdisc.handle)} parent {handle_text(qdisc.parent)}")
-                self._report.lose(line, f"{qdisc.kind}: a leaf is fq_codel or a FIFO", "choose one by `aqm`")
+            if qdisc.parent in self._classes:
+                cls = self._classes[qdisc.parent]
+                cls.aqm = aqm_text(qdisc)
+                if isinstance(qdisc.options, CakeOptions) and cls.aqm:
+                    cls.fairness = qdisc.options.flows if qdisc.options.flows is not FlowMode.FLOWBLIND else ""
+                if not cls.aqm:
+                    line = self._line(
+                        f"qdisc {qdisc.kind} {handle_text(qdisc.handle)} parent {handle_text(qdisc.parent)}"
+                    )
+                    self._report.lose(line, f"{qdisc.kind} is no queue that a class can have", "choose one by `aqm`")
             elif qdisc.parent != ROOT and qdisc.parent not in self._classes:
                 line = self._line(f"qdisc {qdisc.kind} {handle_text(qdisc.handle)} parent {handle_text(qdisc.parent)}")
                 self._report.lose(line, "it stands under no class of the HTB", "leave it to whoever made it")

@@ -18,7 +18,7 @@ FACTS = Facts(
         "`bandwidth` of a class, `ceiling` (as `bandwidth` where none is said)": "`guarantee`, `limit`",
         "`priority` (0 where none is said, 20 for the default), `burst`": "`priority`, `burst`",
         "`default`": "the default class",
-        "`queue-type fq-codel`, `drop-tail`": "`aqm`",
+        "`queue-type fq-codel`, `drop-tail`, `fair-queue`, `random-detect`": "`aqm`",
         "`set-dscp`": "`set: {dscp: ..}`",
         "`match`: `ip`, `ipv6`, `ether` addresses, `vif`, `mark`; `match-group`": "`match`",
     },
@@ -259,8 +259,6 @@ class _Shaper:
                 continue
             if key in _QUEUE:
                 mend = "`aqm: fq_codel` keeps delay short for every flow, `aqm: fifo` does not tell them apart"
-                self._report.lose(
-                    below.line, f"`{key}`: a leaf is fq_codel or a FIFO, with numbers from its rates", mend
-                )
+                self._report.lose(below.line, f"`{key}`: a leaf's numbers are worked out from its rates", mend)
             else:
                 self._report.lose(below.line, f"`{key}` is not known", "write its meaning in our words")

@@ -45,6 +45,8 @@ def _class(cls: Class) -> Iterator[str]:
     for key, said in (("police", cls.police), ("set", cls.marking)):
         if said:
             yield f"  {key}: {_conditions(said)}"
+    if cls.fairness and not cls.classes:
+        yield f"  fairness: {cls.fairness}"
     if cls.default:
         yield "  default: true"
     if cls.rules:
