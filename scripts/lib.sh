@@ -39,7 +39,7 @@ have_package() {
     qemu-system-x86) command -v qemu-system-x86_64 >/dev/null ;;
     virtiofsd) [ -x /usr/libexec/virtiofsd ] || [ -x /usr/lib/qemu/virtiofsd ] ;;
     libc6-dev) [ -e /usr/include/stdio.h ] ;;
-    *) command -v "$1" >/dev/null ;;
+    *) command -v "$1" >/dev/null || [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ] ;;
   esac
 }
 
