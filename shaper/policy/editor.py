@@ -13,6 +13,7 @@ from pydantic_core import core_schema
 
 from shaper.model.aqm import MOST_FLOWS, MOST_SFQ_DEPTH, AqmKind
 from shaper.model.link import LINK_LAYERS
+from shaper.model.nat import Nat
 from shaper.model.policy import Backend, Classifier, Direction, Tier
 from shaper.model.service import SERVICE_CLASSES
 from shaper.policy import fields, queues, treatment, values, when
@@ -144,6 +145,13 @@ _SCALARS: Mapping[Callable[..., Any], JsonSchemaValue] = {
     queues.fwmark: {"anyOf": [{"type": "integer", "minimum": 1}, _text("^0x[0-9a-fA-F]{1,8}$", "0xff")]},
     queues.fairness: _names(mode for mode in FlowMode if mode is not FlowMode.FLOWBLIND),
     queues.queue_limit: {"anyOf": [{"type": "integer", "minimum": 1}, _text(rf"^\s*{_SIZE}", "64kb")]},
+    values.nat: _names(Nat),
+    values.mark_bits: {
+        "anyOf": [
+            {"type": "integer", "minimum": 0xFF, "maximum": 0xFFFFFFFF},
+            _text("^0x[0-9a-fA-F]{1,8}$", "0xffff0000"),
+        ]
+    },
     values.sla: _TARGETS,
     when.days: _text(r"^\s*[A-Za-z]+(\s*-\s*[A-Za-z]+)?\s*$", "mon-fri"),
     when.clock: _text(r"^[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?$", "08:00"),

@@ -15,7 +15,7 @@ from packet_samples import ip_sample, rules_about
 
 from shaper.compile import compile_interface
 from shaper.compile.inside import marks_for
-from shaper.compile.numbers import networks, ports
+from shaper.compile.mark_numbers import networks, ports
 from shaper.errors import UnavailableError
 from shaper.model.match import NETWORK_CONTROL, Packet, Rules, classify, network_control_matches
 from shaper.model.nat import Connection
