@@ -162,26 +162,6 @@ class Check:
         self._expect_limit(CONFIRMED)
         return [said, f"the file says {ALONE} %, in force are the confirmed {CONFIRMED} %"]
 
-    def hung(self) -> list[str]:
-        """a shaper that hangs is started again by systemd's watchdog, and its tree stands meanwhile"""
-        ask = self.machines.ask
-        before = ask("router", "systemctl show -P MainPID shaper").strip()
-        ask("router", f"kill -STOP {before}")
-        begun = time.monotonic()
-
-        def again() -> str:
-            self._expect_limit(CONFIRMED)
-            now = ask("router", "systemctl show -P MainPID,ActiveState shaper | xargs").split()
-            return now[0] if now[1] == "active" and now[0] not in ("0", before) else ""
-
-        now = until("it runs again", again, seconds=900, every=3)
-        took = time.monotonic() - begun
-        log = ask("router", "journalctl --no-pager -o cat -u shaper | grep -i watchdog | tail -n 1").strip()
-        return [
-            log,
-            f"process {before} -> {now} after {took:.0f} s; voice's limit all the while {CONFIRMED} %",
-        ]
-
     def rebooted(self) -> list[str]:
         """the router reboots before a change is confirmed: the last confirmed policy comes up by itself"""
         ask = self.machines.ask
@@ -291,7 +271,6 @@ def main() -> int:
         check.confirmed,
         check.lapsed,
         check.alone,
-        check.hung,
         check.rebooted,
         check.destroyed,
     ]
