@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starters import NEIGHBOURS, STARTERS, on_device
+from starters import SHIPPED, on_device
 from test_cli_kernel import Box
 
 from shaper.policy import read_policy
 
 pytestmark = pytest.mark.kernel
+
+ROUND = list(zip(SHIPPED, [*SHIPPED[1:], SHIPPED[0]], strict=True))
+"""Each with the one after it: so each is gone to, left, and come back to."""
 
 
 @pytest.fixture
@@ -22,12 +25,13 @@ def box(netns: Any, tmp_path: Path) -> Iterator[Box]:
 
 
 def dump(box: Box, device: str) -> list[str]:
-    """What tc sees of the device, sorted, without counters; and which devices there are."""
-    shown = [box.lab.run(f"tc {what} show dev {device}") for what in ("qdisc", "class", "filter")]
-    shown += [box.lab.run(f"tc filter show dev {device} {hook}", check=False) for hook in ("ingress", "egress")]
+    """What tc sees of the device and of the one that takes what comes in, sorted, without counters; and all devices."""
+    links = sorted(line.split()[0] for line in box.lab.run("ip -br link").splitlines())
+    shown = [box.lab.run(f"tc filter show dev {device} {hook}", check=False) for hook in ("ingress", "egress")]
+    for one in (device, *(name for name in links if name == f"shi-{device}")):
+        shown += [box.lab.run(f"tc {what} show dev {one}") for what in ("qdisc", "class", "filter")]
     lines = (line for text in shown for line in text.splitlines() if not line.startswith("class fq_codel"))
-    links = (line.split()[0] for line in box.lab.run("ip -br link").splitlines())
-    return [*sorted(lines), *sorted(links)]
+    return [*sorted(lines), *links]
 
 
 def applied(box: Box, path: Path) -> list[dict[str, Any]]:
@@ -38,7 +42,7 @@ def applied(box: Box, path: Path) -> list[dict[str, Any]]:
     return steps
 
 
-@pytest.mark.parametrize("path", STARTERS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_checked_applied_and_cleared_with_nothing_left(box: Box, path: Path) -> None:
     device = read_policy(path).interfaces[0].device
     box.lab.run(f"ip link set {box.pair.a} down")
@@ -54,7 +58,7 @@ def test_checked_applied_and_cleared_with_nothing_left(box: Box, path: Path) -> 
     assert dump(box, device) == found
 
 
-@pytest.mark.parametrize(("first", "second"), NEIGHBOURS[::5], ids=lambda path: path.stem)
+@pytest.mark.parametrize(("first", "second"), ROUND, ids=lambda path: path.stem)
 def test_to_a_neighbour_and_back_is_the_same_dump(box: Box, tmp_path: Path, first: Path, second: Path) -> None:
     device = box.pair.a
     for path in (first, second):

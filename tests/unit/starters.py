@@ -7,8 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 
 _INCOMING = "demo-ingress"
-"""The demo the other way round: it has tests of its own."""
-STARTERS = sorted(path for path in (Path(__file__).parents[2] / "policies").glob("*.yaml") if path.stem != _INCOMING)
+"""The demo the other way round: it shapes another device than the one that it names."""
+SHIPPED = sorted((Path(__file__).parents[2] / "policies").glob("*.yaml"))
+STARTERS = [path for path in SHIPPED if path.stem != _INCOMING]
 NEIGHBOURS = [pair for two in pairwise([*STARTERS, STARTERS[0]]) for pair in (two, two[::-1])]
 """Every ordered pair of two that follow each other by name, the last one and the first included."""
 _DEVICE = re.compile(r"^( +device:) \S+$", re.MULTILINE)
