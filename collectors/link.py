@@ -71,9 +71,9 @@ class LinkReading(NamedTuple):
         return 14 if self.type in (ARPHRD_ETHER, ARPHRD_LOOPBACK) else 0
 
 
-def pack_link(index: int = 0, *, flags: int = 0) -> bytes:
-    """A struct ifinfomsg; flags that are set are also the ones to change."""
-    return _IFINFOMSG.pack(0, 0, index, flags, flags)
+def pack_link(index: int = 0, *, flags: int = 0, change: int = 0) -> bytes:
+    """A struct ifinfomsg; flags that are set are also the ones to change, beside those that `change` names."""
+    return _IFINFOMSG.pack(0, 0, index, flags, flags | change)
 
 
 def dump_links(channel: Channel) -> list[bytes]:

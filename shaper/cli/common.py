@@ -41,12 +41,21 @@ class _Duration(click.ParamType):  # type: ignore[type-arg, unused-ignore]
             self.fail(f"{error} ({error.hint})", param, ctx)
 
 
+class _Folder(click.Path):
+    """A folder by its name; an empty one would be wherever the command happens to run."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value):
+            self.fail("an empty name is no folder; write one such as /var/lib/shaper", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 DURATION = _Duration()
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 state_option = click.option(
     "--state",
     "folder",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=_Folder(file_okay=False, path_type=Path),
     default=None,
     help="Where state lives [default: /var/lib/shaper, or under $XDG_STATE_HOME without root].",
 )

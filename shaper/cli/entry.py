@@ -82,6 +82,23 @@ def _failed(error: ShaperError) -> int:
     return fail(error, as_json="--json" in sys.argv, in_lines="run" in sys.argv[1:2])
 
 
+class MisusedError(ShaperError):
+    """A command line that says what no command understands."""
+
+    exit = Exit.USAGE
+
+
+def _misused(error: click.ClickException, code: Exit) -> int:
+    """As click says it to a person; a program that asked for JSON gets an object as of any other failure."""
+    if "--json" not in sys.argv:
+        error.show()
+        return code
+    context = getattr(error, "ctx", None)
+    failure = MisusedError(error.format_message(), hint=f"see `{context.command_path} --help`" if context else "")
+    failure.exit = code
+    return _failed(failure)
+
+
 def main() -> None:
     """Runs a command and ends the process with its exit code."""
     for number in _ENDING:
@@ -92,11 +109,9 @@ def main() -> None:
     except click.exceptions.Abort:
         code = 130
     except click.UsageError as error:
-        error.show()
-        code = Exit.USAGE
+        code = _misused(error, Exit.USAGE)
     except click.ClickException as error:
-        error.show()
-        code = Exit.FAILED
+        code = _misused(error, Exit.FAILED)
     except ShaperError as error:
         code = _failed(error)
     except Exception as error:

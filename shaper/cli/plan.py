@@ -75,10 +75,12 @@ def plan(
         policy = placed(policy, kernel)
         interfaces = chosen(policy, names)
         prepared = prepare_all(kernel, [(policy, one.at(then)) for one in interfaces], known=known)
-        sides = [] if against else no_longer_shaped(interfaces, folder=folder)
-        leaving = [(side, plan_clear(kernel, side)) for side in sides]
+        if isinstance(kernel, SnapshotKernel):
+            leaving = kernel.leaving(interfaces)
+        else:
+            leaving = [(side, plan_clear(kernel, side)) for side in no_longer_shaped(interfaces, folder=folder)]
         if output is not None:
-            save(output, kernel, policy, prepared, [side.key for side in sides])
+            save(output, kernel, policy, prepared, [side.key for side, _ in leaving])
     changes = any(plan.steps for plan in (*(one.plan for one in prepared), *(plan for _, plan in leaving)))
     code = Exit.CHANGES if changes else Exit.OK
     if as_json:

@@ -214,7 +214,7 @@ class Words:
 
     def ended(self, totals: Sequence[RunTotals]) -> None:
         for one in totals:
-            self.told(f"{one.place}: stopped; the static allocation stays in the kernel")
+            self.told(f"{one.place}: stopped")
 
 
 class JsonLines:

@@ -8,11 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shaper.errors import ShaperError
+from shaper.errors import Exit, ShaperError
 
 
 class HistoryError(ShaperError):
-    """The store could not be opened, read or written."""
+    """The store could not be opened, read or written. `because` of EACCES or EPERM the exit code says so."""
+
+    def __init__(self, message: str, *, hint: str = "", because: OSError | None = None) -> None:
+        super().__init__(message, hint=hint)
+        if because is not None and because.errno in (errno.EACCES, errno.EPERM):
+            self.exit = Exit.NOT_PERMITTED
 
 
 class HistoryCorruptError(HistoryError):
@@ -45,4 +50,4 @@ def translated(path: Path, doing: str) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         hint = _HINTS[sqlite3.SQLITE_FULL if full else sqlite3.SQLITE_CANTOPEN]
-        raise HistoryError(f"{path}: could not be {doing}: {error.strerror}", hint=hint) from error
+        raise HistoryError(f"{path}: could not be {doing}: {error.strerror}", hint=hint, because=error) from error

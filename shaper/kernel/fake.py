@@ -119,6 +119,12 @@ class FakeKernel:
         self._offloads[name] = {GSO_MAX_SEGS: 65535, "gro": 1}
         self._next_index += 1
 
+    def set_link(self, name: str, *, up: bool) -> None:
+        """Somebody sets a device up or down."""
+        self._links[name] = replace(self._links[name], up=up)
+        if name in self._ifbs:
+            self._ifbs[name] = replace(self._ifbs[name], up=up)
+
     def remove_device(self, name: str) -> None:
         """A device goes away, with everything on it."""
         del self._links[name], self._devices[name], self._offloads[name]
@@ -349,11 +355,13 @@ class FakeKernel:
             return
         if node.name not in self._links:
             raise Refused(errors.ENODEV, "")
-        if verb is Verb.CHANGE:
-            raise Refused(errors.EOPNOTSUPP, "")
-        if self._ifbs.get(node.name) != node:
+        held = self._ifbs.get(node.name)
+        if held is None or held.alias != node.alias:
             raise Refused(errors.EBUSY, "its alias is not ours")
-        self.remove_device(node.name)
+        if verb is Verb.CHANGE:
+            self.set_link(node.name, up=node.up)
+        else:
+            self.remove_device(node.name)
 
     def _table(self, step: Step) -> None:
         if "nft-ct" not in self._capabilities.features:

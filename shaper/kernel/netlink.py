@@ -190,7 +190,7 @@ class NetlinkKernel:
         alias = decode.alias_of(fed_by or device, incoming=bool(fed_by))
         nodes: list[Node] = [*self.tables(device)]
         nodes += [
-            Ifb(name, reading.alias)
+            Ifb(name, reading.alias, reading.up)
             for name, reading in devices.items()
             if (reading.kind, reading.alias) == ("ifb", alias)
         ]
@@ -317,10 +317,13 @@ class NetlinkKernel:
         found = self._get(node.name)
         if found is None:
             raise Refused(errors.ENODEV, "")
-        if verb is Verb.CHANGE:
-            raise Refused(errors.EOPNOTSUPP, "")
         if (found.kind, found.alias) != ("ifb", node.alias):
             raise Refused(errors.EBUSY, "its alias is not ours")
+        if verb is Verb.CHANGE:
+            self._channel.request(
+                RTM_SETLINK, 0, links.pack_link(found.ifindex, flags=_IFF_UP * node.up, change=_IFF_UP)
+            )
+            return
         self._channel.request(RTM_DELLINK, 0, links.pack_link(found.ifindex))
 
     def _links(self) -> list[links.LinkReading]:

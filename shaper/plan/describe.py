@@ -125,6 +125,7 @@ def fields(node: Node) -> Iterator[tuple[str, str]]:
         yield from table_words(node)
     elif isinstance(node, Ifb):
         yield "alias", repr(node.alias)
+        yield "link", "up" if node.up else "down"
 
 
 def _options(options: Options) -> Iterator[tuple[str, str]]:

@@ -61,6 +61,8 @@ def is_changeable(before: Node, after: Node, *, inner: bool) -> bool:
     one that asks for something else is another filter, since no two of a preference may ask for the same, not even
     between two steps.
     """
+    if isinstance(before, Ifb) and isinstance(after, Ifb):
+        return (before.name, before.alias) == (after.name, after.alias)
     if isinstance(before, HfscClass) and isinstance(after, HfscClass):
         curves = zip((before.rt, before.ls, before.ul), (after.rt, after.ls, after.ul), strict=True)
         return before.parent == after.parent and not any(had and not has for had, has in curves)

@@ -194,6 +194,7 @@ def rollback_both(sides: Sequence[tuple[DeviceState, Way]], number: int | None, 
     for state, _ in sides:
         refuse_while_waiting(state, now=now)
     change, policy = _target([state for state, _ in sides], number)
+    bare = not any(state.record() for state, _ in sides)
     for state, way in sides:
         how: dict[str, Any] = {"what": "rollback", "order": order, "of": change.number, "confirmation": ""}
         if shapes(policy, state.spot, state.direction):
@@ -203,7 +204,8 @@ def rollback_both(sides: Sequence[tuple[DeviceState, Way]], number: int | None, 
         refused = read_refused(state)
         if refused is not None and refused.sha256 == policy.sha256:  # a person asked for it by its number
             write_refused(state, None)
-    return f"rolled back to the policy of change {change.number}"
+    words = f"rolled back to the policy of change {change.number}"
+    return f"{words}: nothing of ours was there any more, and it is in force again" if bare else words
 
 
 def _target(states: Sequence[DeviceState], number: int | None) -> tuple[Change, Policy]:

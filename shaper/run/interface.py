@@ -249,8 +249,12 @@ class InterfaceRun:
         return words if done else ""
 
     def stop(self) -> None:
-        """Puts the static allocation back, leaves the tree, and lets go of everything."""
+        """Puts the static allocation back, leaves the tree, and lets go of everything.
+
+        Raises UnavailableError when the device is gone, and the tree with it.
+        """
         try:
+            self._kernel.link(self.state.device)
             self._holding.send(self._holding.program.tree)
         finally:
             self.close()

@@ -22,6 +22,12 @@ from shaper.run.ours import foreign_hooks, ours, refuse_foreign_root
 from shaper.run.state import Pending, Record, boot_id
 from shaper.tree import CLSACT, CLSACT_HANDLE, FieldBounds, Handle, LinkFacts, Offload, Qdisc, Tree, tree, with_offloads
 
+_LOOPBACK = "lo"
+_LOOPS = (
+    "warning: lo carries what this machine sends to itself, and no link is shaped by it; name the device that leads to "
+    "the network"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -132,6 +138,8 @@ def prepare(
     if foreign:
         reason = f"delay: no data, because the clsact hook of {interface.device} is somebody else's ({foreign[0]})"
         program = replace(program, notes=(*program.notes, reason))
+    if interface.device == _LOOPBACK:
+        program = replace(program, notes=(*program.notes, _LOOPS))
     if pending is not None or before is not None:
         program = replace(program, notes=(*program.notes, "an apply that was killed in the middle is taken back first"))
     after = Record(

@@ -12,11 +12,15 @@ from shaper.errors import Exit, ShaperError, UnavailableError
 from shaper.files import read_regular
 from shaper.kernel.protocol import DeviceCounters
 from shaper.model.device import DeviceName, split_spot, spot
+from shaper.model.policy import Interface
+from shaper.plan import diff
 from shaper.plan.codec import tree_from_json, tree_to_json
-from shaper.plan.steps import Step
+from shaper.plan.steps import Plan, Step
+from shaper.run.offloads import released
+from shaper.run.ours import ours
 from shaper.run.prepare import Prepared
-from shaper.run.state import Pending, Record, boot_id, record_from_json, record_to_json
-from shaper.tree import Capabilities, Feeder, LinkFacts, MarkTable, Offload, Tree
+from shaper.run.state import DeviceState, Pending, Record, boot_id, record_from_json, record_to_json
+from shaper.tree import Capabilities, Feeder, LinkFacts, MarkTable, Offload, Tree, tree, with_offloads
 
 _LARGEST = 256 * 2**20
 
@@ -133,6 +137,20 @@ class SnapshotKernel:
                 hint="make it on that machine, with a policy for that device: `shaper plan POLICY --json`",
             )
         return self._devices[name]
+
+    def leaving(self, interfaces: Sequence[Interface]) -> list[tuple[DeviceState, Plan]]:
+        """The directions of the interfaces' devices that carry what is ours and are in the policy no more."""
+        wanted, spots = {one.key for one in interfaces}, {one.spot for one in interfaces}
+        found: list[tuple[DeviceState, Plan]] = []
+        for key, device in self._devices.items():
+            record = device.known
+            if record is None or key in wanted or spot(device.netns, record.device) not in spots:
+                continue
+            held = ours(device.held, record, leaving=True)
+            bare = with_offloads(tree(held.device, ()), released(held, record, ()))
+            side = DeviceState(Path(), spot(device.netns, record.device), record.direction, namespace="elsewhere")
+            found.append((side, diff(held, bare, bounds={})))
+        return found
 
     def counters(self, device: str) -> DeviceCounters:
         _refuse()

@@ -11,6 +11,7 @@ the namespace where the device was reached by it from another.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -22,7 +23,7 @@ from typing import Any
 
 from collectors.netlink import NAMESPACES, inside, namespaces
 from shaper.compile.numbers import Adopted
-from shaper.errors import ShaperError, TryAgainError
+from shaper.errors import Exit, ShaperError, TryAgainError
 from shaper.files import read_regular, replace_file
 from shaper.kernel import explain
 from shaper.model.device import split_spot, spot
@@ -41,7 +42,12 @@ _NETNS = "netns"
 
 
 class StateError(ShaperError):
-    """The state folder can't be read or written."""
+    """The state folder can't be read or written. `because` of EACCES or EPERM the exit code says so."""
+
+    def __init__(self, message: str, *, hint: str = "", because: OSError | None = None) -> None:
+        super().__init__(message, hint=hint)
+        if because is not None and because.errno in (errno.EACCES, errno.EPERM):
+            self.exit = Exit.NOT_PERMITTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +214,15 @@ class DeviceState:
         return (pending.after or pending.before) if pending else self.record()
 
     def has(self, *names: str) -> bool:
-        """Whether one of the files is there. Raises OSError where that can't be looked at."""
-        return any(_is_there(self.folder / name) for name in names)
+        """Whether one of the files is there. Raises StateError where that can't be looked at."""
+        try:
+            return any(_is_there(self.folder / name) for name in names)
+        except OSError as error:
+            raise StateError(
+                f"the state folder {self.folder} can't be read: {error.strerror}",
+                hint="run as the user who applied, or name another with --state DIR",
+                because=error,
+            ) from error
 
     def known(self) -> bool:
         """Whether something is ours here, or under way."""
@@ -304,6 +317,7 @@ class DeviceState:
         return StateError(
             f"the state folder {self.folder} can't be written: {error.strerror}",
             hint="name one that can with --state DIR; without it a killed apply could not be taken back",
+            because=error,
         )
 
     def _damaged(self, name: str, error: Exception) -> StateError:
@@ -322,6 +336,7 @@ class DeviceState:
             raise StateError(
                 f"{self.folder / name} can't be read: {error.strerror}",
                 hint="run as the user who applied, or name another with --state DIR",
+                because=error,
             ) from error
         except (ValueError, RecursionError) as error:
             raise self._damaged(name, error) from error
@@ -387,6 +402,7 @@ def _devices(folder: Path, has: Callable[[DeviceState], bool], *, namespace: str
         raise StateError(
             f"the state folder {folder / own} can't be read: {error.strerror}",
             hint="run as the user who applied, or name another with --state DIR",
+            because=error,
         ) from error
 
 

@@ -45,10 +45,14 @@ class Qdisc:
 
 @dataclass(frozen=True, slots=True)
 class Ifb:
-    """A device of ours that takes the measurement's copies or what comes in; its alias says whose it is."""
+    """A device of ours that takes the measurement's copies or what comes in; its alias says whose it is.
+
+    Down it drops every packet.
+    """
 
     name: str
     alias: str
+    up: bool = True
 
     @property
     def key(self) -> tuple[str, int, int]:

@@ -163,7 +163,9 @@ SCENARIOS: dict[str, list[Step]] = {
             for verb in (delete, change)
         ),
         delete(ifb()),
-        change(ifb()),
+        change(replace(ifb(), up=False)),
+        change(ifb(), replace(ifb(), up=False)),
+        change(replace(ifb(), alias="mine")),
         add(cls(1)),
         add(leaf(0x10)),
         add(classifier()),

@@ -205,8 +205,10 @@ def test_a_device_that_is_gone_at_the_end_is_said(box: Box) -> None:
     box.lab.run(f"ip link set {box.pair.a} name other0")
     until(lambda: alarmed(box, box.pair.a))
     code, _, err = end(process)
-    assert code in (0, 69)
+    assert code == 69
+    assert f"no device {box.pair.a}" in err
     assert "Traceback" not in err
+    assert "static allocation" not in err
 
 
 class Settable:

@@ -10,6 +10,7 @@ import pytest
 from change_samples import ID, NEW, NEWER, OLD, Desk
 
 from shaper.errors import Exit, ShaperError, TryAgainError, UnavailableError
+from shaper.kernel.fake import Killed
 from shaper.policy import parse_policy
 from shaper.run import confirm
 from shaper.run.look import look
@@ -33,7 +34,7 @@ def dog(desk: Desk, ask: Callable[..., Any] = nobody) -> Watchdog:
 
 def reboot(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another boot: the queues are gone, and the boot's clock begins anew."""
-    for module in ("ours", "prepare", "changes", "confirm", "waiting", "state"):
+    for module in ("apply", "ours", "prepare", "changes", "confirm", "waiting", "state"):
         monkeypatch.setattr(f"shaper.run.{module}.boot_id", lambda: "another boot")
     desk.kernel.remove_device("eth1")
     desk.kernel.add_device("eth1")
@@ -280,3 +281,20 @@ def test_a_damaged_file_is_named(desk: Desk, damage: dict[str, Any]) -> None:
     desk.state.write_json("confirm.json", {**data, **damage})
     with pytest.raises(StateError, match=r"confirm\.json is damaged"):
         read_waiting(desk.state)
+
+
+def test_an_apply_that_a_power_failure_cut_short_leaves_nothing_to_take_back(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.apply(OLD)
+    desk.kernel.die_at(1)
+    with pytest.raises(Killed):
+        desk.apply(NEW)
+    desk.kernel.revive()
+    assert desk.state.pending() is not None
+    reboot(desk, monkeypatch)
+    desk.tidy()
+    assert desk.state.pending() is None
+    assert not desk.held().classes
+    desk.apply(NEWER)
+    assert not [change for change in desk.log() if change.result == "begun"]
