@@ -9,6 +9,7 @@ from shaper.plan.steps import Plan, Step, Verb
 from shaper.plan.trees import is_hook
 from shaper.tree import (
     GSO_MAX_SEGS,
+    LEAF_MAJORS,
     ROOT,
     BpfFilter,
     Class,
@@ -146,6 +147,8 @@ class _Surroundings:
             return Impact(True, f"a {node.kind} filter that is not the shaper's goes")
         if is_hook(node.parent):
             return Impact(False, "it copies packets for the measurement and turns none away")
+        if node.parent >> 16 in LEAF_MAJORS:
+            return Impact(False, "it tells a queue's hosts apart; what waits there stays where it is")
         if node.parent in self._added:
             return Impact(False, "its root is new")
         if _treats(node):
