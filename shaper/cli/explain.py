@@ -14,6 +14,7 @@ from shaper.compile import compile_interface
 from shaper.compile.program import Program
 from shaper.errors import ShaperError, UnavailableError
 from shaper.kernel.protocol import within
+from shaper.model.aqm import AqmKind
 from shaper.model.explain import explain as explain_packet
 from shaper.model.policy import Interface
 from shaper.policy import read_policy
@@ -23,7 +24,7 @@ from shaper.tree import Capabilities, LinkFacts
 
 _EVERYTHING = Capabilities(
     "assumed",
-    frozenset({"htb", "fq_codel", "bfifo", "clsact"}),
+    frozenset({"htb", "bfifo", "clsact"}) | frozenset(AqmKind),
     frozenset({"bpf", "flower"}),
     frozenset({"mirred", "ctinfo"}),
     frozenset({"ifb", "veth"}),

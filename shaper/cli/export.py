@@ -12,6 +12,7 @@ from shaper.cli.instant import scheduled
 from shaper.compile import compile_interface
 from shaper.errors import UnavailableError
 from shaper.kernel.protocol import within
+from shaper.model.aqm import AqmKind
 from shaper.model.policy import Interface, Policy
 from shaper.policy import read_policy
 from shaper.report.tc_script import rounded, script
@@ -20,7 +21,7 @@ from shaper.tree import Capabilities, LinkFacts, Tree
 
 _USUAL = Capabilities(
     "a usual kernel",
-    frozenset({"htb", "hfsc", "cake", "ets", "prio", "bfifo", "pfifo", "fq_codel", "clsact"}),
+    frozenset({"htb", "hfsc", "cake", "ets", "prio", "bfifo", "pfifo", "clsact"}) | frozenset(AqmKind),
     frozenset({"bpf", "flower"}),
     frozenset({"mirred", "ctinfo"}),
     frozenset({"ifb"}),

@@ -72,7 +72,8 @@ def _among_hosts(cls: TrafficClass, asked: Aqm, fairness: FlowMode, have: Capabi
             return Choice(aqm, wanted, fairness=fairness)
         if kind in _HASHED and fairness in HOSTS_ALONE and "bpf" in have.filters:
             return Choice(aqm, wanted, fairness=HOSTS_ALONE[fairness], hashed=True)
-    raise _lacking(cls, AqmKind.CAKE, f"for `fairness: {fairness}`", have)
+    able = "cake" if fairness not in HOSTS_ALONE else "cake, fq_codel and sfq"
+    raise _lacking(cls, AqmKind.CAKE, f"for `fairness: {fairness}`", have, all_of=able)
 
 
 def _has(kind: AqmKind, have: Capabilities) -> bool:
@@ -100,9 +101,9 @@ def _translated(asked: Aqm, kind: AqmKind) -> Aqm:
     )
 
 
-def _lacking(cls: TrafficClass, kind: AqmKind, why: str, have: Capabilities) -> UnavailableError:
+def _lacking(cls: TrafficClass, kind: AqmKind, why: str, have: Capabilities, *, all_of: str = "") -> UnavailableError:
     return UnavailableError(
-        f"{cls.path}: the kernel ({have.kernel}) lacks {kind}, {why}, and nothing it has does the same",
+        f"{cls.path}: the kernel ({have.kernel}) lacks {all_of or kind}, {why}, and nothing it has does the same",
         hint=f"`modprobe sch_{kind}`, a kernel built with CONFIG_NET_SCH_{kind.upper()}, or another `aqm`",
         where=cls.where,
     )

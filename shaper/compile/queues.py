@@ -192,8 +192,9 @@ def _sfq(aqm: Aqm, basis: Basis, *, hashed: bool) -> SfqOptions:
 
 
 def _cake(aqm: Aqm, basis: Basis, fairness: FlowMode) -> CakeOptions:
-    """Without a rate: the class above has one. CAKE's target and interval are CoDel's."""
+    """Without a rate: the class above has one. CAKE's target is CoDel's, its interval twenty targets, as tc has it."""
     target, interval = _codel_times(aqm, basis)
+    interval = aqm.interval or max(interval, 20 * target)
     return CakeOptions(
         rate=0,
         diffserv=Diffserv.BESTEFFORT,

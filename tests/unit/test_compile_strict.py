@@ -76,7 +76,8 @@ def test_without_htb_auto_refuses_it_too() -> None:
 def test_one_rate_is_both(key: str, rate: int) -> None:
     text = (
         "{version: 1, interfaces: {wan: {device: eth1, bandwidth: {egress: 20mbit}, policy: p}}, "
-        f"policies: {{p: {{classes: {{calls: {{priority: strict, {key}, match: [{{dscp: ef}}]}}, rest: {{default: true}}}}}}}}}}"
+        f"policies: {{p: {{classes: {{calls: {{priority: strict, {key}, match: [{{dscp: ef}}]}}, "
+        "rest: {default: true}}}}}"
     )
     calls = parse_policy(text, source="p.yaml").interfaces[0].leaves()[1]
     assert (calls.guarantee, calls.floor, calls.limit) == (rate, rate, rate)
