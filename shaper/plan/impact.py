@@ -108,8 +108,8 @@ class _Surroundings:
 
     def _table(self, step: Step) -> Impact:
         """The marks and what reads them change one after the other."""
-        if step.verb is Verb.ADD and self._rooted:
-            return Impact(False, "its root is new")
+        if self._rooted:
+            return Impact(False, "the root that reads its marks comes or goes with it")
         return Impact(
             True,
             "not atomic: marks and the classifier that reads them change one after the other, and between the two "

@@ -56,6 +56,7 @@ def explanation_json(
         **_treatment_json(cls),
         "queue": None if queue is None else {"kind": queue.kind, **options_json(queue.kind, queue.options)},
         "assumed": dict(assumed),
+        **({"addresses": "inside"} if _translated(program) else {}),
         "compiled_for": by,
     }
 
@@ -99,6 +100,8 @@ def _lines(
     for number, rule in enumerate(explained.later):
         label = "" if number else "later"
         lines.append(f"  {label:<9} {_place(rule)}: {rule.path} ({' and '.join(map(match_text, rule.all_of))})")
+    if _translated(program):
+        lines.append("  inside    addresses and ports are those of the hosts inside, before their translation")
     if assumed:
         lines.append(f"  assumed   {', '.join(f'{key} {value}' for key, value in assumed.items())}")
     return [*lines, f"  compiled  {by}"]
@@ -146,6 +149,11 @@ def _treatment_json(cls: TrafficClass) -> dict[str, Any]:
             **{name: outcome._asdict() for name, outcome in colours.items()},
         },
     }
+
+
+def _translated(program: Program | None) -> bool:
+    """Whether its marks stand for addresses or ports that the queue does not see."""
+    return program is not None and any(table.sets for table in program.tree.tables)
 
 
 def _held(match: Match, name: str, explained: Explanation) -> str:

@@ -17,10 +17,12 @@ from shaper.compile import compile_interface
 from shaper.compile.inside import marks_for
 from shaper.compile.mark_numbers import networks, ports
 from shaper.errors import UnavailableError
+from shaper.model.explain import explain
 from shaper.model.match import NETWORK_CONTROL, Packet, Rules, classify, network_control_matches
 from shaper.model.nat import Connection
 from shaper.model.policy import Direction, Interface
 from shaper.policy import parse_policy
+from shaper.report.explain import explanation_json
 from shaper.tree import BpfFilter, CakeOptions, Capabilities, Restore
 
 ABLE = replace(
@@ -106,6 +108,16 @@ def test_a_thousand_networks_take_ten_bits_and_few_questions() -> None:
     assert len(marks.table().sets) == 10 + 1  # what is no network's is of both IP versions
     wanted = [one for rule in interface.rules().ordered if rule.path == "voice" for one in rule.all_of[0].src]
     assert len(marks.networks.in_networks(wanted[-1:])) <= 10
+
+
+def test_an_explanation_says_that_addresses_are_those_inside() -> None:
+    interface = office()
+    for link, said in ((TRANSLATES, "inside"), (ETHERNET, None)):
+        program = compile_interface(interface, ABLE, link)
+        explained = explain(interface.rules(), Packet(0x0800, src=0x0A000007))
+        found = explanation_json(explained, interface, program, assumed={}, by="this kernel")
+        assert found["class"] == "voice"
+        assert found.get("addresses") == said
 
 
 def test_nothing_is_marked_where_nothing_asks_for_the_inside() -> None:

@@ -19,6 +19,12 @@ def test_the_policy_is_accepted() -> None:
     assert {leaf.path for leaf in policy.interfaces[0].leaves()} >= {"voice", "video", "office/web", "backup"}
 
 
+def test_the_policy_of_a_router_is_accepted() -> None:
+    (text,) = re.findall(r"### On a router that masquerades\n.*?```\n(.*?)```", README, re.DOTALL)
+    (interface,) = parse_policy(f"version: 1\n{text}", source="README.md").interfaces
+    assert [match.where.line for match in interface.classes[1].matches if match.where] == [7, 7]  # as it is explained
+
+
 def test_the_classes_that_police_and_mark_are_accepted() -> None:
     (classes,) = re.findall(r"### Policing and marking\n\n```\n(.*?)```", README, re.DOTALL)
     head = "version: 1\ninterfaces: {wan: {device: eth1, bandwidth: {egress: 20mbit}, policy: p}}\npolicies:\n  p:\n"
