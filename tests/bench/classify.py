@@ -1,54 +1,76 @@
-"""How many of random packets go to the class that the reference names, for random policies on this machine's kernel."""
+"""Whether random packets are counted in the class that `explain` names, for random policies, by every classifier."""
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import sys
 import time
-from pathlib import Path
+from collections.abc import Generator
+from contextlib import closing
 
-TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS / "kernel"), str(TESTS / "unit")]
+from _common import network, options, verdict
+from agreement import Totals, agreed
+from masquerade import masqueraded, masquerading
+from policy_samples import BY_FLOWER, FIELDS
+from sorting import by_bpf, by_flower
 
-from agreement import Totals, agreed  # noqa: E402
-from conftest import Lab  # noqa: E402
-from masquerade import masqueraded, masquerading  # noqa: E402
-from policy_samples import BY_FLOWER, FIELDS  # noqa: E402
-from sorting import by_bpf, by_flower  # noqa: E402
-
-MEANS = {"bpf": by_bpf, "flower": by_flower}
+MEANS = {"bpf": (by_bpf, FIELDS), "flower": (by_flower, BY_FLOWER)}
+"""Each with the fields that it can be asked for."""
 PROGRESS = 50
+_REFUSED = 10
+"""So many times as many policies are tried at the most: not every classifier can say every policy."""
 
 
 def main() -> int:
-    """0 without a difference, 1 with some."""
-    parser = argparse.ArgumentParser(prog="scripts/bench classify", description=__doc__)
-    parser.add_argument("--policies", type=int, default=500, help="how many [500]")
+    """0 without a difference, 1 with some, 64 for a classifier that the kernel lacks."""
+    parser = options("classify", __doc__, count=500, of="policies for each classifier", seed=1000)
     parser.add_argument("--packets", type=int, default=20, help="of each policy [20]")
-    parser.add_argument("--first-seed", type=int, default=1000, help="policy n comes from this seed + n [1000]")
-    parser.add_argument("--classifier", choices=MEANS, default="bpf")
+    parser.add_argument(
+        "--classifier", choices=MEANS, action="append", help="may be repeated [all that the kernel has]"
+    )
     parser.add_argument(
         "--nat", action="store_true", help="through a router that masquerades, with their answers where it has ctinfo"
     )
     wanted = parser.parse_args()
-    seeds = range(wanted.first_seed, wanted.first_seed + wanted.policies)
-    fields = BY_FLOWER if wanted.classifier == "flower" else FIELDS
-    lab, totals, began = Lab(), Totals(), time.monotonic()
-    with contextlib.ExitStack() as stack:
-        stack.callback(lab.close)
-        lab.open()
-        if wanted.nat:
-            each = masqueraded(stack.enter_context(masquerading(lab)), seeds, wanted.packets)
-        else:
-            each = agreed(lab, MEANS[wanted.classifier], seeds, wanted.packets, fields)
-        for done, totals in enumerate(each, 1):
-            if done % PROGRESS == 0 and sys.stderr.isatty():
-                print(f"{done} of {wanted.policies} policies, {len(totals.differences)} differences", file=sys.stderr)
-    print(f"{wanted.classifier}, seeds {seeds.start} to {seeds.stop - 1}, {time.monotonic() - began:.0f} s: {totals}")
-    for difference in totals.differences[:20]:
-        print(difference)
-    return 1 if totals.differences else 0
+    with network() as (lab, _):
+        have = [name for name in MEANS if name in lab.kernel().capabilities().filters]
+    names = wanted.classifier or have
+    if lacking := set(names) - set(have):
+        parser.error(f"the kernel lacks {', '.join(sorted(lacking))} (`scripts/lab run` has all)")
+    seeds = range(wanted.seed, wanted.seed + wanted.count * _REFUSED)
+    problems: list[str] = []
+    for name in ["masqueraded"] if wanted.nat else names:
+        found = behind_a_router(seeds, wanted.packets) if wanted.nat else here(name, seeds, wanted.packets)
+        problems += [f"{name}: {problem}" for problem in counted(name, found, wanted.count, seeds.start)]
+    return verdict(problems, "every packet was counted in the class that was named")
+
+
+def here(name: str, seeds: range, packets: int) -> Generator[Totals, None, None]:
+    """By one classifier, on one device."""
+    means, fields = MEANS[name]
+    with network() as (lab, _):
+        yield from agreed(lab, means, seeds, packets, fields)
+
+
+def behind_a_router(seeds: range, packets: int) -> Generator[Totals, None, None]:
+    """By what the policy's addresses become where they are translated."""
+    with network() as (lab, _), masquerading(lab) as router:
+        yield from masqueraded(router, seeds, packets)
+
+
+def counted(name: str, found: Generator[Totals, None, None], count: int, seed: int) -> list[str]:
+    """The differences of `count` policies besides those that cannot be said, and what was not asked."""
+    began, totals = time.monotonic(), Totals()
+    with closing(found):
+        for totals in found:
+            if totals.policies % PROGRESS == 0 and sys.stderr.isatty():
+                print(f"{totals.policies} of {count} policies, {len(totals.differences)} differences", file=sys.stderr)
+            if totals.policies == count:
+                break
+    print(f"{name}, seeds from {seed}, {time.monotonic() - began:.0f} s: {totals}", flush=True)
+    missing = [f"no {version} packet was sent" for version in ("IPv4", "IPv6") if not totals.versions[version]]
+    if totals.policies < count:
+        missing.append(f"only {totals.policies} policies were taken")
+    return [*totals.differences, *missing]
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from frame_samples import Frame
 from sorting import Means, Sorter, quiet_link
 
 from shaper.errors import PolicyError, UnavailableError
-from shaper.model.match import NETWORK_CONTROL, classify
+from shaper.model.explain import explain
+from shaper.model.match import NETWORK_CONTROL
 from shaper.model.policy import Interface
 from shaper.policy import parse_policy
 
@@ -101,7 +102,7 @@ class Trial:
         totals.fields.update(rules.asked().keys())
         for number, frame in enumerate(frames):
             moved = self._moved(frame)
-            named = classify(rules, frame.packet)
+            named = explain(rules, frame.packet).path
             totals.packets += 1
             totals.versions[{0x0800: "IPv4", 0x86DD: "IPv6"}.get(frame.packet.ethertype, "other")] += 1
             totals.by_rule += named not in ("rest", NETWORK_CONTROL)
