@@ -19,7 +19,7 @@ IFLA_IFNAME, IFLA_LINKINFO, IFLA_IFALIAS = 3, 18, 20
 IFLA_INFO_KIND = 1
 _IFLA_ADDRESS, _IFLA_PROP_LIST, _ALT_NAME = 1, 52, 53
 _MAC_SIZE = 6
-_IFLA_MTU, _IFLA_TXQLEN, _IFLA_EXT_MASK = 4, 13, 29
+_IFLA_MTU, _IFLA_TXQLEN, _IFLA_EXT_MASK, _IFLA_CARRIER_CHANGES = 4, 13, 29, 35
 IFLA_GSO_MAX_SEGS, _IFLA_GSO_MAX_SIZE, _IFLA_GSO_IPV4_MAX_SIZE = 40, 41, 63
 _IFLA_LINK, _IFLA_MASTER, _IFLA_AF_SPEC, _IFLA_LINK_NETNSID = 5, 10, 26, 37
 _FORWARDING: Mapping[int, tuple[int, int]] = {socket.AF_INET: (1, 0), socket.AF_INET6: (2, 0)}
@@ -39,6 +39,7 @@ class LinkReading(NamedTuple):
     `others` are its alternative names, `mac` its hardware address, "" where it has none. `master` and `below` are the
     indexes of the bridge, bond or such that it is a part of and of the device that it stands on (a VLAN's; of a veth
     its other end), 0 for none; `forwards` says whether what comes in by it may be routed on, in IPv4 or IPv6.
+    `flaps` counts how often its carrier came or went.
     """
 
     name: str
@@ -56,6 +57,7 @@ class LinkReading(NamedTuple):
     master: int = 0
     below: int = 0
     forwards: bool = False
+    flaps: int = 0
 
     @property
     def up(self) -> bool:
@@ -104,6 +106,7 @@ def parse_link(body: bytes) -> LinkReading:
         master=number(_IFLA_MASTER, 0),
         below=0 if _IFLA_LINK_NETNSID in found else number(_IFLA_LINK, 0),
         forwards=_forwards(found.get(_IFLA_AF_SPEC, b"")),
+        flaps=number(_IFLA_CARRIER_CHANGES, 0),
         mac=found[_IFLA_ADDRESS].hex(":") if len(found.get(_IFLA_ADDRESS, b"")) == _MAC_SIZE else "",
     )
 

@@ -121,7 +121,8 @@ class FakeKernel:
 
     def set_link(self, name: str, *, up: bool) -> None:
         """Somebody sets a device up or down."""
-        self._links[name] = replace(self._links[name], up=up)
+        link = self._links[name]
+        self._links[name] = replace(link, up=up, flaps=link.flaps + (up != link.up))
         if name in self._ifbs:
             self._ifbs[name] = replace(self._ifbs[name], up=up)
 

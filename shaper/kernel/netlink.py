@@ -172,6 +172,7 @@ class NetlinkKernel:
             own=own,
             feeders=feeders,
             translates=translates,
+            flaps=reading.flaps,
         )
 
     def offloads(self, devices: Collection[str]) -> tuple[Offload, ...]:

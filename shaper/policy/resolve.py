@@ -77,6 +77,7 @@ def interface(
         netns_where=document.value((*loc, "netns")) if spec.netns else None,
         offloads=spec.offloads and replace(spec.offloads, where=document.value((*loc, "offloads"))),
         nat=spec.nat,
+        on_flap=spec.on_flap,
         connection=kept(spec.connection),
     )
     return resolved, resolver.problems

@@ -19,7 +19,7 @@ from shaper.model.device import Selector
 from shaper.model.link import LINK_LAYERS, LinkLayer
 from shaper.model.match import PortRange, Prefix
 from shaper.model.nat import Nat
-from shaper.model.policy import STRICT, Backend, Burst, Classifier, Tier
+from shaper.model.policy import STRICT, Backend, Burst, Classifier, OnFlap, Tier
 from shaper.model.service import SERVICE_CLASSES
 from shaper.model.sla import DelayTarget
 from shaper.policy.kinds import Kind
@@ -252,6 +252,14 @@ def nat(value: object) -> Nat:
         hint = f"{did_you_mean(str(value), [one.value for one in Nat])}use one of {', '.join(Nat)}"
         raise refuse(Kind.UNKNOWN_NAT, f"{said(value)} does not say whether addresses are translated", hint)
     return Nat(value)
+
+
+def on_flap(value: object) -> OnFlap:
+    """`keep` or `reapply`."""
+    if not isinstance(value, str) or value not in set(OnFlap):
+        hint = f"{did_you_mean(str(value), [one.value for one in OnFlap])}use one of {', '.join(OnFlap)}"
+        raise refuse(Kind.UNKNOWN_NAME, f"{said(value)} does not say what a flap of the link does", hint)
+    return OnFlap(value)
 
 
 _LEAST_BITS = 8

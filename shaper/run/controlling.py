@@ -39,6 +39,11 @@ class Controlling:
         self._take_over()
         self._state = control.resume(control.initial(self._setup), self.allocation, before=self._state)
 
+    def restart(self) -> None:
+        """Forgets what was found before: the link is another one."""
+        self._take_over()
+        self._state = control.initial(self._setup)
+
     def decide(self, observation: Observation, *, now: float, held: str) -> tuple[Decision, bool]:
         """The decision, and whether the kernel took it. Frozen while it is `held` back, by what the words say."""
         if not self.active or held:

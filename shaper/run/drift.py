@@ -109,5 +109,12 @@ def _there(link: LinkFacts, asked: Collection[str]) -> str:
     return ", ".join(feeder.device for feeder in link.feeders if feeder.device in asked) or "none"
 
 
+def flapped(before: LinkFacts, now: LinkFacts) -> str:
+    """In words that the link went and is back, "" where it did not, or is not yet."""
+    if not now.up or (before.index, before.flaps) == (now.index, now.flaps):
+        return ""
+    return f"{now.name} came back" if before.index != now.index else f"the link of {now.name} went down and up"
+
+
 def _speed(link: LinkFacts) -> str:
     return format_rate(link.speed) if link.speed else "unknown"

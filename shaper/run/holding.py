@@ -8,12 +8,12 @@ from typing import Any
 
 from shaper.compile.program import Program
 from shaper.kernel.protocol import Kernel
-from shaper.model.policy import Interface, Policy
+from shaper.model.policy import Interface, OnFlap, Policy
 from shaper.plan import adopt_live, diff
 from shaper.plan.drift import differences, some
 from shaper.run import apply, changes
 from shaper.run.changes import Order
-from shaper.run.drift import changed_facts
+from shaper.run.drift import changed_facts, flapped
 from shaper.run.ours import ours
 from shaper.run.prepare import Prepared, prepare
 from shaper.run.saved import SavedInterface, check_unmoved
@@ -28,6 +28,9 @@ class Holding:
     program: Program
     tree: Tree
     """What the kernel should hold at this moment, the controller's moves included."""
+
+    anew = False
+    """Whether the link flapped since the last look, and the policy's own allocation is wanted then."""
 
     def __init__(self, kernel: Kernel, state: DeviceState, *, structure: bool) -> None:
         self._kernel = kernel
@@ -85,15 +88,20 @@ class Holding:
         """What somebody else changed of ours, and how the device itself changed, in words."""
         link = self._kernel.link(self._state.device)
         asked = {name for rule in self.program.rules.ordered for match in rule.all_of for name in match.iif}
-        return differences(self._held(), self.tree, self.names), changed_facts(self._link, link, asked=asked)
+        facts = changed_facts(self._link, link, asked=asked)
+        again = flapped(self._link, link) if self.interface.on_flap is OnFlap.REAPPLY else ""
+        self.anew = bool(again)
+        return differences(self._held(), self.tree, self.names), (*facts, *([again] if again else ()))
 
     def mending(self) -> Prepared | None:
-        """What puts everything back, fitted to the device as it is now; the live allocation stays where it fits.
+        """What puts everything back, fitted to the device as it is now.
 
-        None where there is nothing to put back.
+        The live allocation stays where it fits, but for a link that flapped where the policy wants its own `anew`. None
+        where there is nothing to put back.
         """
         prepared = self._prepare(self.policy, self.interface, keep_live=False)
-        target = adopt_live(self.tree, prepared.program.tree, bounds=prepared.program.field_bounds())
+        bounds = {} if self.anew else prepared.program.field_bounds()
+        target = adopt_live(self.tree, prepared.program.tree, bounds=bounds)
         plan = diff(prepared.mine, with_offloads(target, prepared.released), bounds={})
         if not plan.steps and prepared.program == self.program:
             return None

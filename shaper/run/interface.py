@@ -225,6 +225,8 @@ class InterfaceRun:
                 if any(not isinstance(step.node, Class) for step in prepared.plan.steps):
                     self._measuring.open(self._holding.program)
                 mended = True
+            if self._holding.anew:
+                self._controlling.restart()
             self._mending.succeeded(mended=mended)
             self._alarms.end("tree")
         return done if mended else ""

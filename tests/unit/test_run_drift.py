@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_run_service import Bench, Watching
+from test_run_service import TEXT, Bench, Watching
 
 from shaper.history.changes import ChangeLog
 from shaper.plan.drift import differences, some
+from shaper.policy import parse_policy
 from shaper.run.drift import Drift, Mending, changed_facts
 from shaper.run.interface import Mode, Settings
 from shaper.run.look import look
@@ -169,3 +170,47 @@ def test_status_without_a_run_names_the_policy_s_fields_only(bench: Bench) -> No
     assert look(bench.kernel, state, now=0.0).drift == ()
     changed(bench, prio=5)
     assert look(bench.kernel, state, now=0.0).drift == ("class rest 5a00:12: prio is 5, ours is 2",)
+
+
+@pytest.mark.parametrize("on_flap", ["keep", "reapply"])
+@pytest.mark.parametrize("how", ["down and up", "another device"])
+def test_after_a_flap_the_rates_that_were_found_stay_or_the_policy_s_own_come_back(
+    tmp_path: Path, on_flap: str, how: str
+) -> None:
+    bench = Bench(tmp_path)
+    text = TEXT.replace("policy: office}", f"policy: office, on-flap: {on_flap}}}")
+    bench.policy = parse_policy(text, source="office.yaml")
+    found: dict[str, Tree] = {}
+
+    def moved() -> None:
+        run = next(iter(bench.service._fleet))
+        allocation = run._controlling.allocation
+        lower = {**allocation, "rest": replace(allocation["rest"], rate=8_000_000)}
+        found["static"] = bench.kernel.read("eth1")
+        run._holding.send(run._holding.program.with_allocation(lower))
+        found["moved"] = bench.kernel.read("eth1")
+        assert found["moved"] != found["static"]
+
+    def down() -> None:
+        if how == "down and up":
+            bench.kernel.set_link("eth1", up=False)
+        else:
+            facts.append(bench.kernel.link("eth1"))
+            bench.kernel.remove_device("eth1")
+
+    def up() -> None:
+        if how == "down and up":
+            bench.kernel.set_link("eth1", up=True)
+        else:
+            bench.kernel.add_device("eth1", facts[0])
+
+    def after() -> None:
+        found["after"] = bench.kernel.read("eth1")
+
+    facts: list[LinkFacts] = []
+    settings = Settings(mode=Mode.CONTROLLED, dry_run=True)  # what the controller would do does not blur what is kept
+    watcher = seconds(bench, moved, down, up, after, settings=settings)
+    assert found["after"] == found["moved" if on_flap == "keep" else "static"]
+    assert watcher.statuses[0].mends == (on_flap == "reapply" or how == "another device")
+    flapped = "the link of eth1 went down and up" if how == "down and up" else "put back what somebody changed"
+    assert (flapped in " ".join(watcher.said)) == bool(watcher.statuses[0].mends)
