@@ -22,7 +22,8 @@ class Bench:
         self.device = device
         self.policy = folder / "policy.yaml"
         self.state = folder / "state"
-        self._head = f"{{device: {device}, bandwidth: {{egress: {bandwidth}}}, policy: p, backend: {backend}}}"
+        egress = f"bandwidth: {{egress: {bandwidth}}}, " if bandwidth else ""  # `backend` may say more of the interface
+        self._head = f"{{device: {device}, {egress}policy: p, backend: {backend}}}"
 
     def write(self, classes: str) -> None:
         below = "".join(f"      {line.strip()}\n" for line in classes.strip().splitlines())

@@ -285,6 +285,31 @@ def test_other_backends_treat_packets_alike(netns: Lab, tmp_path: Path, backend:
         assert wire.lost(ipv4(7, size=1514))
 
 
+@pytest.mark.parametrize("classifier", BOTH)
+def test_what_comes_in_is_treated_alike(netns: Lab, tmp_path: Path, classifier: str) -> None:
+    pair = netns.link_pair()
+    settings = f"htb, classifier: {classifier}, bandwidth: {{ingress: 20mbit}}"
+    bench = Bench(netns, pair.a, tmp_path, backend=settings, bandwidth="")
+    bench.apply("""
+        marked: {match: [{proto: udp, sport: 5001}], set: {dscp: af21}, police: {cir: 80bit, cbs: 1600b}}
+        rest: {default: true}
+    """)
+    receiver = netns.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    sender = netns.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM), peer=True)
+    with receiver, sender:
+        receiver.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+        receiver.settimeout(5)
+        receiver.bind((pair.a_v4, 5001))  # a policy says what goes out: turned round it is the destination
+        for number in range(3):
+            sender.sendto(bytes([number]) + bytes(1000), (pair.a_v4, 5001))
+        data, ancillary, *_ = receiver.recvmsg(2048, 64)
+        assert (data[0], ancillary[0][2][0] >> 2) == (0, 18)
+        receiver.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            receiver.recv(2048)
+    assert bench.shaper("clear")[0] == 0
+
+
 @pytest.mark.parametrize("wire", ["bpf"], indirect=True)
 def test_the_exported_commands_make_the_same(netns: Lab, wire: Wire, tmp_path: Path) -> None:
     """But for bursts, which tc reckons in whole microseconds."""
