@@ -89,7 +89,7 @@ def _packets(aqm: Aqm, basis: Basis) -> int:
 
 
 def _fq_codel(aqm: Aqm, basis: Basis, *, one_flow: bool) -> FqCodelOptions:
-    """10240 packets and 1024 flows, as RFC 8290, 5.2.2 and 5.2.5, has them; the memory is what bounds the queue."""
+    """10240 packets and 1024 flows, as RFC 8290, 5.2.3 and 5.2.5, has them; the memory is what bounds the queue."""
     target, interval = _codel_times(aqm, basis)
     return FqCodelOptions(
         limit=aqm.packets or 10240,
