@@ -126,6 +126,10 @@ class FakeKernel:
         if name in self._ifbs:
             self._ifbs[name] = replace(self._ifbs[name], up=up)
 
+    def change_link(self, name: str, **facts: object) -> None:
+        """A device becomes another in some of its facts, and stays."""
+        self._links[name] = replace(self._links[name], **facts)  # type: ignore[arg-type]
+
     def remove_device(self, name: str) -> None:
         """A device goes away, with everything on it."""
         del self._links[name], self._devices[name], self._offloads[name]

@@ -157,6 +157,42 @@ def test_a_device_that_comes_back_has_its_tree_again(bench: Bench) -> None:
     assert bench.kernel.read("eth1") == before[0]
 
 
+INSIDE = TEXT.replace("      rest:", "      office: {match: [{src: 10.0.0.0/24}]}\n      rest:")
+
+
+def test_rules_that_translate_are_followed_as_they_come_and_go(bench: Bench) -> None:
+    bench.policy = parse_policy(INSIDE, source="office.yaml")
+    found: list[int] = []
+
+    def translating(why: str) -> None:
+        found.append(len(bench.kernel.tables("eth1")))
+        bench.kernel.change_link("eth1", translates=why)
+
+    def forgotten() -> None:
+        found.append(len(bench.kernel.tables("eth1")))
+        bench.kernel.forget_table("sla-shaper-eth1")
+
+    steps = (lambda: translating("a rule masquerades"), forgotten, lambda: translating(""), lambda: translating(""))
+    watcher = seconds(bench, *steps, settings=STRUCTURED)
+    assert found == [0, 1, 1, 0]
+    said = " ".join(watcher.said)
+    assert "fitted to the device: the translation of eth1 is a rule masquerades, was none" in said
+    assert "put back what somebody changed: nftables table inet sla-shaper-eth1 is gone" in said
+
+
+def test_the_table_of_a_device_that_went_is_there_when_it_comes_back(bench: Bench) -> None:
+    bench.policy = parse_policy(INSIDE.replace("policy: office}", "policy: office, nat: yes}"), source="office.yaml")
+    before: list[Tree] = []
+
+    def gone() -> None:
+        before.append(bench.kernel.read("eth1"))
+        bench.kernel.remove_device("eth1")
+
+    seconds(bench, gone, lambda: bench.kernel.add_device("eth1"), settings=STRUCTURED)
+    assert before[0].tables
+    assert bench.kernel.read("eth1") == before[0]
+
+
 def watcher_alarm(bench: Bench) -> bool:
     return any("eth1" in alarm for status in bench.service.statuses() for alarm in status.alarms)
 
