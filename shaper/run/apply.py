@@ -13,7 +13,7 @@ from shaper.plan import diff
 from shaper.plan.drift import differences, some
 from shaper.plan.fingerprint import reverted
 from shaper.plan.steps import Plan
-from shaper.run.offloads import devices, planned, released
+from shaper.run.offloads import devices, held_by, planned, regarding, released
 from shaper.run.ours import left_behind, ours
 from shaper.run.prepare import Prepared, adds_hook, prepare, wanted_by
 from shaper.run.state import DeviceState, Pending, Record, boot_id
@@ -83,6 +83,20 @@ def _clearing(kernel: Kernel, state: DeviceState, record: Record | None) -> tupl
     held = ours(_found(kernel, state), record, leaving=True)
     target = with_offloads(bare, released(held, record, state.others() if held.offloads else ()))
     return diff(held, target, bounds={}), target
+
+
+def give_back(kernel: Kernel, state: DeviceState, *, keep: Record | None) -> None:
+    """Offloads of other devices than the shaped one, which is gone, that the record holds and `keep` does not.
+
+    Killed anywhere, it can be done again. Raises StepError.
+    """
+    record = state.record()
+    kernel = within(kernel, state.netns)
+    there = kernel.offloads(devices(record, keep))
+    kept = regarding(there, held_by(keep))
+    held = with_offloads(tree(state.shaped, ()), regarding(there, held_by(record)))
+    let_go = released(held, record, state.others() if held.offloads else (), wanted=kept)
+    kernel.send(state.shaped, diff(held, with_offloads(held, let_go), bounds={}).steps)
 
 
 def recover(kernel: Kernel, state: DeviceState) -> Plan | None:

@@ -155,6 +155,7 @@ def lapse(kernel: Kernel, state: DeviceState, waiting: Waiting, *, order: Order,
         order = replace(order, why=order.why or f"{why} before it was confirmed")
         of = waiting.change
         with changes.note(state, what=what, order=order, of=of, record=back, confirmation=waiting.id) as number:
+            apply.give_back(kernel, state, keep=back)
             state.write_record(replace(back, change=number) if back else None)
     elif back is None:
         order = replace(order, why=order.why or "nobody confirmed it in time")

@@ -208,6 +208,22 @@ def test_killed_anywhere_the_offloads_are_as_before_or_after(tmp_path: Path) -> 
         assert settings(dead) == before
 
 
+@pytest.mark.parametrize("first", [None, OLD, NEW.replace("policy: office}", "policy: office, offloads: auto}")])
+def test_what_was_never_confirmed_on_a_device_that_went_is_given_back(tmp_path: Path, first: str | None) -> None:
+    desk = Desk(tmp_path)
+    desk.kernel.add_device("lan0")
+    desk.kernel.forward("lan0")
+    if first is not None:
+        desk.apply(first)
+    before = desk.kernel.offloads(["lan0"])
+    desk.apply(AUTO, seconds=60)
+    assert Offload("lan0", "gro", 0) in desk.kernel.offloads(["lan0"])
+    desk.kernel.remove_device("eth1")
+    desk.now += 61
+    assert desk.tidy()
+    assert desk.kernel.offloads(["lan0"]) == before
+
+
 def compiled(text: str, link: LinkFacts = LINK) -> Program:
     (interface,) = parse_policy(text, source="office.yaml").interfaces
     return compile_interface(interface, FULL, link)
