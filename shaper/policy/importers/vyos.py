@@ -25,7 +25,7 @@ FACTS = Facts(
     {
         "other `queue-type`s, `queue-limit`, `codel-quantum`, `flows`, `interval`, `target`": "`aqm`",
         "`bandwidth auto`, and percentages of the interface's speed": "`bandwidth` in bit/s",
-        "`match .. interface`": "a mark",
+        "`match .. interface`": "`iif` where flower carries all other matches, else a mark",
         "`ingress`, and `limiter`, `shaper-hfsc`, `cake` and other policies": "`bandwidth: {ingress: ..}`, `police`",
     },
 )
@@ -191,7 +191,9 @@ class _Shaper:
                 wrong = self._other(key, below, found)
             if wrong:
                 mend = (
-                    "mark that traffic in the firewall and match `mark`" if key == "interface" else "write it by hand"
+                    "write `iif` if flower carries all other matches, else mark that traffic in the firewall"
+                    if key == "interface"
+                    else "write it by hand"
                 )
                 why = f"match {name}: {wrong}; the whole match is left out, so that it takes nothing else"
                 self._report.lose(below.line, why, mend)
@@ -250,7 +252,7 @@ class _Shaper:
                     return f"`ether {word} {text}` is not known"
             return ""
         if key == "interface":
-            return "the kernel's classifiers do not see the device that a packet came in by"
+            return "the device that a packet came in by is seen by flower filters alone, which carry less of the rest"
         return f"`{key}` is not known"
 
     def _unmeant(self, branch: Branch, known: tuple[str, ...]) -> None:
