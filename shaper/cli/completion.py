@@ -44,7 +44,8 @@ def interface_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> 
         policy = read_policy(Path(path))
     except ShaperError:  # said when the command is run
         return []
-    return [CompletionItem(one.name, help=one.device) for one in policy.interfaces if one.name.startswith(incomplete)]
+    named = {one.name: one.device for one in policy.interfaces}  # one for both directions
+    return [CompletionItem(name, help=device) for name, device in named.items() if name.startswith(incomplete)]
 
 
 def device_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -52,4 +52,4 @@ def _missing(kernel: Kernel, policy: Policy, interfaces: Sequence[Interface]) ->
         except UnavailableError:
             wanted = interface.wanted
             missing.append(f"the {wanted}" if wanted and not wanted.name else interface.spot)
-    return missing
+    return list(dict.fromkeys(missing))  # both directions of one device wait for the same

@@ -35,11 +35,10 @@ def dump(box: Box, device: str) -> list[str]:
 
 
 def applied(box: Box, path: Path) -> list[dict[str, Any]]:
-    """The steps that an apply took."""
+    """The steps that an apply took, in both directions."""
     code, out, err = box.shaper(f"apply {path} --json")
     assert code == 0, err
-    steps: list[dict[str, Any]] = json.loads(out)["interfaces"][0]["steps"]
-    return steps
+    return [step for one in json.loads(out)["interfaces"] for step in one["steps"]]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -135,6 +135,7 @@ def test_where_a_part_stands_makes_no_difference(tmp_path_factory: pytest.TempPa
     for number, part in enumerate(parts):
         (folder / f"{number}.yaml").write_text(yaml.safe_dump(part, sort_keys=False))
     (folder / "whole.yaml").write_text(yaml.safe_dump(whole, sort_keys=False))
-    (folder / "main.yaml").write_text("version: 1\ninclude: [0.yaml, 1.yaml, 2.yaml]\n")
+    zone = f"zone: {whole['zone']}\n" if "zone" in whole else ""
+    (folder / "main.yaml").write_text(f"version: 1\n{zone}include: [0.yaml, 1.yaml, 2.yaml]\n")
     expected = sorted(without_places(read_policy(folder / "whole.yaml")), key=str)
     assert sorted(without_places(read_policy(folder / "main.yaml")), key=str) == expected

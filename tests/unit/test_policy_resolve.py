@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shaper.errors import PolicyError, Where
-from shaper.model.policy import Classifier, Tier, TrafficClass
+from shaper.model.policy import Classifier, Direction, Tier, TrafficClass
 from shaper.policy import parse_policy
 from shaper.policy.kinds import Kind
 from shaper.policy.resolve import network_control
@@ -32,12 +32,13 @@ def classes_of(classes: str) -> dict[str, TrafficClass]:
 def test_the_branch_office() -> None:
     policy = parse_policy(BRANCH_OFFICE, source="branch.yaml")
     assert policy.sha256 == hashlib.sha256(BRANCH_OFFICE.encode()).hexdigest()
-    (interface,) = policy.interfaces
-    assert interface.device_where == Where("branch.yaml", 7, 13)
+    interface, incoming = policy.interfaces
+    assert (incoming.direction, incoming.bandwidth) == (Direction.INGRESS, 95_000_000)
+    assert interface.device_where == Where("branch.yaml", 8, 13)
     voice = interface.classes[1]
     assert (voice.tier, voice.guarantee, voice.limit) == (Tier.SPECIAL, 2_000_000, 5_000_000)
-    assert voice.where == Where("branch.yaml", 15, 7)
-    assert voice.matches[1].where == Where("branch.yaml", 21, 13)
+    assert voice.where == Where("branch.yaml", 20, 7)
+    assert voice.matches[1].where == Where("branch.yaml", 26, 13)
     assert [leaf.path for leaf in interface.leaves()] == [
         "network-control", "voice", "video", "office/web", "office/rest", "backup",
     ]  # fmt: skip
