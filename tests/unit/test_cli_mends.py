@@ -135,7 +135,7 @@ def test_a_plan_against_a_snapshot_shows_the_directions_that_go(tmp_path: Path) 
     seen = tmp_path / "tree.json"
     policy = parse_policy(TEXT, source="office.yaml")
     plans = [
-        prepared_json(prepare(world.kernel, side, policy, interface))
+        prepared_json(prepare(world.kernel, side, policy, interface), 0.0)
         for side, interface in zip(world.sides(), policy.interfaces, strict=True)
     ]
     seen.write_text(json.dumps({"interfaces": plans}))
