@@ -58,7 +58,7 @@ def agrees(profile: Profile, seed: int, packets: int, classifier: str) -> bool:
     print(
         f"{profile} ({rounding}), {classifier}, seed {seed}, {seconds:.0f} s of virtual time:\n  {verdict}", flush=True
     )
-    return verdict.kernel == 0 and (verdict.rfc == 0 or not profile.exact)
+    return verdict.kernel == verdict.unsure == 0 and (verdict.rfc == 0 or not profile.exact)
 
 
 if __name__ == "__main__":
