@@ -26,7 +26,7 @@ _EVERYTHING = Capabilities(
     "assumed",
     frozenset({"htb", "bfifo", "clsact"}) | frozenset(AqmKind),
     frozenset({"bpf", "flower"}),
-    frozenset({"mirred", "ctinfo"}),
+    frozenset({"mirred", "ctinfo", "gact", "police", "pedit", "csum", "skbedit"}),
     frozenset({"ifb", "veth"}),
     frozenset({"nft-ct"}),
 )

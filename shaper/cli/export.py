@@ -23,7 +23,7 @@ _USUAL = Capabilities(
     "a usual kernel",
     frozenset({"htb", "hfsc", "cake", "ets", "prio", "bfifo", "pfifo", "clsact"}) | frozenset(AqmKind),
     frozenset({"bpf", "flower"}),
-    frozenset({"mirred", "ctinfo"}),
+    frozenset({"mirred", "ctinfo", "gact", "police", "pedit", "csum", "skbedit"}),
     frozenset({"ifb"}),
     frozenset({"nft-ct"}),
 )

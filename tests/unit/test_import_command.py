@@ -107,6 +107,19 @@ def test_export_needs_no_kernel(shaper: Shaper) -> None:
     assert classes == sum(1 + len(list(interface.walk())) for interface in interfaces)
 
 
+def test_export_writes_what_is_done_to_packets_for_a_usual_kernel(shaper: Shaper, tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text(
+        "version: 1\ninterfaces:\n  wan: {device: eth1, bandwidth: {egress: 20mbit}, policy: p}\n"
+        "policies:\n  p: {classes: {rest: {default: true, set: {dscp: af21}, police: {cir: 2mbit, cbs: 100kb}}}}\n"
+    )
+    done = shaper("export", "tc", tmp_path / "policy.yaml")
+    assert done.returncode == 0
+    four, six, others = (line for line in done.stdout.splitlines() if " police " in line)
+    assert "action pedit ex munge ip dsfield set 0x48 retain 0xfc pipe action csum ip4h pipe action police" in four
+    assert "action pedit ex munge ip6 traffic_class set 0x48 retain 0xfc pipe action gact pipe action police" in six
+    assert others.endswith("rate 2000000bit burst 100000b mtu 1048576b conform-exceed drop/pass")
+
+
 def test_export_says_which_machine_finds_a_device(shaper: Shaper, tmp_path: Path) -> None:
     policy = tmp_path / "p.yaml"
     policy.write_text(
