@@ -17,17 +17,18 @@ def main() -> int:
     parser.add_argument("--half-done", action="store_true", help="make each edit in two messages, to see it fail")
     wanted = parser.parse_args()
     problems: list[str] = []
-    with network() as (lab, folder):
+    with network() as (lab, _):
         have = [name for name in FIELDS if name in lab.kernel().capabilities().filters]
-        classifiers = wanted.classifier or have
-        if lacking := set(classifiers) - set(have):
-            parser.error(f"the kernel lacks {', '.join(sorted(lacking))} (`scripts/lab run` has all)")
-        for name in classifiers:
+    classifiers = wanted.classifier or have
+    if lacking := set(classifiers) - set(have):
+        parser.error(f"the kernel lacks {', '.join(sorted(lacking))} (`scripts/lab run` has all)")
+    for name in classifiers:
+        with network() as (lab, folder):
             outcome = edited_under(
-                lab, folder / name, classifier=name, count=wanted.count, seed=wanted.seed, half_done=wanted.half_done
+                lab, folder, classifier=name, count=wanted.count, seed=wanted.seed, half_done=wanted.half_done
             )
-            print(outcome, flush=True)
-            problems += [f"{name}: {problem}" for problem in outcome.problems()]
+        print(outcome, flush=True)
+        problems += [f"{name}: {problem}" for problem in outcome.problems()]
     return verdict(problems, f"{wanted.count} edits ({', '.join(classifiers)}), each as atomic as its plan says")
 
 
