@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from shaper.model.cake import TINS
 from shaper.plan.steps import Plan, Step, Verb
 from shaper.plan.trees import is_hook
 from shaper.tree import (
@@ -12,6 +13,7 @@ from shaper.tree import (
     LEAF_MAJORS,
     ROOT,
     BpfFilter,
+    CakeOptions,
     Class,
     CodelOptions,
     FifoOptions,
@@ -98,7 +100,7 @@ class _Surroundings:
             return self._root(step, node)
         queue = f"the queue of {self._name(node.parent)}"
         if step.verb is Verb.CHANGE:
-            return _requeued(step, queue)
+            return _sorted_anew(step, queue) or _requeued(step, queue)
         if step.verb is Verb.DELETE:
             instead = "; another takes its place" if node.key in self._readded else ""
             return Impact(True, f"what waits in {queue} is lost{instead}")
@@ -130,7 +132,7 @@ class _Surroundings:
                 f"{name} takes the place of the device's queue: what waits there is lost"
                 f"{_EMPTY_ROOT.get(node.kind, '')}",
             )
-        return Impact(False, "changed in place")
+        return _sorted_anew(step, name) or Impact(False, "changed in place")
 
     def _class(self, step: Step, node: Class) -> Impact:
         if step.verb is Verb.DELETE:
@@ -187,6 +189,18 @@ def _sized(node: Offload) -> Impact:
 def _treats(node: Filter) -> bool:
     """Whether it does something to packets of which the classifier beside it would say the same class."""
     return isinstance(node, BpfFilter) and bool(node.actions)
+
+
+def _sorted_anew(step: Step, queue: str) -> Impact | None:
+    """CAKE with other tins; None for all else. The kernel empties the tins that go, and counts nothing as dropped."""
+    if not (isinstance(step.before, Qdisc) and isinstance(step.after, Qdisc)):
+        return None
+    old, new = step.before.options, step.after.options
+    if not (isinstance(old, CakeOptions) and isinstance(new, CakeOptions)) or old.diffserv == new.diffserv:
+        return None
+    if len(TINS[new.diffserv].names) < len(TINS[old.diffserv].names):
+        return Impact(True, f"what waits in those tins of {queue} that go is lost, uncounted")
+    return Impact(True, f"packets go to other tins of {queue} and may overtake those of their flow that wait")
 
 
 def _requeued(step: Step, queue: str) -> Impact:

@@ -20,6 +20,8 @@ from shaper.tree import (
     CLSACT_HANDLE,
     ROOT,
     BpfFilter,
+    CakeOptions,
+    Diffserv,
     FifoOptions,
     FlowerFilter,
     FqCodelOptions,
@@ -100,6 +102,10 @@ def test_without_names_the_handle_stands() -> None:
 
 
 ANOTHER_ROOT = Qdisc(handle(0x8001, 0), ROOT, "fq", RawOptions(b""))
+THREE_TINS, FOUR_TINS = (
+    Qdisc(handle(0x5A00, 0), ROOT, "cake", CakeOptions(8_000_000, way))
+    for way in (Diffserv.DIFFSERV3, Diffserv.DIFFSERV4)
+)
 SMALLER = replace(CODEL, options=FqCodelOptions(10240, 4992, 99968, 1514, 1024, 32_000, True))
 
 
@@ -117,6 +123,14 @@ SMALLER = replace(CODEL, options=FqCodelOptions(10240, 4992, 99968, 1514, 1024, 
             ],
         ),
         ([Step(Verb.DELETE, CLASS, None)], ["what waits in class voice 5a00:10 is lost with its queue"]),
+        (
+            [Step(Verb.CHANGE, FOUR_TINS, THREE_TINS)],
+            ["what waits in those tins of the root cake 5a00: that go is lost"],
+        ),
+        (
+            [Step(Verb.CHANGE, THREE_TINS, FOUR_TINS)],
+            ["packets go to other tins of the root cake 5a00: and may overtake"],
+        ),
         ([Step(Verb.CHANGE, CODEL, SMALLER)], ["what waits in the queue of class voice 5a00:10 beyond 32000 bytes"]),
         ([Step(Verb.DELETE, CLASSIFIER, None)], ["packets are classed by nothing but the default"]),
         (
@@ -143,6 +157,7 @@ def test_what_costs_traffic_is_said(steps: list[Step], reasons: list[str]) -> No
         [Step(Verb.CHANGE, CLASS, replace(CLASS, prio=1))],
         [Step(Verb.ADD, None, CLASS), Step(Verb.ADD, None, LEAF)],
         [Step(Verb.CHANGE, SMALLER, CODEL)],
+        [Step(Verb.CHANGE, FOUR_TINS, replace(FOUR_TINS, options=CakeOptions(9_000_000, Diffserv.DIFFSERV4)))],
         [Step(Verb.CHANGE, LEAF, replace(LEAF, options=FifoOptions(10_000)))],
         [Step(Verb.CHANGE, CLASSIFIER, replace(CLASSIFIER, program=(Insn(6, 0, 0, 7),)))],
         [Step(Verb.DELETE, FLOWER, None)],
