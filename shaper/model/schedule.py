@@ -117,9 +117,19 @@ class Timetable:
 
     def _together(self, zone: tzinfo) -> set[frozenset[Period]]:
         """The sets of one zone's periods that hold at the same time."""
-        mine = [period for period in self.periods() if period.zone is zone]
-        edges = {0, *(edge for period in mine for edge in period.edges())}
-        return {frozenset(period for period in mine if period.holds(edge)) for edge in edges}
+        alike: dict[tuple[frozenset[int], int, int], list[Period]] = {}
+        for period in self.periods():
+            if period.zone is zone:
+                alike.setdefault((period.days, period.begin, period.end), []).append(period)
+        firsts = [periods[0] for periods in alike.values()]
+        edges = {0, *(edge for period in firsts for edge in period.edges())}
+        found = {tuple(period.holds(edge) for period in firsts) for edge in edges}
+        return {
+            frozenset(
+                period for holds, periods in zip(each, alike.values(), strict=True) if holds for period in periods
+            )
+            for each in found
+        }
 
     def _edges(self, zone: tzinfo, begin: float) -> Iterator[float]:
         """The instants of the day from `begin`, and some more, at which what the zone's clock shows may begin or end.

@@ -67,7 +67,7 @@ def _policy(text: str, source: str, fetch: Fetch) -> Policy:
 def _view(document: Document, direction: Direction) -> tuple[list[Interface], list[Problem]]:
     """The interfaces that are shaped in one direction, and what is wrong with the document as it is seen from there."""
     spec, lost, problems = validate(document)
-    timetable, phases, more = timetable_of(spec, document, lost)
+    timetable, phases, more = timetable_of(spec, document, lost, direction)
     if not timetable:
         return _resolved(document, spec, lost, [*problems, *more], direction)
     problems += more

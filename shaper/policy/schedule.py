@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import islice
 
 from shaper.errors import Problem, Where
-from shaper.model.policy import Interface
+from shaper.model.policy import Direction, Interface
 from shaper.model.schedule import DAY, Period, Phase, Timetable
 from shaper.policy.kinds import Kind
 from shaper.policy.reader import Document, Node
@@ -56,14 +56,18 @@ def _classes_in(node: Node, loc: Loc) -> Iterator[tuple[Loc, Node]]:
         yield from _classes_in(cls, place)
 
 
-def timetable_of(spec: FileSpec, document: Document, lost: Lost) -> tuple[Timetable, list[Phase], list[Problem]]:
-    """Every period of the document, all that can hold together, and what is wrong with when it does.
+def timetable_of(
+    spec: FileSpec, document: Document, lost: Lost, direction: Direction
+) -> tuple[Timetable, list[Phase], list[Problem]]:
+    """The periods that change something in one direction, all that can hold together, and what is wrong with when.
 
     Without any there is one phase, in which nothing holds.
     """
     problems: list[Problem] = []
     places = []
     for loc, specs in _places(spec):
+        if not any(each and _changes(each, direction) for each in specs):
+            continue
         found = []
         for number, each in enumerate(specs):
             place = (*loc, "schedule", number)
@@ -93,6 +97,13 @@ def _places(spec: FileSpec) -> Iterator[_Place]:
             yield ("interfaces", name), interface.schedule
     for name, policy in spec.policies.items():
         yield from _classes(policy.classes, ("policies", name, "classes"))
+
+
+def _changes(period: PeriodSpec | LinkPeriodSpec, direction: Direction) -> bool:
+    """Whether a period says anything for a direction; of a class what was said for the other one is gone already."""
+    if isinstance(period, LinkPeriodSpec):
+        return period.bandwidth.of(direction) is not None
+    return period.model_fields_set != {"when"}
 
 
 def _classes(classes: Mapping[str, ClassSpec], loc: Loc) -> Iterator[_Place]:
@@ -228,16 +239,6 @@ def told_when(
         yield replace(problem, message=f"{problem.message} (while: {timetable.words(phases[0])}{more})")
 
 
-def _matters(periods: Iterable[Period], variants: Mapping[Phase, Interface]) -> bool:
-    """Whether an interface is another for these periods, whatever else holds."""
-    paths = {period.path for period in periods}
-    alike: dict[Phase, Interface] = {}
-    return any(
-        each != alike.setdefault(tuple(path for path in phase if path not in paths), each)
-        for phase, each in variants.items()
-    )
-
-
 def _identity(problem: Problem) -> tuple[Where | None, str, str]:
     return problem.where, problem.kind, problem.message
 
@@ -245,7 +246,8 @@ def _identity(problem: Problem) -> tuple[Where | None, str, str]:
 def scheduled(variants: Mapping[Phase, Interface], timetable: Timetable) -> Interface:
     """One direction of an interface from what it is in every phase; in none of them, where it has a timetable."""
     one = next(iter(variants.values()))
-    own = Timetable(tuple(periods for periods in timetable.places if _matters(periods, variants)))
+    about = (f"interfaces.{one.name}.schedule[", f"policies.{one.policy}.classes.")
+    own = Timetable(tuple(periods for periods in timetable.places if periods[0].path.startswith(about)))
     if not own:
         return one
     paths = {period.path for period in own.periods()}
