@@ -52,10 +52,12 @@ class Period:
             yield (day * DAY + self.begin) % WEEK
             yield (day * DAY + self.end) % WEEK
 
-    def __str__(self) -> str:
+    @property
+    def hours(self) -> str:
+        """When it is, for people."""
         end = self.end if self.end <= DAY else self.end - DAY
         hours = "" if (self.begin, self.end) == (0, DAY) else f" {_clock(self.begin)}-{_clock(end)}"
-        return f"{self.of} {_days(self.days)}{hours} {self.zone_name}"
+        return f"{_days(self.days)}{hours} {self.zone_name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,11 @@ class Timetable:
 
     def words(self, phase: Phase) -> str:
         """What holds, for people."""
-        return ", ".join(str(period) for period in self.periods() if period.path in phase) or "outside every period"
+        holding, named = frozenset(phase), dict[str, list[str]]()
+        for period in self.periods():
+            if period.path in holding:
+                named.setdefault(period.hours, []).append(period.of)
+        return ", ".join(f"{_some(names)} {hours}" for hours, names in named.items()) or "outside every period"
 
     def local(self, at: float) -> str:
         """An instant by the clock of the first period's zone, such as `Mon 2026-11-23 08:00 CET`."""
@@ -167,6 +173,12 @@ def _offset(zone: tzinfo, at: int) -> timedelta | None:
 
 def _joined(sets: Iterable[frozenset[Period]]) -> frozenset[Period]:
     return frozenset().union(*sets)
+
+
+def _some(names: list[str]) -> str:
+    """`backup`, `backup and mail`, `backup, mail and 498 more`."""
+    shown = [*names[:2], f"{len(names) - 2} more"] if len(names) > 3 else names
+    return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else shown[0]
 
 
 def _clock(second: int) -> str:

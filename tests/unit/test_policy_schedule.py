@@ -53,9 +53,7 @@ def test_classes_with_the_same_hours_change_together() -> None:
         assert guarantees(interface, NOON) == {"a": 1_000_000, "b": 3_000_000, "rest": 0}
         assert guarantees(interface, NIGHT) == {"a": 2_000_000, "b": 4_000_000, "rest": 0}
         assert interface.timetable is not None
-        assert interface.timetable.words(interface.at(NIGHT).phase or ()) == (
-            "a daily 22:00-06:00 UTC, b daily 22:00-06:00 UTC"
-        )
+        assert interface.timetable.words(interface.at(NIGHT).phase or ()) == ("a and b daily 22:00-06:00 UTC")
 
 
 def test_what_a_period_says_of_one_direction_leaves_the_other_as_it_is() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -174,7 +175,15 @@ def test_a_weekly_hour_that_is_skipped_once_is_found_a_week_later() -> None:
     ],
 )
 def test_in_words(days: frozenset[int], begin: int, end: int, words: str) -> None:
-    assert str(period("p", days, begin, end, "UTC")) == words
+    one = period("p", days, begin, end, "UTC")
+    assert Timetable(((one,),)).words(("p",)) == words
+
+
+@pytest.mark.parametrize(("count", "words"), [(2, "c0 and c1"), (3, "c0, c1 and c2"), (500, "c0, c1 and 498 more")])
+def test_what_has_the_same_hours_is_named_with_them_once(count: int, words: str) -> None:
+    many = [replace(period(f"p{n}", EVERY_DAY, 0, 3600, "UTC"), of=f"c{n}") for n in range(count)]
+    timetable = Timetable(tuple((one,) for one in many))
+    assert timetable.words(tuple(one.path for one in many)) == f"{words} daily 00:00-01:00 UTC"
 
 
 def test_an_instant_is_told_by_the_clock_of_the_policy() -> None:
