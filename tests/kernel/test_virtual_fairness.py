@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.virtual
 
 FLOWS = 8
-SECONDS, WARM_UP = 4.0, 1.5
+SECONDS, WARM_UP = 2.0, 1.2
 PAYLOAD = 958
 """Frames of 1000 bytes."""
 ROUNDS = 220
