@@ -264,7 +264,7 @@ def test_no_such_device(netns: Lab) -> None:
 
 
 def test_no_such_namespace() -> None:
-    with pytest.raises(UnavailableError, match="network namespace nonsuch"):
+    with pytest.raises(UnavailableError, match="no network namespace 'nonsuch'"):
         NetlinkKernel("nonsuch")
 
 
