@@ -35,6 +35,7 @@ def shaper(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
         env={**os.environ, **environment},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background has none
     )
 
 

@@ -43,7 +43,8 @@ def outcomes(path: Path) -> set[str]:
             assert problem.where is not None
         told(error)
         return {problem.kind for problem in error.problems()}
-    for interface, kernel in product(policy.interfaces, (FULL_KERNEL, SMALL_KERNEL, FLOWER_KERNEL)):
+    timed = [one.during(phase) for one in policy.interfaces for phase in one.variants or [()]]
+    for interface, kernel in product(timed, (FULL_KERNEL, SMALL_KERNEL, FLOWER_KERNEL)):
         try:
             compile_interface(interface, kernel, ETHERNET)
             found.add("compiled")
