@@ -43,7 +43,7 @@ _SKB = 2304
 """Bytes of the kernel's memory that a frame of ours takes, as fq_codel and CAKE count: how many to keep under way. How
 full the queue then was is measured."""
 _CAKE_MEMORY = 4 << 20
-_LOOK_EVERY = 10
+_LOOK_EVERY = 3
 _HALF = (0.35, 0.65)
 _SETTLE = 1.0
 

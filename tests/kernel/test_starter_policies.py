@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def dump(box: Box, device: str) -> list[str]:
     for one in (device, *(name for name in links if name == f"shi-{device}")):
         shown += [box.lab.run(f"tc {what} show dev {one}") for what in ("qdisc", "class", "filter")]
     lines = (line for text in shown for line in text.splitlines() if not line.startswith("class fq_codel"))
-    return [*sorted(lines), *links]
+    return [*(re.sub(r"direct_packets_stat \d+ ", "", line) for line in sorted(lines)), *links]
 
 
 def applied(box: Box, path: Path) -> list[dict[str, Any]]:
