@@ -1,0 +1,147 @@
+"""Classic BPF as extended BPF, which may do more with the answer: here, hand it to the program that measures.
+
+As the kernel's own bpf_convert_filter() (net/core/filter.c): A is R0, X is R7, the packet R6, the scratch words lie on
+the stack. A load outside the packet ends the program there, as it does in classic BPF.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from collectors.ring import Instruction
+
+A, X, CTX, SPARE = 0, 7, 6, 8
+_STACK = 10
+_LD, _LDX, _ST, _STX, _ALU, _JMP, _RET, _MISC = range(8)
+_IMM, _ABS, _IND, _MEM, _LEN, _MSH = 0x00, 0x20, 0x40, 0x60, 0x80, 0xA0
+_SOURCE_X = 0x08
+_TXA = 0x80
+_MOVE_K, _MOVE_X = 0xB4, 0xBC  # 32 bit: the upper half of a register is never set
+_LOAD_WORD, _STORE_WORD, _STORE_K_WORD = 0x61, 0x63, 0x62
+_TO_BIG_ENDIAN = 0xDC
+_JUMP32 = 0x06
+_GOTO, _CALL, _EXIT = 0x05, 0x85, 0x95
+_LOAD_64, _MAP_FD = 0x18, 1
+_TAIL_CALL = 12
+_LIKE_CLASSIC = frozenset({0x00, 0x10, 0x20, 0x40, 0x50, 0x60, 0x70, 0xA0})
+"""Operations with the same code that cannot fail: no division."""
+
+_ANCILLARY = 0xFFFFF000
+_CONTEXT = {0: 16, 4: 4, 8: 40, 20: 8, 24: 12, 32: 68, 44: 24, 48: 20}
+"""SKF_AD_* to the offset in struct __sk_buff: protocol, type, device, mark, queue, hash, VLAN tag, whether it has one."""
+_PROTOCOL, _HARDWARE_TYPE = 0, 28
+_ANSWER = 48
+"""cb[0] in struct __sk_buff."""
+UNSPECIFIED = -1
+"""TC_ACT_UNSPEC: the next filter on the hook has its turn."""
+
+
+class Wide(NamedTuple):
+    """One instruction of extended BPF (struct bpf_insn)."""
+
+    code: int
+    target: int = 0
+    source: int = 0
+    offset: int = 0
+    constant: int = 0
+
+    def packed(self) -> bytes:
+        """As the kernel takes it."""
+        return struct.pack("=BBhI", self.code, self.source << 4 | self.target, self.offset, self.constant & 0xFFFFFFFF)
+
+
+def hand_over(program: Sequence[Instruction], *, programs: int, hardware_type: int) -> list[Wide]:
+    """A program that leaves what the classic one answers in cb[0] and goes on in the first of `programs`.
+
+    `programs` is the file descriptor of a map of programs; `hardware_type` is the device's (1 for Ethernet), which
+    extended BPF has no way to ask. Raises ValueError for an instruction that no classifier of packets needs.
+    """
+    made: list[Wide] = [Wide(0xBF, CTX, 1), Wide(_MOVE_K, A), Wide(_MOVE_K, X)]
+    scratch = sorted({k for code, _, _, k in program if _touches_memory(code)})
+    made += [Wide(_STORE_K_WORD, _STACK, 0, _place(slot)) for slot in scratch]
+    starts: list[int] = []
+    waiting: list[tuple[int, int]] = []  # where a jump is, and the classic instruction that it goes to; the last is the end
+    for at, (code, yes, no, k) in enumerate(program):
+        starts.append(len(made))
+        match code & 0x07:
+            case 0x05 if code & 0xF0 == 0x00:
+                waiting.append((len(made), at + 1 + k))
+                made.append(Wide(_GOTO))
+            case 0x05:
+                source = X if code & _SOURCE_X else 0
+                waiting.append((len(made), at + 1 + yes))
+                made.append(Wide(code & ~0x07 | _JUMP32, A, source, 0, 0 if source else k))
+                if no:
+                    waiting.append((len(made), at + 1 + no))
+                    made.append(Wide(_GOTO))
+            case 0x06:
+                if code & 0x18 == 0:
+                    made.append(Wide(_MOVE_K, A, constant=k))
+                waiting.append((len(made), len(program)))
+                made.append(Wide(_GOTO))
+            case _:
+                made += _plain(code, k, hardware_type)
+    starts.append(len(made))
+    for place, goal in waiting:
+        distance = starts[goal] - place - 1
+        if distance >= 1 << 15:
+            raise ValueError(f"a jump of {distance} instructions is too far for extended BPF")
+        made[place] = made[place]._replace(offset=distance)
+    return [
+        *made,
+        Wide(_STORE_WORD, CTX, A, _ANSWER),
+        Wide(0xBF, 1, CTX),
+        Wide(_LOAD_64, 2, _MAP_FD, 0, programs),
+        Wide(0),
+        Wide(_MOVE_K, 3),
+        Wide(_CALL, constant=_TAIL_CALL),
+        Wide(_MOVE_K, 0, constant=UNSPECIFIED),
+        Wide(_EXIT),
+    ]
+
+
+def _touches_memory(code: int) -> bool:
+    return code & 0x07 in (_ST, _STX) or (code & 0x07 in (_LD, _LDX) and code & 0xE0 == _MEM)
+
+
+def _place(slot: int) -> int:
+    return -4 * (slot + 1)
+
+
+def _plain(code: int, k: int, hardware_type: int) -> list[Wide]:
+    """What is neither a jump nor an end."""
+    kind, mode = code & 0x07, code & 0xE0
+    if kind == _LD and mode == _ABS and k >= _ANCILLARY:
+        return _ancillary(k - _ANCILLARY, hardware_type)
+    if kind == _LD and mode == _ABS:
+        return [Wide(code, constant=k)]
+    if kind == _LD and mode == _IND:
+        return [Wide(code, 0, X, 0, k)]
+    if kind == _LDX and mode == _MSH:
+        load = [Wide(_LD | _ABS | 0x10, constant=k), Wide(0x54, A, constant=0x0F), Wide(0x64, A, constant=2)]
+        return [Wide(_MOVE_X, SPARE, A), *load, Wide(_MOVE_X, X, A), Wide(_MOVE_X, A, SPARE)]
+    register = X if kind in (_LDX, _STX) else A
+    if kind in (_LD, _LDX) and mode == _IMM:
+        return [Wide(_MOVE_K, register, constant=k)]
+    if kind in (_LD, _LDX) and mode == _MEM:
+        return [Wide(_LOAD_WORD, register, _STACK, _place(k))]
+    if kind in (_LD, _LDX) and mode == _LEN:
+        return [Wide(_LOAD_WORD, register, CTX, 0)]
+    if kind in (_ST, _STX):
+        return [Wide(_STORE_WORD, _STACK, register, _place(k))]
+    if kind == _ALU and code & 0xF0 in _LIKE_CLASSIC:
+        return [Wide(code, A, X) if code & _SOURCE_X else Wide(code, A, constant=k)]
+    if kind == _MISC:
+        return [Wide(_MOVE_X, A, X) if code & _TXA else Wide(_MOVE_X, X, A)]
+    raise ValueError(f"no translation of the classic instruction {code:#x} with {k:#x}")
+
+
+def _ancillary(what: int, hardware_type: int) -> list[Wide]:
+    if what == _HARDWARE_TYPE:
+        return [Wide(_MOVE_K, A, constant=hardware_type)]
+    if what not in _CONTEXT:
+        raise ValueError(f"extended BPF has no access to what classic BPF finds at SKF_AD_OFF + {what}")
+    loaded = Wide(_LOAD_WORD, A, CTX, _CONTEXT[what])
+    return [loaded, Wide(_TO_BIG_ENDIAN, A, constant=16)] if what == _PROTOCOL else [loaded]
