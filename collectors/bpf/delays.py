@@ -30,7 +30,7 @@ BINS, BIN = 2048, 1.048576e-3
 
 _CONFIG = struct.Struct("=QII")
 _STAMP = struct.Struct("=QII")
-_TOTALS = struct.Struct("=7Q")
+_TOTALS = struct.Struct("=8Q")
 _EXTREMES = struct.Struct("=2Q")
 _HEALTH = struct.Struct("=4Q")
 _SO_ATTACH_BPF = 50
@@ -41,6 +41,7 @@ _ETHERNET = 1
 @dataclass(frozen=True, slots=True)
 class ClassCounts:
     """Of one class since the start. `delays` counts packets by bucket; times in seconds, `least` None for no packet.
+    `inelastic_bytes` are those of `arrived_bytes` that are not TCP.
 
     `arrived` counts what would be on the wire: the segments of super-packets one by one. Of these `stamped` were
     picked, of which `matched` came out, and `ambiguous` looked like another. `least` and `largest` are of the time
@@ -49,6 +50,7 @@ class ClassCounts:
 
     arrived: int
     arrived_bytes: int
+    inelastic_bytes: int
     stamped: int
     matched: int
     ambiguous: int
@@ -80,10 +82,12 @@ class KernelDelays:
         classifier: Sequence[Instruction],
         handles: Sequence[int],
         sampling: int = 1,
+        classify: bool = False,
         stamps: int = 65536,
     ) -> None:
         """`classifier` answers with a class's handle, of which the minor number counts; `handles` are measured.
 
+        With `classify` the answer becomes the packet's priority, by which an HTB of that major sorts it without a filter.
         One packet in `sampling`, a power of two, is stamped. Of `stamps` packets it is known at once when they came.
         Raises CaptureError without the device, the library or the permission.
         """
@@ -115,7 +119,7 @@ class KernelDelays:
             programs = self._object.map("next", value_size=4)
             programs[0] = self._object.program("stamp").to_bytes(4, "little")
             self.entry = load_program(
-                hand_over(classifier, programs=programs.fd, hardware_type=_ETHERNET),
+                hand_over(classifier, programs=programs.fd, hardware_type=_ETHERNET, sort=classify),
                 kind=SCHED_CLS,
                 name="shaper_stamp",
             )
@@ -152,7 +156,7 @@ class KernelDelays:
         return made
 
     def _configure(self) -> None:
-        self._config[0] = _CONFIG.pack(self._mask, self._phase, len(self._slots))
+        self._config[0] = _CONFIG.pack(self._mask, self._phase, 0)
 
     def read(self) -> tuple[dict[int, ClassCounts], Health]:
         """The counts of every class by its handle."""
@@ -162,13 +166,16 @@ class KernelDelays:
         empty = bytes(_EXTREMES.size * self._processors)
         counts: dict[int, ClassCounts] = {}
         for handle, slot in self._slots.items():
-            arrived, size, stamped, matched, delay, ambiguous, no_room = self._summed(self._totals, slot, _TOTALS)
+            arrived, size, inelastic, stamped, matched, delay, ambiguous, no_room = self._summed(
+                self._totals, slot, _TOTALS
+            )
             bounds = list(_EXTREMES.iter_unpack(self._extremes[2 * slot + phase]))
             self._extremes[2 * slot + phase] = empty
             least = min((low for low, _ in bounds if low), default=0)
             counts[handle] = ClassCounts(
                 arrived=arrived,
                 arrived_bytes=size,
+                inelastic_bytes=inelastic,
                 stamped=stamped,
                 matched=matched,
                 ambiguous=ambiguous,
@@ -207,7 +214,11 @@ class KernelDelays:
         return waits
 
     def close(self) -> None:
-        """Gives back the socket, programs and maps; the entry program stays where somebody put it, and counts on."""
+        """Gives back the socket, programs and maps.
+
+        The entry program stays where somebody put it and only sorts: the map by which it goes on is emptied, here and
+        when the process is killed.
+        """
         if self._socket is not None:
             self._socket.close()
             self._socket = None

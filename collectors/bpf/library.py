@@ -61,7 +61,9 @@ def _libbpf() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL("libbpf.so.1", use_errno=True)
     except OSError as error:
-        raise BpfError(f"libbpf.so.1 is not there: {error}", "install it; Debian has it in the package libbpf1") from error
+        raise BpfError(
+            f"libbpf.so.1 is not there: {error}", "install it; Debian has it in the package libbpf1"
+        ) from error
     pointer, number, text = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
     size = ctypes.c_size_t
     for name, result, arguments in (
@@ -147,7 +149,9 @@ class Object:
         content = path.read_bytes()
         self._object = library.bpf_object__open_mem(content, len(content), None)
         if not self._object:
-            raise BpfError(f"{path.name} cannot be read: {os.strerror(ctypes.get_errno())}", "install the project again")
+            raise BpfError(
+                f"{path.name} cannot be read: {os.strerror(ctypes.get_errno())}", "install the project again"
+            )
         try:
             for name, count in entries.items():
                 _checked(library.bpf_map__set_max_entries(self._map(name), count), f"sizing the map {name}")

@@ -27,7 +27,7 @@
 struct config {
 	__u64 sampling_mask;		/* a packet is taken when hash & mask is 0 */
 	__u32 phase;			/* which of the two sets of extremes is written */
-	__u32 slots;			/* classes that are measured */
+	__u32 unused;
 };
 
 struct stamp {
@@ -39,6 +39,7 @@ struct stamp {
 /* Sums since the start, one set a processor. */
 struct totals {
 	__u64 arrived, arrived_bytes;	/* packets as on the wire: a super-packet's segments are counted each */
+	__u64 inelastic_bytes;		/* what is not TCP, and will not send less because it waits */
 	__u64 stamped, matched;		/* of these, those that were taken, and those that came out */
 	__u64 delay_ns;
 	__u64 ambiguous, no_room;
@@ -83,7 +84,7 @@ struct {
 	__type(value, __u64);
 } delays SEC(".maps");
 
-/* generation << 32 | bytes */
+/* generation << 32 | bytes of what is not TCP */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -180,8 +181,8 @@ static __always_inline __u64 of_transport(struct __sk_buff *skb, __u32 offset, _
 	return hash | 1;
 }
 
-/* What a packet is known by; 0 if it is malformed. */
-static __always_inline __u64 identity(struct __sk_buff *skb)
+/* What a packet is known by; 0 if it is malformed. `protocol` is that of its transport, 0 where nothing says. */
+static __always_inline __u64 identity(struct __sk_buff *skb, __u32 *protocol)
 {
 	__u32 offset = ETH_HLEN;
 	__u64 hash = 0x5a00;
@@ -212,6 +213,7 @@ static __always_inline __u64 identity(struct __sk_buff *skb)
 		hash = mixed(hash, words[0] & bpf_cpu_to_be64(0x00000000ffffffffULL));
 		hash = mixed(hash, (__u64)bytes[9] << 32 | (__u32)words[2]);
 		hash = mixed(hash, words[1] & bpf_cpu_to_be64(0x00000000ffffffffULL));
+		*protocol = bytes[9];
 		/* behind the first fragment there are no ports */
 		return of_transport(skb, offset + length, (words[0] & bpf_cpu_to_be64(0x1fff)) ? 0 : bytes[9], hash);
 	}
@@ -245,6 +247,7 @@ static __always_inline __u64 identity(struct __sk_buff *skb)
 			}
 			next_header = head[0];
 		}
+		*protocol = next_header;
 		return of_transport(skb, offset, fragment ? 0 : next_header, mixed(hash, next_header));
 	}
 	return of_transport(skb, offset, 0, mixed(hash, ethertype));
@@ -268,6 +271,7 @@ int stamp(struct __sk_buff *skb)
 	struct totals *sum;
 	__u32 *number;
 	__u64 hash, now, generation, *arrived;
+	__u32 protocol = 0;
 
 	if (!bad || !how)
 		return TC_ACT_UNSPEC;
@@ -286,15 +290,18 @@ int stamp(struct __sk_buff *skb)
 	sum->arrived += segments;
 	/* on the wire every segment has headers of its own; gso_segs counts them, wire_len has them */
 	sum->arrived_bytes += skb->wire_len;
-	bin = slot << BINS_LOG | ((now >> BIN_NS_LOG) & ((1 << BINS_LOG) - 1));
-	arrived = bpf_map_lookup_elem(&arrivals, &bin);
-	if (arrived) {
-		generation = now >> (BIN_NS_LOG + BINS_LOG) << 32;
-		if ((*arrived ^ generation) >> 32)
-			*arrived = generation;
-		__sync_fetch_and_add(arrived, skb->wire_len);
+	hash = identity(skb, &protocol);
+	if (protocol != IPPROTO_TCP) {
+		sum->inelastic_bytes += skb->wire_len;
+		bin = slot << BINS_LOG | ((now >> BIN_NS_LOG) & ((1 << BINS_LOG) - 1));
+		arrived = bpf_map_lookup_elem(&arrivals, &bin);
+		if (arrived) {
+			generation = now >> (BIN_NS_LOG + BINS_LOG) << 32;
+			if ((*arrived ^ generation) >> 32)
+				*arrived = generation;
+			__sync_fetch_and_add(arrived, skb->wire_len);
+		}
 	}
-	hash = identity(skb);
 	if (!hash) {
 		bad->undecoded++;
 		return TC_ACT_UNSPEC;
@@ -344,11 +351,11 @@ int match(struct __sk_buff *skb)
 	struct totals *sum;
 	struct stamp *found;
 	__u64 hash, delay, *count;
-	__u32 slot, segments;
+	__u32 slot, segments, protocol = 0;
 
 	if (!how || !bad || skb->pkt_type != PACKET_OUTGOING)
 		return 0;
-	hash = identity(skb);
+	hash = identity(skb, &protocol);
 	if (!hash || (hash >> 8) & how->sampling_mask)
 		return 0;
 	found = bpf_map_lookup_elem(&stamps, &hash);

@@ -32,8 +32,8 @@ _ANCILLARY = 0xFFFFF000
 _CONTEXT = {0: 16, 4: 4, 8: 40, 20: 8, 24: 12, 32: 68, 44: 24, 48: 20}
 """SKF_AD_* to the offset in struct __sk_buff: protocol, type, device, mark, queue, hash, VLAN tag, whether it has one."""
 _PROTOCOL, _HARDWARE_TYPE = 0, 28
-_ANSWER = 48
-"""cb[0] in struct __sk_buff."""
+_ANSWER, _PRIORITY = 48, 32
+"""cb[0] and priority in struct __sk_buff."""
 UNSPECIFIED = -1
 """TC_ACT_UNSPEC: the next filter on the hook has its turn."""
 
@@ -52,9 +52,10 @@ class Wide(NamedTuple):
         return struct.pack("=BBhI", self.code, self.source << 4 | self.target, self.offset, self.constant & 0xFFFFFFFF)
 
 
-def hand_over(program: Sequence[Instruction], *, programs: int, hardware_type: int) -> list[Wide]:
+def hand_over(program: Sequence[Instruction], *, programs: int, hardware_type: int, sort: bool = False) -> list[Wide]:
     """A program that leaves what the classic one answers in cb[0] and goes on in the first of `programs`.
 
+    With `sort` the answer becomes the packet's priority, too, by which an HTB of that major sorts it.
     `programs` is the file descriptor of a map of programs; `hardware_type` is the device's (1 for Ethernet), which
     extended BPF has no way to ask. Raises ValueError for an instruction that no classifier of packets needs.
     """
@@ -62,21 +63,26 @@ def hand_over(program: Sequence[Instruction], *, programs: int, hardware_type: i
     scratch = sorted({k for code, _, _, k in program if _touches_memory(code)})
     made += [Wide(_STORE_K_WORD, _STACK, 0, _place(slot)) for slot in scratch]
     starts: list[int] = []
-    waiting: list[tuple[int, int]] = []  # where a jump is, and the classic instruction that it goes to; the last is the end
+    waiting: list[
+        tuple[int, int]
+    ] = []  # where a jump is, and the classic instruction that it goes to; the last is the end
+    reached = _reached(program)
     for at, (code, yes, no, k) in enumerate(program):
         starts.append(len(made))
+        if at not in reached:  # which the kernel suffers in a classic program only
+            continue
         match code & 0x07:
-            case 0x05 if code & 0xF0 == 0x00:
+            case 5 if code & 0xF0 == 0x00:
                 waiting.append((len(made), at + 1 + k))
                 made.append(Wide(_GOTO))
-            case 0x05:
+            case 5:
                 source = X if code & _SOURCE_X else 0
                 waiting.append((len(made), at + 1 + yes))
                 made.append(Wide(code & ~0x07 | _JUMP32, A, source, 0, 0 if source else k))
                 if no:
                     waiting.append((len(made), at + 1 + no))
                     made.append(Wide(_GOTO))
-            case 0x06:
+            case 6:
                 if code & 0x18 == 0:
                     made.append(Wide(_MOVE_K, A, constant=k))
                 waiting.append((len(made), len(program)))
@@ -92,6 +98,7 @@ def hand_over(program: Sequence[Instruction], *, programs: int, hardware_type: i
     return [
         *made,
         Wide(_STORE_WORD, CTX, A, _ANSWER),
+        *([Wide(_STORE_WORD, CTX, A, _PRIORITY)] if sort else []),
         Wide(0xBF, 1, CTX),
         Wide(_LOAD_64, 2, _MAP_FD, 0, programs),
         Wide(0),
@@ -100,6 +107,21 @@ def hand_over(program: Sequence[Instruction], *, programs: int, hardware_type: i
         Wide(_MOVE_K, 0, constant=UNSPECIFIED),
         Wide(_EXIT),
     ]
+
+
+def _reached(program: Sequence[Instruction]) -> set[int]:
+    """The instructions that can be reached from the first one; jumps go forward."""
+    reached = {0}
+    for at, (code, yes, no, k) in enumerate(program):
+        if at not in reached or code & 0x07 == _RET:
+            continue
+        if code & 0x07 != _JMP:
+            reached.add(at + 1)
+        elif code & 0xF0 == 0:
+            reached.add(at + 1 + k)
+        else:
+            reached |= {at + 1 + yes, at + 1 + no}
+    return reached
 
 
 def _touches_memory(code: int) -> bool:

@@ -72,10 +72,10 @@ class Totals:
 class Trial:
     """One device, and a cable by which tagged frames come to it."""
 
-    def __init__(self, netns: Lab, means: Means) -> None:
+    def __init__(self, netns: Lab, means: Means, *, sorter: type[Sorter] = Sorter) -> None:
         self._lab = netns
         self._means = means
-        self._sorter = Sorter(netns, PATHS, means)
+        self._sorter = sorter(netns, PATHS, means)
         self._feed = quiet_link(netns, "feed")
         netns.run("tc qdisc add dev feed-peer clsact")
         netns.run(

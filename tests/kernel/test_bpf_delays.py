@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -54,8 +53,10 @@ def hang(lab: Lab, device: str, fd: int) -> None:
     def add() -> None:
         with IPRoute() as route:
             (index,) = route.link_lookup(ifname=device)
+            if not any(each.get_attr("TCA_KIND") == "clsact" for each in route.get_qdiscs(index)):
+                route.tc("add", "clsact", index)
             route.tc(
-                "add-filter", "bpf", index, fd=fd, name="stamp", parent=0xFFFFFFF3, prio=5, classid=1, flags=1
+                "replace-filter", "bpf", index, 1, fd=fd, name="stamp", parent=0xFFFFFFF3, prio=5, classid=1, flags=1
             )
 
     lab.inside(add)
@@ -64,9 +65,7 @@ def hang(lab: Lab, device: str, fd: int) -> None:
 @contextlib.contextmanager
 def counting(shaped: Shaped, *, sampling: int = 1) -> Iterator[KernelDelays]:
     delays = shaped.lab.inside(
-        lambda: KernelDelays(
-            device=shaped.pair.a, classifier=PORTS, handles=(VOICE, BULK, REST), sampling=sampling
-        )
+        lambda: KernelDelays(device=shaped.pair.a, classifier=PORTS, handles=(VOICE, BULK, REST), sampling=sampling)
     )
     shaped.tc(f"filter del dev {shaped.pair.a} egress")
     try:
