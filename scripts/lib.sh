@@ -38,6 +38,8 @@ have_package() {
     xz-utils) command -v xz >/dev/null ;;
     qemu-system-x86) command -v qemu-system-x86_64 >/dev/null ;;
     virtiofsd) [ -x /usr/libexec/virtiofsd ] || [ -x /usr/lib/qemu/virtiofsd ] ;;
+    llvm-14) command -v llvm-strip-14 >/dev/null ;;
+    libbpf-dev) [ -e /usr/include/bpf/bpf_helpers.h ] ;;
     libc6-dev) [ -e /usr/include/stdio.h ] ;;
     *) command -v "$1" >/dev/null || [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ] ;;
   esac

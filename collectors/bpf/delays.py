@@ -6,6 +6,7 @@ in front of the queue. Nothing is written to the device.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import struct
@@ -60,6 +61,16 @@ class ClassCounts:
     largest: float
     delays: memoryview
 
+    def quantile(self, q: float) -> float:
+        """The upper edge (s) of the bucket in which the upper order statistic is. Raises ValueError without samples."""
+        rank, below = max(1, math.ceil(q * self.matched - 1e-9)), 0
+        for number, count in enumerate(self.delays):
+            below += count
+            if below >= rank:
+                octave, cut = divmod(number - 1, CUTS)
+                return LOWEST if number == 0 else LOWEST * 2.0**octave * (1 + (cut + 1) / CUTS)
+        raise ValueError(f"no quantile {q} of {self.matched} samples")
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
@@ -87,7 +98,7 @@ class KernelDelays:
     ) -> None:
         """`classifier` answers with a class's handle, of which the minor number counts; `handles` are measured.
 
-        With `classify` the answer becomes the packet's priority, by which an HTB of that major sorts it without a filter.
+        With `classify` the answer becomes the packet's priority, by which an HTB of that major sorts it with no filter.
         One packet in `sampling`, a power of two, is stamped. Of `stamps` packets it is known at once when they came.
         Raises CaptureError without the device, the library or the permission.
         """

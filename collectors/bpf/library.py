@@ -194,7 +194,7 @@ def load_program(instructions: Sequence[Wide], *, kind: int, name: str) -> int:
         if level:
             options.log_buf, options.log_size = ctypes.cast(log, ctypes.c_char_p), _LOG_SIZE
         made = int(
-            library.bpf_prog_load(kind, name.encode(), b"Dual MIT/GPL", code, len(instructions), ctypes.byref(options))
+            library.bpf_prog_load(kind, name.encode(), b"Apache-2.0", code, len(instructions), ctypes.byref(options))
         )
         if made >= 0:
             return made

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// SPDX-License-Identifier: Apache-2.0
 /* Delay of every class in the kernel itself: `stamp` at the clsact egress hook, before the queue, `match` in a packet
  * socket on the device, behind it.
  *
@@ -389,4 +389,4 @@ int match(struct __sk_buff *skb)
 	return 0;
 }
 
-char measure_license[] SEC("license") = "Dual MIT/GPL";
+char measure_license[] SEC("license") = "Apache-2.0";

@@ -30,7 +30,7 @@ _LIKE_CLASSIC = frozenset({0x00, 0x10, 0x20, 0x40, 0x50, 0x60, 0x70, 0xA0})
 
 _ANCILLARY = 0xFFFFF000
 _CONTEXT = {0: 16, 4: 4, 8: 40, 20: 8, 24: 12, 32: 68, 44: 24, 48: 20}
-"""SKF_AD_* to the offset in struct __sk_buff: protocol, type, device, mark, queue, hash, VLAN tag, whether it has one."""
+"""SKF_AD_* to the offset in struct __sk_buff: protocol, type, device, mark, queue, hash, VLAN tag, whether it has."""
 _PROTOCOL, _HARDWARE_TYPE = 0, 28
 _ANSWER, _PRIORITY = 48, 32
 """cb[0] and priority in struct __sk_buff."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from agreement import Totals, Trial
+from side_by_side import hang
 from sorting import Sorter
-from test_bpf_delays import hang
 
 from collectors.bpf.delays import KernelDelays
 from shaper.compile.classifier import classifier

@@ -56,8 +56,8 @@ class Shaped:
         return int(shown[shown.index("(dropped") + 1]), int(shown[shown.index("backlog") + 2].removesuffix("p"))
 
 
-@pytest.fixture
-def shaped(netns: Lab) -> Shaped:
+def shape(netns: Lab) -> Shaped:
+    """The device, its queues, and the copies."""
     made = Shaped(netns, netns.link_pair())
     device = made.pair.a
     netns.run("ip link add copies type ifb")
@@ -77,10 +77,15 @@ def shaped(netns: Lab) -> Shaped:
         )
     made.tc(f"qdisc add dev {device} clsact")
     made.tc(
-        f"filter add dev {device} egress pref 1 protocol all bpf bytecode '1,6 0 0 4294967295' "
+        f"filter add dev {device} egress pref 30 protocol all bpf bytecode '1,6 0 0 4294967295' "
         "action mirred egress mirror dev copies"
     )
     return made
+
+
+@pytest.fixture
+def shaped(netns: Lab) -> Shaped:
+    return shape(netns)
 
 
 def classify(key: FlowKey) -> int:

@@ -1,0 +1,57 @@
+"""Classic BPF as extended BPF: the same answer for every packet, and nothing that the kernel's checker refuses."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+import wide_machine
+from bpf_machine import run
+from hypothesis import given
+from hypothesis import strategies as st
+from packet_samples import LEAVES, rules, sample
+
+from collectors.bpf.translate import Wide, hand_over
+from collectors.ring import Instruction
+from shaper.compile.classifier import classifier
+
+RETURN = 0x06
+
+
+def translated(program: list[Instruction]) -> list[Wide]:
+    return hand_over(program, programs=3, hardware_type=1)
+
+
+@given(st.randoms(use_true_random=False))
+def test_every_packet_gets_the_same_answer(random: Random) -> None:
+    program = classifier(rules(random), {path: 0x5A000010 + number for number, path in enumerate(LEAVES)})
+    wide = translated([tuple(insn) for insn in program])
+    for _ in range(20):
+        skb = sample(random).skb
+        answer = wide_machine.run(wide, skb)
+        assert run(program, skb) == (answer or 0)
+
+
+def test_what_cannot_be_reached_is_left_out() -> None:
+    """The kernel suffers it in a classic program only."""
+    wide = translated([(0x05, 0, 0, 1), (RETURN, 0, 0, 7), (RETURN, 0, 0, 8)])
+    assert 7 not in [one.constant for one in wide]
+    assert 8 in [one.constant for one in wide]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        [(0x34, 0, 0, 3), (RETURN, 0, 0, 0)],  # a division
+        [(0x20, 0, 0, 0xFFFFF000 + 52), (RETURN, 0, 0, 0)],  # SKF_AD_PAY_OFFSET
+    ],
+)
+def test_what_has_no_translation_is_refused(program: list[Instruction]) -> None:
+    with pytest.raises(ValueError, match="no"):
+        translated(program)
+
+
+def test_a_jump_that_is_too_far_is_refused() -> None:
+    far = [(0x05, 0, 0, 1 << 15), *[(0x15, 0, 1, 1)] * (1 << 15), (RETURN, 0, 0, 0), (RETURN, 0, 0, 0)]
+    with pytest.raises(ValueError, match="too far"):
+        translated([(0x15, 0, 1, 0), *far])
