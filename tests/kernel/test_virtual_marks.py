@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.virtual
 
 FRAME = 942
-GAP = FRAME * 8 / 1_200_000
-"""A link of 1 Mbit/s is offered a fifth more than it carries."""
+GAP = FRAME * 8 / 1_050_000
+"""A link of 1 Mbit/s is offered a twentieth more than it carries: PIE marks up to a probability of a tenth."""
 ROOM = "limit: 1mb"
 """So that nothing is dropped for want of memory."""
 

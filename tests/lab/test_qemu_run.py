@@ -17,6 +17,12 @@ LINES = 20_000
 """More than any pipe on the way holds."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fetched() -> None:
+    """The first use fetches the kernel, and says so."""
+    assert lab("qemu", "--", "true").returncode == 0
+
+
 def test_output_errors_and_exit_code_come_out_apart() -> None:
     done = lab("qemu", "--", "sh", "-c", "echo said; echo complained >&2; exit 7")
     assert (done.returncode, done.stdout, done.stderr) == (7, "said\n", "complained\n")
