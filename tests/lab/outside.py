@@ -36,6 +36,7 @@ def end_in_the_middle(verb: str, program: str, folder: Path, number: signal.Sign
         stdin=subprocess.DEVNULL,
         env={**os.environ, "TMPDIR": str(folder)},
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 # none where all runs in the background
     )
     assert running.stdout is not None
     with running.stdout as said:
