@@ -165,7 +165,7 @@ class Check:
     def rebooted(self) -> list[str]:
         """the router reboots before a change is confirmed: the last confirmed policy comes up by itself"""
         ask = self.machines.ask
-        self._change(CUT_SHORT, "1h")
+        self._change(CUT_SHORT, "60m")
         self._expect_limit(CUT_SHORT)
         boot = ask("router", "cat /proc/sys/kernel/random/boot_id").strip()
         begun = time.monotonic()

@@ -193,14 +193,21 @@ def _root_handle(desired: Tree) -> Handle:
 
 
 def _moved(program: Program, mine: Tree, record: Record | None) -> dict[Handle, FieldBounds]:
-    """The bounds of the leaves that a controller has moved; what still holds its static grant is the policy's."""
+    """The bounds of the leaves that a controller has moved; a field that holds its static value is the policy's."""
     before = record.static if record else {}
     live = program.allocation_in(mine)
-    return {
-        program.handles[path]: bounds
-        for path, bounds in program.leaf_bounds().items()
-        if path in before and [live[path].rate, live[path].ceil, live[path].queue] != list(before[path])
-    }
+    found: dict[Handle, FieldBounds] = {}
+    for path, bounds in program.leaf_bounds().items():
+        now, was = live[path], before.get(path)
+        if was is None or [now.rate, now.ceil, now.queue] == list(was):
+            continue
+        then = program.static[path]
+        found[program.handles[path]] = FieldBounds(
+            rate=bounds.rate if now.rate != was[0] else (then.rate, then.rate),
+            ceil=bounds.ceil if now.ceil != was[1] else (then.ceil, then.ceil),
+            queue=bounds.queue if now.queue != was[2] else (then.queue, then.queue),
+        )
+    return found
 
 
 @contextlib.contextmanager

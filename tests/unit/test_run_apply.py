@@ -242,6 +242,18 @@ def test_an_apply_keeps_the_live_allocation_where_it_fits(kernel: FakeKernel, st
     assert isinstance(grants["voice"], Grant)
 
 
+def test_a_new_limit_is_in_force_though_the_rate_was_moved(kernel: FakeKernel, state: DeviceState) -> None:
+    """Of a leaf's fields those that the controller moved are its own, and no others."""
+    applied(kernel, state)
+    program = prepared(kernel, state).program
+    moved = {**program.static, "voice": replace(program.static["voice"], rate=1_200_000)}
+    kernel.send("eth1", diff(program.tree, program.with_allocation(moved), bounds={}).steps)
+    wider = prepared(kernel, state, TEXT.replace("limit: 2mbit", "limit: 3mbit"))
+    apply.apply(kernel, state, wider)
+    voice = wider.program.allocation_in(kernel.read("eth1"))["voice"]
+    assert (voice.rate, voice.ceil) == (1_200_000, 3_000_000)
+
+
 def test_by_flower_and_back_leaves_the_same_and_clear_leaves_nothing(kernel: FakeKernel, state: DeviceState) -> None:
     first, flower = applied(kernel, state), applied(kernel, state, FLOWER)
     assert {type(one).__name__ for one in flower.filters} == {"BpfFilter", "FlowerFilter"}  # the tap stays
