@@ -183,15 +183,16 @@ class Check:
         )
         took = time.monotonic() - begun
         self._expect_limit(CONFIRMED)
-        last = self._last()
-        if "went down" not in last:
-            raise StepError(f"the history does not say why: {last}")
+        said = self._history()
+        why = next((line for line in reversed(said) if "went down" in line), "")
+        if not why:
+            raise StepError(f"the history does not say why: {said[-3:]}")
         until("Prometheus scrapes it again", lambda: self.machines.metric('up{job="shaper"}') == 1, seconds=90, every=3)
         ask("client", f"ping -q -c 3 {SERVER}")
         log = ask("router", "journalctl --no-pager -b -o cat -u shaper | grep 'in force\\|never confirmed'").strip()
         return [
             f"up again after {took:.0f} s, the file says {CUT_SHORT} %, in force are the confirmed {CONFIRMED} %",
-            last,
+            why,
             *log.splitlines(),
         ]
 
@@ -255,8 +256,11 @@ class Check:
         return self.machines.ask("router", "systemctl list-units --plain --no-legend 'shaper-confirm-*'").strip()
 
     def _last(self) -> str:
-        one = json.loads(self.machines.ask("router", "shaper history --json"))["changes"][-1]
-        return f"{one['what']} of {one['of']}: {one['why']} ({one['result']})"
+        return self._history()[-1]
+
+    def _history(self) -> list[str]:
+        changes = json.loads(self.machines.ask("router", "shaper history --json"))["changes"]
+        return [f"{one['what']} of {one['of']}: {one['why']} ({one['result']})" for one in changes]
 
 
 def main() -> int:
