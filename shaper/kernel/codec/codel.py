@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import struct
-
-from collectors.netlink import attribute, attributes
 from shaper.kernel.codec.clock import codel_read
+from shaper.kernel.codec.words import pack_words, read_words
 from shaper.tree import CodelOptions
 
 _TARGET, _LIMIT, _INTERVAL, _ECN = 1, 2, 3, 4
-_U32 = struct.Struct("=I")
 
 
 def encode(options: CodelOptions) -> bytes:
@@ -20,12 +17,12 @@ def encode(options: CodelOptions) -> bytes:
         (_INTERVAL, options.interval),
         (_ECN, int(options.ecn)),
     ]
-    return b"".join(attribute(kind, _U32.pack(value)) for kind, value in values)
+    return pack_words(values)
 
 
 def decode(data: bytes) -> CodelOptions:
     """Of a dumped qdisc."""
-    found = {kind: _U32.unpack_from(value)[0] for kind, value in attributes(data).items() if len(value) >= 4}
+    found = read_words(data)
     return CodelOptions(
         limit=found.get(_LIMIT, 0),
         target=codel_read(found.get(_TARGET, 0)),

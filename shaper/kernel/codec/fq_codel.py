@@ -5,14 +5,11 @@
 
 from __future__ import annotations
 
-import struct
-
-from collectors.netlink import attribute, attributes
 from shaper.kernel.codec.clock import codel_read
+from shaper.kernel.codec.words import pack_words, read_words
 from shaper.tree import FqCodelOptions
 
 _TARGET, _LIMIT, _INTERVAL, _ECN, _FLOWS, _QUANTUM, _MEMORY = 1, 2, 3, 4, 5, 6, 9
-_U32 = struct.Struct("=I")
 
 
 def encode(options: FqCodelOptions, *, creating: bool) -> bytes:
@@ -27,12 +24,12 @@ def encode(options: FqCodelOptions, *, creating: bool) -> bytes:
     ]
     if creating:
         values.append((_FLOWS, options.flows))
-    return b"".join(attribute(kind, _U32.pack(value)) for kind, value in values)
+    return pack_words(values)
 
 
 def decode(data: bytes) -> FqCodelOptions:
     """Of a dumped qdisc; what an old kernel leaves out counts as zero."""
-    found = {kind: _U32.unpack_from(value)[0] for kind, value in attributes(data).items() if len(value) >= 4}
+    found = read_words(data)
 
     return FqCodelOptions(
         limit=found.get(_LIMIT, 0),

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import struct
-
-from collectors.netlink import attribute, attributes
 from shaper.kernel.codec.clock import psched_read
 from shaper.kernel.codec.pie import update_read, update_sent
+from shaper.kernel.codec.words import pack_words, read_words
 from shaper.tree import FqPieOptions
 
 _LIMIT, _FLOWS, _TARGET, _UPDATE, _ALPHA, _BETA, _QUANTUM = range(1, 8)
 _MEMORY, _ECN_PROB, _ECN, _BYTEMODE, _RATE_ESTIMATOR = range(8, 13)
-_U32 = struct.Struct("=I")
 
 
 def encode(options: FqPieOptions, *, creating: bool) -> bytes:
@@ -31,12 +28,12 @@ def encode(options: FqPieOptions, *, creating: bool) -> bytes:
     ]
     if creating:
         values.append((_FLOWS, options.flows))
-    return b"".join(attribute(kind, _U32.pack(value)) for kind, value in values)
+    return pack_words(values)
 
 
 def decode(data: bytes) -> FqPieOptions:
     """Of a dumped qdisc."""
-    found = {kind: _U32.unpack_from(value)[0] for kind, value in attributes(data).items() if len(value) >= 4}
+    found = read_words(data)
     return FqPieOptions(
         limit=found.get(_LIMIT, 0),
         flows=found.get(_FLOWS, 0),

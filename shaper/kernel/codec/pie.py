@@ -5,14 +5,11 @@ A tick is 1 to 10 ms, by the kernel's build, and 15 ms are dumped as 15 to 20: a
 
 from __future__ import annotations
 
-import struct
-
-from collectors.netlink import attribute, attributes
 from shaper.kernel.codec.clock import psched_read
+from shaper.kernel.codec.words import pack_words, read_words
 from shaper.tree import PieOptions
 
 _TARGET, _LIMIT, _UPDATE, _ALPHA, _BETA, _ECN, _BYTEMODE, _RATE_ESTIMATOR = range(1, 9)
-_U32 = struct.Struct("=I")
 _USUAL_UPDATE = 15_000
 _SLOWEST_TICK_OF_USUAL = 20_000
 
@@ -39,12 +36,12 @@ def encode(options: PieOptions) -> bytes:
         (_BYTEMODE, int(options.bytemode)),
         (_RATE_ESTIMATOR, int(options.rate_estimator)),
     ]
-    return b"".join(attribute(kind, _U32.pack(value)) for kind, value in values)
+    return pack_words(values)
 
 
 def decode(data: bytes) -> PieOptions:
     """Of a dumped qdisc; what an old kernel leaves out counts as zero."""
-    found = {kind: _U32.unpack_from(value)[0] for kind, value in attributes(data).items() if len(value) >= 4}
+    found = read_words(data)
     return PieOptions(
         limit=found.get(_LIMIT, 0),
         target=psched_read(found.get(_TARGET, 0)),
