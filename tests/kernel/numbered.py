@@ -89,6 +89,7 @@ class Traffic:
     def __init__(self, lab: Lab, pair: LinkPair, flows: Sequence[Flow]) -> None:
         """`lost_here` is set at the end: what the receiving sockets had no room for, the harness's own loss."""
         self.flows = flows
+        _keep_the_order(lab, pair)
         self._senders = {flow.port: lab.inside(lambda flow=flow: _sender(flow, pair)) for flow in flows}
         self._receivers = {lab.inside(lambda flow=flow: _receiver(flow), peer=True): flow for flow in flows}
         self.lost_here = 0
@@ -181,6 +182,16 @@ def _receiver(flow: Flow) -> socket.socket:
     made.bind((anywhere, flow.port))
     made.setblocking(False)
     return made
+
+
+def _keep_the_order(lab: Lab, pair: LinkPair) -> None:
+    """Frames are received in the order in which they left the shaper, as on a cable.
+
+    A veth hands a frame to the processor that sent it, the shaper's timer may send from another one than the sender
+    does, and what two processors receive has no order. So one of them receives all. One that is alone has no such file.
+    """
+    receivers = f"/sys/class/net/{pair.b}/queues/rx-0/rps_cpus"
+    lab.run(f"sh -c 'test ! -e {receivers} || echo 1 >{receivers}'", peer=True)
 
 
 def _turned_away(sock: socket.socket) -> int:
