@@ -19,7 +19,10 @@ _IMM, _ABS, _IND, _MEM, _LEN, _MSH = 0x00, 0x20, 0x40, 0x60, 0x80, 0xA0
 _SOURCE_X = 0x08
 _TXA = 0x80
 _MOVE_K, _MOVE_X = 0xB4, 0xBC  # 32 bit: the upper half of a register is never set
-_LOAD_WORD, _STORE_WORD, _STORE_K_WORD = 0x61, 0x63, 0x62
+_LOAD_WORD, _STORE_WORD, _STORE_K_WORD, _STORE_K_LONG = 0x61, 0x63, 0x62, 0x7A
+_WHOLE_STACK = 512
+"""Bytes, the most there is, and all of it is asked for: a kernel that interprets programs (6.12.117) gives the one that
+is gone on in the stack of the one it is called from, and what is beyond is the kernel's own."""
 _TO_BIG_ENDIAN = 0xDC
 _JUMP32 = 0x06
 _GOTO, _CALL, _EXIT = 0x05, 0x85, 0x95
@@ -59,7 +62,12 @@ def hand_over(program: Sequence[Instruction], *, programs: int, hardware_type: i
     `programs` is the file descriptor of a map of programs; `hardware_type` is the device's (1 for Ethernet), which
     extended BPF has no way to ask. Raises ValueError for an instruction that no classifier of packets needs.
     """
-    made: list[Wide] = [Wide(0xBF, CTX, 1), Wide(_MOVE_K, A), Wide(_MOVE_K, X)]
+    made: list[Wide] = [
+        Wide(0xBF, CTX, 1),
+        Wide(_MOVE_K, A),
+        Wide(_MOVE_K, X),
+        Wide(_STORE_K_LONG, _STACK, 0, -_WHOLE_STACK),
+    ]
     scratch = sorted({k for code, _, _, k in program if _touches_memory(code)})
     made += [Wide(_STORE_K_WORD, _STACK, 0, _place(slot)) for slot in scratch]
     starts: list[int] = []
