@@ -6,7 +6,7 @@ The contract tests run the same steps against it and against a real kernel and c
 from __future__ import annotations
 
 import errno as errors
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from shaper.kernel import explain
@@ -30,6 +30,7 @@ from shaper.tree import (
     LinkFacts,
     MarkTable,
     Node,
+    Occupancy,
     Offload,
     OtherFilter,
     Police,
@@ -187,6 +188,14 @@ class FakeKernel:
         self._counters[device] = (dict(classes), unshaped)
         self._policers |= policers or {}
 
+    def fill(self, device: str, handle: Handle, *held: Occupancy) -> None:
+        """What a queue holds from now on, look by look; the last stays."""
+        self._devices[device].filled[handle] = list(held)
+
+    def thrown_away(self, device: str) -> int:
+        """The packets that queues held beyond limits that were lowered."""
+        return self._devices[device].thrown
+
     def deny(self, *, denied: bool = True) -> None:
         """From now on every step is refused with EPERM (or no longer)."""
         self._permitted = not denied
@@ -271,6 +280,11 @@ class FakeKernel:
         policed = {index: self._policers.get(index, PolicerCounters(0, 0)) for index in self._policing()}
         classes = {leaf: given.get(leaf, none) for leaf in held.classes if leaf not in inner}
         return DeviceCounters(classes, unshaped, policed)
+
+    def occupancy(self, device: str) -> Mapping[Handle, Occupancy]:
+        """What `fill` said; a queue that nobody filled is empty."""
+        held = self._device(device)
+        return {qdisc.handle: held.look_into(qdisc.handle) for qdisc in held.qdiscs.values()}
 
     def send(self, device: str, steps: Sequence[Step]) -> None:
         """Raises StepError, UnavailableError, and Killed where `die_at` said so."""

@@ -35,6 +35,7 @@ from shaper.tree import (
     HtbClass,
     HtbOptions,
     Insn,
+    Occupancy,
     Options,
     OtherFilter,
     PieOptions,
@@ -78,6 +79,10 @@ class Device:
     filters: dict[tuple[str, int, int], Filter] = field(default_factory=dict)
     bound: dict[tuple[str, int, int], Handle] = field(default_factory=dict)
     """Filters to the class they hold: the one they name, if it was there when they were set."""
+    filled: dict[Handle, list[Occupancy]] = field(default_factory=dict)
+    """What queues hold, look by look."""
+    thrown: int = 0
+    """Packets that were thrown away with lowered limits."""
     hooked: bool = False
     """Whether clsact was ever asked for: the kernel then keeps an empty place, and a delete gets another answer."""
 
@@ -110,8 +115,26 @@ class Device:
         if node.kind in _FIXED:
             raise Refused(errors.EINVAL, "Change operation not supported by specified qdisc")
         self.qdiscs[node.parent] = replace(node, options=self._kept(node, held.options))
+        self._throw_away(self.qdiscs[node.parent])
         for leaf in self._in_bands(node, beyond=bands_of(node.options)):
             self._drop_qdisc(leaf)
+
+    def look_into(self, handle: Handle) -> Occupancy:
+        """What the queue holds; time goes on with every look."""
+        looks = self.filled.get(handle, [Occupancy()])
+        return looks.pop(0) if len(looks) > 1 else looks[0]
+
+    def _throw_away(self, queue: Qdisc) -> None:
+        """What it holds beyond its limits; of packets that are alike."""
+        looks = self.filled.get(queue.handle)
+        if not looks or not isinstance(queue.options, (FqCodelOptions, CodelOptions, PieOptions, FqPieOptions)):
+            return
+        packets, memory = looks[0]
+        kept = min(packets, queue.options.limit)
+        if isinstance(queue.options, FqCodelOptions) and memory:
+            kept = min(kept, packets * queue.options.memory // memory)
+        self.thrown += packets - kept
+        looks[0] = Occupancy(kept, memory * kept // packets if packets else 0)
 
     def _in_bands(self, node: Qdisc, *, beyond: int = 0) -> list[Qdisc]:
         """The queues of a qdisc's bands from that one on."""

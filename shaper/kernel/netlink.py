@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from collectors import link as links
 from collectors import police, qdisc
+from collectors.memory import memory_held
 from collectors.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -45,6 +46,7 @@ from shaper.tree import (
     LinkFacts,
     MarkTable,
     Node,
+    Occupancy,
     Offload,
     Tree,
     table_name,
@@ -273,6 +275,16 @@ class NetlinkKernel:
             one.number: PolicerCounters(one.packets, one.exceeded) for one in policers if one.number in POLICE_INDEXES
         }
         return DeviceCounters(counted, sum(reading.direct_packets for reading in qdiscs), policed)
+
+    def occupancy(self, device: str) -> Mapping[int, Occupancy]:
+        """Raises UnavailableError, TryAgainError."""
+        index = self._find(device).ifindex
+        with explain.reading(device):
+            qdiscs = qdisc.parse_qdiscs(qdisc.dump_qdiscs(self._channel), index)
+        return {
+            reading.handle: Occupancy(reading.stats.queued, memory_held(reading.kind, reading.stats2))
+            for reading in qdiscs
+        }
 
     def send(self, device: str, steps: Sequence[Step]) -> None:
         """Carries out the steps, each acknowledged before the next. Raises StepError, UnavailableError."""

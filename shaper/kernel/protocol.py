@@ -9,7 +9,7 @@ from typing import Protocol
 from shaper.errors import Exit, ShaperError
 from shaper.model.device import DeviceName
 from shaper.plan.steps import Step
-from shaper.tree import Capabilities, Handle, LinkFacts, MarkTable, Offload, Tree
+from shaper.tree import Capabilities, Handle, LinkFacts, MarkTable, Occupancy, Offload, Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,9 @@ class Kernel(Protocol):
 
     def counters(self, device: str) -> DeviceCounters:
         """The counters of the leaf classes, bands or tins of the root."""
+
+    def occupancy(self, device: str) -> Mapping[Handle, Occupancy]:
+        """What each qdisc of the device holds at this moment, by its handle."""
 
     def send(self, device: str, steps: Sequence[Step]) -> None:
         """Carries out the steps in order, each on the device that its node names, else on `device`.

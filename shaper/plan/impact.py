@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shaper.model.cake import TINS
+from shaper.plan.lowering import lowers
 from shaper.plan.steps import Plan, Step, Verb
 from shaper.plan.trees import is_hook
 from shaper.tree import (
@@ -15,18 +16,14 @@ from shaper.tree import (
     BpfFilter,
     CakeOptions,
     Class,
-    CodelOptions,
     FifoOptions,
     Filter,
     FlowerFilter,
-    FqCodelOptions,
-    FqPieOptions,
     Handle,
     HtbClass,
     MarkTable,
     Offload,
     OtherFilter,
-    PieOptions,
     Qdisc,
     RedOptions,
     bands_of,
@@ -204,20 +201,14 @@ def _sorted_anew(step: Step, queue: str) -> Impact | None:
 
 
 def _requeued(step: Step, queue: str) -> Impact:
-    """fq_codel throws away at once what is over a lowered limit; a FIFO only takes no more until it has drained."""
+    """A limit goes down as its queue drains (`run/ebbing.py`); a FIFO only takes no more until it has drained."""
     assert isinstance(step.before, Qdisc)
     assert isinstance(step.after, Qdisc)
     old, new = step.before.options, step.after.options
-    if isinstance(old, FqCodelOptions) and isinstance(new, FqCodelOptions):
-        if new.memory < old.memory or new.limit < old.limit:
-            return Impact(
-                True, f"what waits in {queue} beyond {new.memory} bytes or {new.limit} packets is thrown away"
-            )
-    elif isinstance(old, (CodelOptions, PieOptions, FqPieOptions)) and isinstance(new, type(old)):
-        if new.limit < old.limit:
-            return Impact(True, f"what waits in {queue} beyond {new.limit} packets is thrown away")
-    elif isinstance(old, RedOptions):
+    if lowers(step):
+        return Impact(False, "changed in place; the limit goes down as the queue drains, and nothing is thrown away")
+    if isinstance(old, RedOptions):
         return Impact(True, f"what waits in {queue} is lost: RED takes its numbers with an empty queue")
-    elif isinstance(old, FifoOptions) and isinstance(new, FifoOptions) and new.limit < old.limit:
+    if isinstance(old, FifoOptions) and isinstance(new, FifoOptions) and new.limit < old.limit:
         return Impact(False, "changed in place; what waits beyond the new limit is still sent")
     return Impact(False, "changed in place, what waits in it stays")

@@ -12,7 +12,8 @@ from shaper.kernel.protocol import Kernel, within
 from shaper.plan import diff
 from shaper.plan.drift import differences, some
 from shaper.plan.fingerprint import reverted
-from shaper.plan.steps import Plan
+from shaper.plan.steps import Plan, Step
+from shaper.run import ebbing
 from shaper.run.offloads import devices, held_by, planned, regarding, released
 from shaper.run.ours import left_behind, ours
 from shaper.run.prepare import Prepared, adds_hook, prepare, wanted_by
@@ -26,19 +27,19 @@ class VerifyError(ShaperError):
     """The kernel took every step and yet holds something else."""
 
 
-def apply(kernel: Kernel, state: DeviceState, prepared: Prepared) -> None:
+def apply(kernel: Kernel, state: DeviceState, prepared: Prepared) -> tuple[Step, ...]:
     """Carries out a prepared change under the caller's lock, or leaves everything as it was.
 
     The steps and their inverses are on disk before the first is sent. After an error what was done is taken back before
-    the exception goes on; a signal waits until either is done; after SIGKILL `recover` does it. Raises StepError,
-    VerifyError.
+    the exception goes on; a signal waits until either is done; after SIGKILL `recover` does it. Gives back what is left
+    to be done: limits of queues that stayed full, see `ebbing`. Raises StepError, VerifyError.
     """
     if not prepared.plan.steps:
         if prepared.before != prepared.after:
             state.write_record(prepared.after)
-        return
+        return ()
     with wanted_by(prepared.program.interface):
-        _carry_out(kernel, state, Pending(prepared.plan, prepared.before, prepared.after), target=prepared.whole)
+        return _carry_out(kernel, state, Pending(prepared.plan, prepared.before, prepared.after), target=prepared.whole)
 
 
 def clear(kernel: Kernel, state: DeviceState) -> Plan:
@@ -149,12 +150,13 @@ def _is_there(kernel: Kernel, state: DeviceState) -> bool:
     return True
 
 
-def _carry_out(kernel: Kernel, state: DeviceState, pending: Pending, *, target: Tree) -> None:
+def _carry_out(kernel: Kernel, state: DeviceState, pending: Pending, *, target: Tree) -> tuple[Step, ...]:
     kernel = within(kernel, state.netns)
     with undisturbed():
         state.write_pending(pending)
         try:
-            kernel.send(state.shaped, pending.plan.steps)
+            left = ebbing.send(kernel, state.shaped, pending.plan.steps)
+            target = ebbing.as_it_stands(target, left)
             leaving = pending.after is None or not pending.after.tap
             observed = _found(kernel, state, pending)
             held = ours(observed, pending.after or pending.before, leaving=leaving, touched=target.offloads)
@@ -169,6 +171,7 @@ def _carry_out(kernel: Kernel, state: DeviceState, pending: Pending, *, target: 
             _take_back(kernel, state, pending)
             raise
         state.write_pending(None)
+    return left
 
 
 @contextlib.contextmanager
@@ -208,7 +211,7 @@ def _take_back(kernel: Kernel, state: DeviceState, pending: Pending) -> Plan:
         if not _is_there(kernel, state):  # the device went, and with it all that stood on it
             back = with_offloads(tree(state.shaped, ()), back.offloads)
         mending = diff(held, back, bounds={})
-        kernel.send(state.shaped, mending.steps)
+        ebbing.send(kernel, state.shaped, mending.steps)
     state.write_record(pending.before)
     state.write_pending(None)
     return mending

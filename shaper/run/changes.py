@@ -16,9 +16,9 @@ from shaper.model.change import BEGUN, DONE, FAILED, ROLLED_BACK, TAKEN_BACK, Ch
 from shaper.model.policy import Policy
 from shaper.plan.describe import describe
 from shaper.plan.impact import impacts
-from shaper.plan.steps import Plan
+from shaper.plan.steps import Plan, Step
 from shaper.policy import parse_policy
-from shaper.run import apply
+from shaper.run import apply, ebbing
 from shaper.run.prepare import Prepared
 from shaper.run.standing import settled
 from shaper.run.state import DeviceState, Record, boot_id
@@ -89,14 +89,21 @@ def make(
                 ),
             )
         try:
-            apply.apply(kernel, state, prepared)
+            left = apply.apply(kernel, state, prepared)
         except FAILURES:
             if condition is not None:
                 write_waiting(state, None)
             raise
         if what == "apply" and condition is None:
             write_refused(state, None)
-    return prepared
+    return _with_left(prepared, left) if left else prepared
+
+
+def _with_left(prepared: Prepared, left: tuple[Step, ...]) -> Prepared:
+    """As it was done: the target as it stands, and which queues were too full for theirs."""
+    names = {handle: path for path, handle in prepared.program.handles.items()}
+    program = replace(prepared.program, notes=(*prepared.program.notes, *ebbing.words(left, names)))
+    return replace(prepared, program=program, target=ebbing.as_it_stands(prepared.target, left), left=left)
 
 
 def unmake(kernel: Kernel, state: DeviceState, prepared: Prepared, *, at: float, reason: str) -> None:

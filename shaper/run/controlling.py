@@ -44,6 +44,12 @@ class Controlling:
         self._take_over()
         self._state = control.initial(self._setup)
 
+    def lower(self) -> None:
+        """Goes on with limits that queues were too full for."""
+        with self._alarms.watching("lowering"):
+            if self._holding.lower():
+                self._took()
+
     def decide(self, observation: Observation, *, now: float, held: str) -> tuple[Decision, bool]:
         """The decision, and whether the kernel took it. Frozen while it is `held` back, by what the words say."""
         if not self.active or held:
@@ -59,10 +65,14 @@ class Controlling:
                 self._holding.send(self._holding.program.with_allocation(decision.allocation))
                 applied = True
                 self.changes += len(decision.changes)
-            self.allocation = self._holding.program.allocation_in(self._holding.tree)
-            self._state = control.resume(self._state, self.allocation)  # what the kernel took, not what was asked
+            self._took()
         self.decision = decision
         return decision, applied
+
+    def _took(self) -> None:
+        """Goes on from what the kernel took, not from what was asked."""
+        self.allocation = self._holding.program.allocation_in(self._holding.tree)
+        self._state = control.resume(self._state, self.allocation)
 
     def _take_over(self) -> None:
         program = self._holding.program

@@ -11,7 +11,9 @@ from shaper.kernel.protocol import Kernel
 from shaper.model.policy import Interface, OnFlap, Policy
 from shaper.plan import adopt_live, diff
 from shaper.plan.drift import differences, some
-from shaper.run import apply, changes
+from shaper.plan.fingerprint import carried
+from shaper.plan.steps import Step
+from shaper.run import apply, changes, ebbing
 from shaper.run.changes import Order
 from shaper.run.drift import changed_facts, flapped
 from shaper.run.ours import ours
@@ -36,6 +38,7 @@ class Holding:
         self._kernel = kernel
         self._state = state
         self._structure = structure
+        self._left: tuple[Step, ...] = ()
 
     @property
     def interface(self) -> Interface:
@@ -69,13 +72,17 @@ class Holding:
         self.policy = policy
         return self._took(prepared)
 
-    def send(self, target: Tree) -> None:
-        """The controller's moves. Raises StepError, VerifyError; `tree` is then what the kernel took."""
+    def send(self, target: Tree, *, patience: float | None = 0.0) -> None:
+        """The controller's moves; limits of queues that are too full for that are lowered later, by `lower`.
+
+        `patience` is that of `ebbing.send`. Raises StepError, VerifyError; `tree` is then what the kernel took.
+        """
         plan = diff(self.tree, target, bounds={})
         if not plan.steps:
             return
         try:
-            self._kernel.send(self._state.shaped, plan.steps)
+            self._left = ebbing.send(self._kernel, self._state.shaped, plan.steps, patience=patience)
+            target = ebbing.as_it_stands(target, self._left)
         finally:  # also of what was refused in the middle the first part was done
             self.tree = self._held()
         if self.tree != target:
@@ -83,6 +90,15 @@ class Holding:
                 f"{self._state.title} holds something else than was sent: {some(differences(self.tree, target))}",
                 hint="another program is changing the same interface",
             )
+
+    def lower(self) -> bool:
+        """Lowers the limits that are left as far as their queues have drained; whether there were any."""
+        if not self._left:
+            return False
+        before, self._left = self._left, ()  # after an error it is drift
+        left = ebbing.lower(self._kernel, self._state.shaped, before)
+        self.tree, self._left = ebbing.as_it_stands(carried(self.tree, before), left), left
+        return True
 
     def drifted(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """What somebody else changed of ours, and how the device itself changed, in words."""
@@ -118,6 +134,7 @@ class Holding:
 
     def _took(self, prepared: Prepared) -> Prepared:
         self._record, self.tree, self.program = prepared.after, prepared.target, prepared.program
+        self._left = prepared.left
         return prepared
 
     def _held(self) -> Tree:

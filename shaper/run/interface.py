@@ -257,7 +257,7 @@ class InterfaceRun:
         """
         try:
             self._kernel.link(self.state.device)
-            self._holding.send(self._holding.program.tree)
+            self._holding.send(self._holding.program.tree, patience=None)
         finally:
             self.close()
 
@@ -279,7 +279,7 @@ class InterfaceRun:
     def release(self, order: Order) -> Plan:
         """Puts the static allocation back and lets go of the tree, which stays."""
         self._measuring.release()
-        self._holding.send(self._holding.program.tree)
+        self._holding.send(self._holding.program.tree, patience=None)
         plan = changes.release(self._kernel, self.state, order=order)
         self.close()
         return plan
@@ -296,6 +296,7 @@ class InterfaceRun:
         now = self._clock.boot()
         seconds = max(1e-3, now - self._last)
         self._last = now
+        self._controlling.lower()
         observation = self._observe(now, seconds)
         self._account(observation)
         decision, applied = self._controlling.decide(observation, now=now, held=self.probation.held)

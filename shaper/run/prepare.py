@@ -15,7 +15,7 @@ from shaper.kernel.protocol import Kernel, within
 from shaper.model.policy import Direction, Interface, Policy
 from shaper.plan import adopt_live, diff
 from shaper.plan.fingerprint import carried, reverted
-from shaper.plan.steps import Plan, Verb
+from shaper.plan.steps import Plan, Step, Verb
 from shaper.run.before import Before
 from shaper.run.offloads import among, as_planned, devices, held_by, label, regarding, released, taken
 from shaper.run.ours import foreign_hooks, ours, refuse_foreign_root
@@ -45,6 +45,8 @@ class Prepared:
     seen: Tree
     """All that the device holds, others' included; what a killed apply left counts as taken back."""
     foreign: tuple[str, ...] = ()
+    left: tuple[Step, ...] = ()
+    """Of an apply that was carried out: limits of queues that stayed full, still to be lowered."""
 
     @property
     def whole(self) -> Tree:

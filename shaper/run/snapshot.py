@@ -20,7 +20,7 @@ from shaper.run.offloads import released
 from shaper.run.ours import ours
 from shaper.run.prepare import Prepared
 from shaper.run.state import DeviceState, Pending, Record, boot_id, record_from_json, record_to_json
-from shaper.tree import Capabilities, Feeder, LinkFacts, MarkTable, Offload, Tree, tree, with_offloads
+from shaper.tree import Capabilities, Feeder, LinkFacts, MarkTable, Occupancy, Offload, Tree, tree, with_offloads
 
 _LARGEST = 256 * 2**20
 
@@ -153,6 +153,9 @@ class SnapshotKernel:
         return found
 
     def counters(self, device: str) -> DeviceCounters:
+        _refuse()
+
+    def occupancy(self, device: str) -> Mapping[int, Occupancy]:
         _refuse()
 
     def send(self, device: str, steps: Sequence[Step]) -> None:

@@ -23,7 +23,7 @@ from shaper.tree.actions import (
 )
 from shaper.tree.bands import MOST_BANDS, PRIORITIES, EtsOptions, PrioOptions, bands_of
 from shaper.tree.cake import AckFilter, CakeOptions, Cells, Diffserv, FlowMode
-from shaper.tree.facts import Capabilities, Feeder, LinkFacts
+from shaper.tree.facts import Capabilities, Feeder, LinkFacts, Occupancy
 from shaper.tree.filters import (
     ETH_P_ALL,
     FLOWER_FIELDS,
@@ -144,6 +144,7 @@ __all__ = [
     "MarkSet",
     "MarkTable",
     "Node",
+    "Occupancy",
     "Offload",
     "Options",
     "OtherFilter",

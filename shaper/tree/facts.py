@@ -36,6 +36,13 @@ class Feeder(NamedTuple):
     far: bool = False
 
 
+class Occupancy(NamedTuple):
+    """What a queue holds, in the units of its limits: packets, and bytes of the kernel's memory that they take."""
+
+    packets: int = 0
+    memory: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class LinkFacts:
     """What matters of a device. `super_packet` is the largest frame in bytes that can reach its qdisc whole.

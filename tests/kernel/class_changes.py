@@ -116,6 +116,8 @@ class Outcome:
     """By the root's counter, in all classes."""
     unshaped: int = 0
     lost_here: int = 0
+    left: int = 0
+    """Limits that stayed above what was asked, because their queues stayed full."""
     fills: list[float] = field(default_factory=list)
 
     def problems(self) -> list[str]:
@@ -137,6 +139,8 @@ class Outcome:
             found.append(f"the queues did not stand at half their limit but at {self.fill:.2f} of it")
         if self.unshaped:
             found.append(f"{self.unshaped} packets passed the shaper without a class")
+        if thrown := self.dropped - sum(self.drops.values()):
+            found.append(f"{thrown} packets were thrown away by limits that were lowered")
         if self.lost_here:
             found.append(f"{self.lost_here} packets were lost by the test itself")
         return found
@@ -160,7 +164,10 @@ class Outcome:
             for name, flow in self.flows.items()
         )
         thrown = self.dropped - sum(self.drops.values())
-        lines.append(f"  dropped by the root's counter: {self.dropped}, of these {thrown} by limits that were lowered")
+        lines.append(
+            f"  dropped by the root's counter: {self.dropped}, of these {thrown} by limits that were lowered; "
+            f"{self.left} limits left higher for now"
+        )
         return "\n".join(lines + [f"  WRONG: {problem}" for problem in self.problems()])
 
 
@@ -184,6 +191,7 @@ def changed_under(
                 outcome.roots += 1
             made = product.apply(policy(pair.a, backend, random))
             outcome.applies += 1
+            outcome.left += len(made.left)
             outcome.changes += sum(_changes_a_class(step.verb, step.node) for step in made.plan.steps)
             outcome.disruptive += sum(impact.disruptive for impact in impacts(made.plan))
             _keep_half(flows, made, load)

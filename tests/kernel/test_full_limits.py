@@ -1,0 +1,107 @@
+"""Limits that are lowered below what a queue holds: what the kernel does with it, and what the product does instead."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from numbered import Flow, Traffic, neighbours
+from test_cli_kernel import until
+
+from shaper.kernel.netlink import NetlinkKernel
+from shaper.plan.lowering import lowers
+from shaper.plan.steps import Step, Verb
+from shaper.run import ebbing
+from shaper.tree import (
+    ROOT,
+    CakeOptions,
+    CodelOptions,
+    Diffserv,
+    FqCodelOptions,
+    FqPieOptions,
+    Handle,
+    HtbClass,
+    HtbOptions,
+    PieOptions,
+    Qdisc,
+    ticks,
+)
+
+if TYPE_CHECKING:
+    from conftest import Lab
+
+pytestmark = pytest.mark.full
+
+TOP: Handle = 0x5A000000
+LEAF: Handle = 0x5B100000
+RATE = 8_000_000
+LATE = 4_000_000
+"""us: a target that no packet here waits for, so that nothing is dropped or marked for it."""
+STANDING, FEW = 200, 50
+PACKET = 2304
+"""Bytes of memory."""
+FQ = FqCodelOptions(1000, LATE, LATE, 1514, 64, 4 << 20, True)
+PIE = FqPieOptions(1000, 64, LATE, 1514, 4 << 20, True)
+CAKE = CakeOptions(0, Diffserv.BESTEFFORT, rtt=LATE, target=LATE, memory=4 << 20)
+QUEUES = {
+    "fq_codel": ("fq_codel", FQ, FQ._replace(limit=FEW)),
+    "fq_codel's memory": ("fq_codel", FQ, FQ._replace(memory=FEW * PACKET)),
+    "codel": ("codel", CodelOptions(1000, LATE, LATE, True), CodelOptions(FEW, LATE, LATE, True)),
+    "pie": ("pie", PieOptions(1000, LATE, True), PieOptions(FEW, LATE, True)),
+    "fq_pie": ("fq_pie", PIE, PIE._replace(limit=FEW)),
+    "cake": ("cake", CAKE, CAKE._replace(memory=FEW * PACKET)),
+}
+
+
+def made(kernel: NetlinkKernel, device: str, kind: str, options: object) -> Qdisc:
+    rate = HtbClass(TOP | 0x10, TOP, RATE, RATE, ticks(10_000, RATE), ticks(10_000, RATE), 3, 1514)
+    queue = Qdisc(LEAF, TOP | 0x10, kind, options)  # type: ignore[arg-type]
+    nodes = (Qdisc(TOP, ROOT, "htb", HtbOptions(0x10)), rate, queue)
+    kernel.send(device, [Step(Verb.ADD, None, node) for node in nodes])
+    return queue
+
+
+def lowering(name: str) -> tuple[str, Step]:
+    kind, before, after = QUEUES[name]
+    old, new = (Qdisc(LEAF, TOP | 0x10, kind, options) for options in (before, after))  # type: ignore[arg-type]
+    step = Step(Verb.CHANGE, old, new)
+    assert lowers(step)
+    return kind, step
+
+
+@pytest.mark.parametrize("name", QUEUES)
+def test_the_kernel_throws_away_what_is_beyond(netns: Lab, name: str) -> None:
+    pair, kernel = netns.link_pair(), netns.kernel()
+    neighbours(netns, pair)
+    kind, step = lowering(name)
+    made(kernel, pair.a, kind, QUEUES[name][1])
+    flow = Flow(7001, standing=STANDING * 1042)
+    with Traffic(netns, pair, [flow]):
+        until(lambda: kernel.occupancy(pair.a)[LEAF].packets > STANDING / 2)
+        kernel.send(pair.a, [step])
+        until(lambda: flow.received > 2 * STANDING)  # CAKE does it when the next packet comes
+    print(f"{name}: {flow.missing} packets thrown away")
+    assert flow.missing > STANDING / 2 - FEW
+
+
+@pytest.mark.parametrize("name", QUEUES)
+def test_a_limit_follows_its_queue_and_nothing_is_lost(netns: Lab, name: str) -> None:
+    pair, kernel = netns.link_pair(), netns.kernel()
+    neighbours(netns, pair)
+    kind, step = lowering(name)
+    made(kernel, pair.a, kind, QUEUES[name][1])
+    flow = Flow(7001, standing=STANDING * 1042)
+    with Traffic(netns, pair, [flow]):
+        until(lambda: kernel.occupancy(pair.a)[LEAF].packets > STANDING / 2)
+        left = ebbing.send(kernel, pair.a, [step], patience=0.3)
+        assert left, "the queue stands, and its limit with it"
+        between = kernel.read(pair.a).leaf_of(TOP | 0x10)
+        assert between == left[0].before
+        assert between not in (step.before, step.after)
+        flow.standing = 20 * 1042
+        until(lambda: flow.missing <= 20)
+        assert not ebbing.lower(kernel, pair.a, left)
+        assert kernel.read(pair.a).leaf_of(TOP | 0x10) == step.after
+    counted = kernel.counters(pair.a).classes[TOP | 0x10].drops
+    print(f"{name}: {flow.sent} sent, {flow.received} received, {counted} dropped")
+    assert (flow.missing, counted, flow.disordered) == (0, 0, 0)
