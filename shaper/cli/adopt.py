@@ -180,6 +180,8 @@ def release(device: str, dry_run: bool, message: str, folder: Path | None, as_js
             f"{device}: not ours any more; its tree stays: `shaper adopt {device} POLICY` takes it back, "
             f"`tc qdisc del dev {device} root` removes it"
         )
+        if any(side.let_go() for side in sides):
+            click.echo(f"{device}: offloads stay as they were set: `shaper clear --device {device}` puts them back")
     return code
 
 

@@ -106,12 +106,12 @@ def _result(device: str, plan: dict[str, Any]) -> dict[str, Any]:
 
 def _clear_here(kernel: Kernel, sides: tuple[DeviceState, ...], message: str) -> list[Plan]:
     """What comes in is let go of first. Only what there was to do."""
-    if not any(side.record() or side.pending() or read_waiting(side) for side in sides):
+    if not any(side.record() or side.pending() or read_waiting(side) or side.let_go() for side in sides):
         return []
     with held(kernel, sides, message):
         for side in sides:
             refuse_while_waiting(side, now=CLOCK.boot())
-        who, held_ones = order(message), [side for side in reversed(sides) if side.record()]
+        who, held_ones = order(message), [one for one in reversed(sides) if one.record() or one.let_go()]
         with together(kernel, held_ones, at=who.at, reason="the other direction could not be cleared"):
             plans = [changes.clear(kernel, side, order=who) for side in held_ones]
     return [plan for plan in plans if plan.steps]

@@ -38,6 +38,7 @@ class _Pretended:
     kept: Record
     other: Record | None
     elsewhere: Sequence[Record]
+    released: Record | None
 
     def record(self) -> Record | None:
         return self.kept
@@ -47,6 +48,9 @@ class _Pretended:
 
     def beside(self) -> Record | None:
         return self.other
+
+    def let_go(self) -> Record | None:
+        return self.released
 
     def others(self) -> Sequence[Record]:
         return self.elsewhere
@@ -89,7 +93,7 @@ def adoption(
         adopted=adopted,
     )
     beside = next((one.after for one in first if one.after.device == interface.device), None)
-    known = _Pretended(record, beside or state.beside(), state.others())
+    known = _Pretended(record, beside or state.beside(), state.others(), state.let_go())
     prepared = prepare(kernel, known, policy, interface, keep_live=False, first=first)
     _refuse_what_cannot_be_put_back(prepared, interface)
     return replace(prepared, before=None)

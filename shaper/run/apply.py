@@ -43,13 +43,21 @@ def apply(kernel: Kernel, state: DeviceState, prepared: Prepared) -> tuple[Step,
 
 
 def clear(kernel: Kernel, state: DeviceState) -> Plan:
-    """Removes what is ours from the device, and only that; the interface is left as it was found."""
+    """Removes what is ours from the device, and only that; the interface is left as it was found.
+
+    Of a tree that was released the offloads go back, and nothing else.
+    """
     record = state.record()
+    if record is None and (left := state.let_go()) is not None:
+        plan = _give_back(kernel, state, left)
+        state.write_let_go(None)
+        return plan
     plan, target = _clearing(kernel, state, record)
     if plan.steps:
         _carry_out(kernel, state, Pending(plan, record, None), target=target)
     else:
         state.write_record(None)
+    state.write_let_go(None)
     return plan
 
 
@@ -61,8 +69,13 @@ def plan_release(kernel: Kernel, state: DeviceState) -> tuple[Plan, Tree]:
 
 
 def release(kernel: Kernel, state: DeviceState) -> Plan:
-    """Lets go of the tree: what measures it goes, what shapes stays in the kernel, and nothing says that it is ours."""
+    """Lets go of the tree: what measures it goes, what shapes stays in the kernel, and nothing says that it is ours.
+
+    What offloads were is remembered, for whoever takes the tree over or clears the device.
+    """
     record = state.record()
+    if held_by(record):
+        state.write_let_go(record)
     plan, target = plan_release(kernel, state)
     if plan.steps:
         _carry_out(kernel, state, Pending(plan, record, None), target=target)
@@ -91,13 +104,18 @@ def give_back(kernel: Kernel, state: DeviceState, *, keep: Record | None) -> Non
 
     Killed anywhere, it can be done again. Raises StepError.
     """
-    record = state.record()
+    _give_back(kernel, state, state.record(), keep=keep)
+
+
+def _give_back(kernel: Kernel, state: DeviceState, record: Record | None, *, keep: Record | None = None) -> Plan:
     kernel = within(kernel, state.netns)
     there = kernel.offloads(devices(record, keep))
     kept = regarding(there, held_by(keep))
     held = with_offloads(tree(state.shaped, ()), regarding(there, held_by(record)))
     let_go = released(held, record, state.others() if held.offloads else (), wanted=kept)
-    kernel.send(state.shaped, diff(held, with_offloads(held, let_go), bounds={}).steps)
+    plan = diff(held, with_offloads(held, let_go), bounds={})
+    kernel.send(state.shaped, plan.steps)
+    return plan
 
 
 def recover(kernel: Kernel, state: DeviceState) -> Plan | None:

@@ -13,7 +13,7 @@ from shaper.run.state import DeviceState, Record, record_from_json
 from shaper.tree import Tree
 
 NAME = "together.json"
-FILES = ("record.json", "confirm.json", "refused.json")
+FILES = ("record.json", "confirm.json", "refused.json", "released.json")
 """What says whose the direction is, and what waits there."""
 
 

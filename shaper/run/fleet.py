@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -162,19 +162,40 @@ class Fleet:
     def end_one(self, run: InterfaceRun, order: Order, what: str = "clear") -> Plan:
         """Clears one direction and lets go of it."""
         plan = run.clear(order, what=what)
-        del self._runs[run.state.key]
-        self._statuses.pop(run.state.key, None)
+        self._forget(run)
         return plan
 
+    def clear(self, device: str, order: Order) -> tuple[Plan, ...]:
+        """Clears all directions of a device, what comes in first, or none."""
+        return self._end(device, order, InterfaceRun.clear, failed="the other direction could not be cleared")
+
     def release(self, device: str, order: Order) -> tuple[Plan, ...]:
-        """Lets go of a device; its tree stays, with the static allocation."""
-        runs = self.on(device)
-        with self.together(runs, order):
-            plans = tuple(run.release(order) for run in runs)
+        """Lets go of all directions of a device, or of none; the trees stay, with the static allocation."""
+        return self._end(device, order, InterfaceRun.release, failed="the other direction could not be let go of")
+
+    def _end(
+        self, device: str, order: Order, way: Callable[[InterfaceRun, Order], Plan], *, failed: str
+    ) -> tuple[Plan, ...]:
+        """What fails in one direction is put back in all, and their runs begin again."""
+        runs = self.on(device)[::-1]
+        before = [(run, *run.in_force) for run in runs]
+        try:
+            with together(self._kernel, [run.state for run in runs], at=order.at, reason=failed):
+                plans = tuple(way(run, order) for run in runs)
+        except Exception:
+            for run in runs:
+                run.close()
+                self._forget(run)
+            for run, policy, interface in reversed(before):
+                self._begin_again(run.state, policy, interface, order)
+            raise
         for run in runs:
-            del self._runs[run.state.shaped]
-            self._statuses.pop(run.state.shaped, None)
+            self._forget(run)
         return plans
+
+    def _forget(self, run: InterfaceRun) -> None:
+        del self._runs[run.state.key]
+        self._statuses.pop(run.state.key, None)
 
     def on(self, device: str) -> list[InterfaceRun]:
         """The directions of a device that are held."""
@@ -184,8 +205,7 @@ class Fleet:
         """Lets go of what was rolled back to before the first policy of its device; which those were."""
         gone = [run for run in self if run.gone]
         for run in gone:
-            del self._runs[run.state.key]
-            self._statuses.pop(run.state.key, None)
+            self._forget(run)
         return tuple(run.state.title for run in gone)
 
     def go_over(

@@ -56,12 +56,19 @@ def as_planned(there: Iterable[Offload], *plans: Plan) -> tuple[Offload, ...]:
     return tuple(coming.get(key, one) for key, one in present.items())
 
 
-def taken(wanted: Tree, observed: Tree, record: Record | None, others: Iterable[Record]) -> dict[str, list[int]]:
-    """For the record after an apply: of each offload that is wanted what it was before anybody of us changed it."""
+def taken(
+    wanted: Tree, observed: Tree, record: Record | None, others: Iterable[Record], let_go: Record | None = None
+) -> dict[str, list[int]]:
+    """For the record after an apply: of each offload that is wanted what it was before anybody of us changed it.
+
+    `let_go` is the record of a tree that was released; what is still as that made it was found as that found it.
+    """
     before = dict(held_by(record))
     for other in others:
         before = {**held_by(other), **before}
     present = {label(one): one.value for one in observed.offloads}
+    left = {name: pair for name, pair in held_by(let_go).items() if present.get(name) == pair[1]}
+    before = {**left, **before}
     return {
         name: [before[name][0] if name in before else present.get(name, one.value), one.value]
         for one in wanted.offloads

@@ -62,6 +62,9 @@ class Known(Protocol):
     def beside(self) -> Record | None:
         """The record of the other direction of the same device."""
 
+    def let_go(self) -> Record | None:
+        """What a `release` left as we had made it."""
+
     def others(self) -> Sequence[Record]:
         """The records of all other places in the same network namespace."""
 
@@ -158,7 +161,7 @@ def prepare(
         structure=structure,
         static={path: [grant.rate, grant.ceil, grant.queue] for path, grant in program.static.items()},
         direction=interface.direction,
-        offloads=taken(program.tree, mine, record, others),
+        offloads=taken(program.tree, mine, record, others, state.let_go()),
         adopted=program.adopted,
         phase=interface.phase or (),
     )

@@ -153,12 +153,9 @@ class Requests:
     def _on_clear(self, request: Request) -> tuple[Plan, ...]:
         """Both directions of the device; that of what comes in first."""
         device = self._held(request)
-        runs = self._fleet.on(device)
-        for run in runs:
+        for run in self._fleet.on(device):
             confirm.refuse_while_waiting(run.state, now=self._clock.boot())
-        order = self._order(request)
-        with self._fleet.together(runs, order):
-            plans = tuple(self._fleet.end_one(run, order) for run in reversed(runs))
+        plans = self._fleet.clear(device, self._order(request))
         self._told(f"{device} was cleared on request")
         return plans
 

@@ -53,6 +53,9 @@ class Device:
     def beside(self) -> Record | None:
         return self.other
 
+    def let_go(self) -> Record | None:
+        return None
+
     def others(self) -> Sequence[Record]:
         return (self.other,) if self.other else ()
 

@@ -3,9 +3,9 @@
 `<folder>/<network namespace>/<device>/` holds `lock` (flock, one writer for both directions), `record.json` (the proof
 that a root handle is ours, and the handles for life), `pending.json` (the steps of an apply under way), `together.json`
 (how it stood before a change of several directions that is under way, see `together`), `confirm.json` and
-`refused.json` (see `waiting`), `changes.log` with `policies/` (the history of changes) and `history.db`. All
-but the lock are of what goes out; a folder `ingress` below has the same of what comes in. `netns` has the name of
-the namespace where the device was reached by it from another.
+`refused.json` (see `waiting`), `released.json` (the offloads that a `release` left), `changes.log` with `policies/`
+(the history of changes) and `history.db`. All but the lock are of what goes out; a folder `ingress` below has the same
+of what comes in. `netns` has the name of the namespace where the device was reached by it from another.
 """
 
 from __future__ import annotations
@@ -234,6 +234,19 @@ class DeviceState:
     def write_record(self, record: Record | None) -> None:
         """Replaces the record in one step, on disk before it returns; None removes it."""
         self.write_json("record.json", None if record is None else record_to_json(record))
+
+    def let_go(self) -> Record | None:
+        """What a `release` of this boot left as we had made it: the record with the offloads it then named."""
+        data = self.read_json("released.json")
+        if data is None:
+            return None
+        with self.reading("released.json"):
+            record = record_from_json(data)
+        return record if record.boot == boot_id() else None
+
+    def write_let_go(self, record: Record | None) -> None:
+        """On disk before it returns; None removes it."""
+        self.write_json("released.json", None if record is None else record_to_json(record))
 
     def pending(self) -> Pending | None:
         """The apply that was begun and neither finished nor taken back."""

@@ -16,6 +16,7 @@ from shaper.plan.impact import impacts
 from shaper.policy import parse_policy
 from shaper.report.steps import step_text
 from shaper.run import apply
+from shaper.run.adopt import adoption
 from shaper.run.apply import Prepared
 from shaper.run.look import look
 from shaper.run.state import DeviceState, both_directions
@@ -140,6 +141,35 @@ def test_what_somebody_else_made_of_it_since_stays(net: Net) -> None:
     net.kernel.set_offload("eth1", GSO_MAX_SEGS, 40)
     net.clear("eth1")
     assert net.settings() == FOUND | {"eth1 gso_max_segs": 40}
+
+
+def test_a_release_leaves_them_and_a_clear_gives_them_back(net: Net) -> None:
+    net.apply(AUTO)
+    set_by_us = net.settings()
+    for state in both_directions(net.folder, "eth1"):
+        apply.release(net.kernel, state)
+    assert net.settings() == set_by_us
+    root = net.kernel.read("eth1").root()
+    net.clear("eth1")
+    assert net.settings() == FOUND
+    assert net.kernel.read("eth1").root() == root, "a tree that is nobody's stays"
+    net.kernel.set_offload("lan0", "gro", 0)
+    net.clear("eth1")
+    assert net.settings()["lan0 gro"] == 0, "what is somebody else's now stays"
+
+
+@pytest.mark.parametrize("touched", [True, False])
+def test_who_takes_a_released_tree_over_knows_what_they_were(net: Net, touched: bool) -> None:
+    net.apply(AUTO)
+    policy, state = parse_policy(AUTO, source="office.yaml"), DeviceState(net.folder, "eth1")
+    apply.release(net.kernel, state)
+    if touched:
+        net.kernel.set_offload("eth1", GSO_MAX_SEGS, 7)
+    apply.apply(net.kernel, state, adoption(net.kernel, state, policy, policy.interfaces[0], named={}))
+    assert net.settings()["eth1 gso_max_segs"] == 1
+    net.clear("eth1")
+    assert net.settings() == FOUND | ({"eth1 gso_max_segs": 7} if touched else {})
+    assert not state.has("released.json")
 
 
 def test_drift_is_named_and_put_back(net: Net) -> None:

@@ -16,6 +16,7 @@ from shaper.errors import ShaperError
 from shaper.model.policy import Direction
 from shaper.policy import read_policy
 from shaper.run.inbox import Request
+from shaper.run.state import both_directions
 from shaper.tree import CLSACT, tree
 
 LOOSER = TEXT.replace("limit: 10%", "limit: 15%")
@@ -143,6 +144,34 @@ def test_a_clear_takes_both(tmp_path: Path) -> None:
     plans = answer_json(request.wait(0))["result"]
     assert [plan["device"] for plan in plans] == ["shi-eth1", "eth1"]
     assert bench.held() == (tree("eth1", ()), tree("shi-eth1", ()))
+
+
+@pytest.mark.parametrize("command", ["clear", "release"])
+def test_what_fails_in_the_second_direction_puts_the_first_back(tmp_path: Path, command: str) -> None:
+    """At every step; and the runs go on measuring both."""
+    for step in range(40):
+        (tmp_path / f"{step}").mkdir()
+        bench = Both(tmp_path / f"{step}")
+        before: list[Any] = []
+        requests: list[Request] = []
+
+        def end(bench: Both = bench, before: list[Any] = before, requests: list[Request] = requests) -> None:
+            before.append(bench.held())
+            bench.kernel.fail_at(step, errno.ENOMEM)  # noqa: B023
+            requests.append(bench.ask(command))
+
+        watcher = bench.run_with(end)
+        try:
+            requests[0].wait(0)
+        except ShaperError:
+            pass
+        else:
+            break
+        assert bench.held() == before[0], step
+        assert [one.direction for one in watcher.statuses] == [Direction.EGRESS, Direction.INGRESS]
+        sides = both_directions(bench.folder, "eth1")
+        assert all(side.record() for side in sides)
+    assert 1 < step < 39
 
 
 def test_a_run_that_cannot_begin_takes_back_both(tmp_path: Path) -> None:
