@@ -25,13 +25,13 @@ from shaper.cli.common import (
     state_option,
 )
 from shaper.errors import ShaperError
+from shaper.model.policy import Drift
 from shaper.model.status import InterfaceStatus, RunTotals
 from shaper.policy import read_policy
 from shaper.report.metrics import serve
 from shaper.report.render import console
 from shaper.report.run_lines import ready_line, second_line, summary_line
 from shaper.run.clock import Clock, SystemClock
-from shaper.run.drift import Drift
 from shaper.run.inbox import Inbox
 from shaper.run.interface import Mode, Settings
 from shaper.run.late import wait_for
@@ -56,9 +56,8 @@ from shaper.run.snapshot import read_capabilities
 @click.option(
     "--drift",
     type=click.Choice([one.value for one in Drift]),
-    default=Drift.MEND.value,
-    show_default=True,
-    help="What somebody else changes of ours: put it back, or only say so.",
+    default=None,
+    help="What somebody else changes of ours: put it back, or only say so, whatever the policy says of it.",
 )
 @click.option("--dry-run", is_flag=True, help="Decide and journal, but leave the static allocation in the kernel.")
 @click.option(
@@ -85,7 +84,7 @@ def run(
     folder: Path | None,
     mode: str,
     tick: float,
-    drift: str,
+    drift: str | None,
     dry_run: bool,
     listen: str,
     no_metrics: bool,
@@ -112,7 +111,7 @@ def run(
             policy,
             chosen(policy, names),
             folder=folder_of(folder),
-            settings=Settings(Mode(mode), tick, dry_run, Drift(drift)),
+            settings=Settings(Mode(mode), tick, dry_run, Drift(drift) if drift else None),
             clock=clock,
             inbox=inbox,
             watcher=watcher,

@@ -15,7 +15,7 @@ from shaper.compile.hfsc import compile_hfsc
 from shaper.compile.htb import compile_htb
 from shaper.compile.inside import marks_for
 from shaper.compile.link import counted, link_notes, table_of
-from shaper.compile.notes import service_notes
+from shaper.compile.notes import drift_note, service_notes
 from shaper.compile.numbers import Adopted
 from shaper.compile.offloads import changes, offload_notes, without_super_packets
 from shaper.compile.program import Program
@@ -71,7 +71,7 @@ def compile_interface(
         )
     marks = marks_for(interface, capabilities, link)
     told = [marks.note()] if marks else []
-    said = (*link_notes(interface, link, table), *sized, *service_notes(interface), *told)
+    said = (*link_notes(interface, link, table), *sized, *service_notes(interface), *drift_note(interface), *told)
     ground = Ground(
         interface,
         capabilities,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from shaper.compile.leaf import LeafQueue
 from shaper.model.aqm import AqmKind
-from shaper.model.policy import Direction, Interface
+from shaper.model.policy import Direction, Drift, Interface
 from shaper.model.service import SERVICE_CLASSES
 from shaper.tree import LinkFacts
 from shaper.units import format_duration, format_rate, format_size
@@ -33,6 +33,12 @@ def unmeasured(lacking: Sequence[str], unseen: Sequence[str]) -> Iterator[str]:
             "delay: no data, because a captured packet does not show to which class it belongs: the policy asks for "
             f"{', '.join(unseen)}"
         )
+
+
+def drift_note(interface: Interface) -> Iterator[str]:
+    """Where what somebody else changes stays."""
+    if interface.drift is Drift.REPORT:
+        yield "what somebody else changes of this is said by `status` and `run`, and not put back (`drift: report`)"
 
 
 def _notes(interface: Interface, link: LinkFacts, queues: Mapping[str, LeafQueue]) -> Iterator[str]:

@@ -128,6 +128,13 @@ class TrafficClass:
             yield from child.walk()
 
 
+class Drift(enum.StrEnum):
+    """What a running shaper does about changes that somebody else makes: puts ours back, or only says so."""
+
+    MEND = "mend"
+    REPORT = "report"
+
+
 class OnFlap(enum.StrEnum):
     """What becomes of the rates that a controller has found when the link went and came back."""
 
@@ -143,7 +150,8 @@ class Interface:
     the `link` takes. `device` is its name, and until it was looked up on a machine (`run/place.py`) what `wanted` says.
     `cake` says what the CAKE at the root has, None the usual. With `offloads` super-packets are kept from the queue;
     None leaves the devices as they are. `netns` names the network namespace that the device is in, "" for the one that
-    the program runs in. `on_flap` says whether a link that comes back goes on with the rates that were found before.
+    the program runs in. `on_flap` says whether a link that comes back goes on with the rates that were found before,
+    `drift` what becomes of changes that somebody else makes.
     The two directions of one interface share name, device and policy, and have each a bandwidth of their own.
 
     With a `timetable` the numbers are those of one `phase` of it, and `variants` has those of every phase. As read from
@@ -171,6 +179,7 @@ class Interface:
     netns_where: Where | None = None
     nat: Nat = Nat.AUTO
     on_flap: OnFlap = OnFlap.KEEP
+    drift: Drift = Drift.MEND
     connection: Connection = field(default_factory=Connection)
     timetable: Timetable | None = None
     variants: Mapping[Phase, Interface] = field(default_factory=dict)

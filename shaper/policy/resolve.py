@@ -78,6 +78,7 @@ def interface(
         offloads=spec.offloads and replace(spec.offloads, where=document.value((*loc, "offloads"))),
         nat=spec.nat,
         on_flap=spec.on_flap,
+        drift=spec.drift,
         connection=kept(spec.connection),
     )
     return resolved, resolver.problems

@@ -11,7 +11,7 @@ from shaper.model.device import Offloads, Selector
 from shaper.model.link import LinkLayer
 from shaper.model.match import Masked, PortRange, Prefix
 from shaper.model.nat import Connection, Nat
-from shaper.model.policy import Backend, Burst, Classifier, Direction, OnFlap, Tier
+from shaper.model.policy import Backend, Burst, Classifier, Direction, Drift, OnFlap, Tier
 from shaper.model.schedule import DAY
 from shaper.model.treatment import DROPPED, SENT, Outcome
 from shaper.policy import fields, queues, treatment, values, when
@@ -379,6 +379,7 @@ class InterfaceSpec(_Spec):
     offloads: Annotated[Offloads | None, PlainValidator(fields.offloads)] = None
     nat: Annotated[Nat, PlainValidator(values.nat)] = Nat.AUTO
     on_flap: Annotated[OnFlap, PlainValidator(values.on_flap)] = Field(OnFlap.KEEP, alias="on-flap")
+    drift: Annotated[Drift, PlainValidator(values.drift)] = Drift.MEND
     connection: ConnectionSpec | None = None
 
 

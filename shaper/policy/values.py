@@ -19,7 +19,7 @@ from shaper.model.device import Selector
 from shaper.model.link import LINK_LAYERS, LinkLayer
 from shaper.model.match import PortRange, Prefix
 from shaper.model.nat import Nat
-from shaper.model.policy import STRICT, Backend, Burst, Classifier, OnFlap, Tier
+from shaper.model.policy import STRICT, Backend, Burst, Classifier, Drift, OnFlap, Tier
 from shaper.model.service import SERVICE_CLASSES
 from shaper.model.sla import DelayTarget
 from shaper.policy.kinds import Kind
@@ -260,6 +260,14 @@ def on_flap(value: object) -> OnFlap:
         hint = f"{did_you_mean(str(value), [one.value for one in OnFlap])}use one of {', '.join(OnFlap)}"
         raise refuse(Kind.UNKNOWN_NAME, f"{said(value)} does not say what a flap of the link does", hint)
     return OnFlap(value)
+
+
+def drift(value: object) -> Drift:
+    """`mend` or `report`."""
+    if not isinstance(value, str) or value not in set(Drift):
+        hint = f"{did_you_mean(str(value), [one.value for one in Drift])}use one of {', '.join(Drift)}"
+        raise refuse(Kind.UNKNOWN_NAME, f"{said(value)} does not say what becomes of others' changes", hint)
+    return Drift(value)
 
 
 _LEAST_BITS = 8

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection
-from enum import StrEnum
 
+from shaper.model.policy import Drift
 from shaper.plan.drift import some
 from shaper.tree import LinkFacts
 from shaper.units import format_duration, format_rate
@@ -15,25 +15,18 @@ _WITHIN = 60.0
 _PAUSE = 600.0
 
 
-class Drift(StrEnum):
-    """What a run does about it: puts ours back, or only says so."""
-
-    MEND = "mend"
-    REPORT = "report"
-
-
 class Mending:
     """Remembers what was found, and lets it be put back three times a minute; then it rests for ten minutes.
 
     `found` is what differs, in words; `count` how often it was put back. Times are boot time in seconds.
     """
 
-    def __init__(self, way: Drift) -> None:
+    def __init__(self) -> None:
         self.found: tuple[str, ...] = ()
         self.count = 0
         self._facts: tuple[str, ...] = ()
         self._fresh = False
-        self._way = way
+        self._way = Drift.MEND
         self._recent: deque[float] = deque(maxlen=_MOST)
         self._rests_until = 0.0
 
@@ -63,8 +56,9 @@ class Mending:
         self.count += mended
         self.found = self._facts = ()
 
-    def renew(self) -> None:
+    def renew(self, way: Drift) -> None:
         """Somebody applied a policy: what was found before is over, and patience begins anew."""
+        self._way = way
         self.found = self._facts = ()
         self._recent.clear()
         self._rests_until = 0.0

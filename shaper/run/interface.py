@@ -13,7 +13,7 @@ from shaper.history.buffered import BufferedHistory
 from shaper.kernel.protocol import Kernel, within
 from shaper.model.decision import Decision
 from shaper.model.observation import Observation
-from shaper.model.policy import Direction, Interface, Policy
+from shaper.model.policy import Direction, Drift, Interface, Policy
 from shaper.model.status import ControllerStatus, InterfaceStatus, RunTotals
 from shaper.plan.steps import Plan
 from shaper.run import apply, changes, confirm
@@ -22,7 +22,7 @@ from shaper.run.calendar import Calendar
 from shaper.run.changes import Condition, Order
 from shaper.run.clock import Clock
 from shaper.run.controlling import Controlling
-from shaper.run.drift import Drift, Mending
+from shaper.run.drift import Mending
 from shaper.run.holding import Holding
 from shaper.run.measuring import Measuring
 from shaper.run.observe import Observer
@@ -56,13 +56,13 @@ class Mode(StrEnum):
 class Settings:
     """How a run behaves. `tick` in seconds; with `dry_run` decisions are made and journalled, not carried out.
 
-    `drift` says what is done about changes that somebody else makes to our tree.
+    `drift` says what is done about changes that somebody else makes to our tree; None leaves it to the policy.
     """
 
     mode: Mode = Mode.CONTROLLED
     tick: float = 0.25
     dry_run: bool = False
-    drift: Drift = Drift.MEND
+    drift: Drift | None = None
 
 
 class InterfaceRun:
@@ -95,7 +95,7 @@ class InterfaceRun:
         self._looked = 0.0
         self._holding = Holding(kernel, state, structure=settings.mode is not Mode.STATIC)
         self._measuring = Measuring(clock, self._alarms)
-        self._mending = Mending(settings.drift)
+        self._mending = Mending()
         self._calendar = Calendar()
         self.gone = False
         """Rolled back to before the first policy: there is nothing left to hold."""
@@ -105,6 +105,7 @@ class InterfaceRun:
         policy, interface = self._allowed(policy, interface)
         self.probation = Probation(kernel, state, self)
         self.applied = self._holding.apply(policy, interface, what="run", order=order, keep_live=False)
+        self._mending.renew(self._drift)
         self._history = BufferedHistory(state.history)
         try:
             self._controlling = Controlling(
@@ -127,6 +128,10 @@ class InterfaceRun:
     def place(self) -> tuple[str, Direction]:
         """Its device and direction."""
         return self.state.spot, self.state.direction
+
+    @property
+    def _drift(self) -> Drift:
+        return self._settings.drift or self._holding.interface.drift
 
     # --- from start to stop
 
@@ -178,7 +183,7 @@ class InterfaceRun:
     def _go_over(self, policy: Policy, interface: Interface, *, keep_live: bool, **how: Any) -> Prepared:
         before = self._holding.program
         prepared = self._holding.apply(policy, interface, keep_live=keep_live, **how)
-        self._mending.renew()
+        self._mending.renew(self._drift)
         self._goes_on(before)
         return prepared
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from test_run_service import TEXT, Bench, Watching
 
 from shaper.history.changes import ChangeLog
+from shaper.model.policy import Drift
 from shaper.plan.drift import differences, some
 from shaper.policy import parse_policy
-from shaper.run.drift import Drift, Mending, changed_facts
+from shaper.run.drift import Mending, changed_facts
 from shaper.run.interface import Mode, Settings
 from shaper.run.look import look
 from shaper.run.state import DeviceState
@@ -54,7 +55,7 @@ def test_changed_facts_in_words() -> None:
 
 @given(st.lists(st.floats(min_value=0.0, max_value=90.0), max_size=60))
 def test_never_more_than_three_mends_in_a_minute(gaps: list[float]) -> None:
-    mending, now, sent = Mending(Drift.MEND), 1000.0, []
+    mending, now, sent = Mending(), 1000.0, []
     for gap in gaps:
         now += gap
         mending.saw(("something",), ())
@@ -68,13 +69,13 @@ def test_never_more_than_three_mends_in_a_minute(gaps: list[float]) -> None:
 
 
 def test_an_apply_ends_the_rest() -> None:
-    mending = Mending(Drift.MEND)
+    mending = Mending()
     for now in (1.0, 2.0, 3.0):
         mending.sends(now)
     mending.saw(("class video is gone",), ())
     assert not mending.due(4.0)
     assert "put back 3 times within a minute, now left alone for 600s" in mending.alarm("eth1", 3.0)
-    mending.renew()
+    mending.renew(Drift.MEND)
     mending.saw(("class video is gone",), ())
     assert mending.due(5.0)
 
@@ -122,11 +123,25 @@ def test_a_field_is_put_back_with_a_line_in_the_history(bench: Bench, fields: di
     assert f"{name} is" in lines[1].why
 
 
-def test_report_only_says_so(bench: Bench) -> None:
-    settings = replace(STRUCTURED, drift=Drift.REPORT)
+@pytest.mark.parametrize(
+    ("key", "option", "mends"),
+    [
+        ("mend", Drift.REPORT, 0),
+        ("report", None, 0),
+        ("report", Drift.MEND, 1),
+        ("mend", None, 1),
+    ],
+)
+def test_report_only_says_so_and_the_option_overrides_the_key(
+    bench: Bench, key: str, option: Drift | None, mends: int
+) -> None:
+    bench.policy = parse_policy(TEXT.replace("policy: office}", f"policy: office, drift: {key}}}"), source="o.yaml")
+    settings = replace(STRUCTURED, drift=option)
     watcher = seconds(bench, lambda: changed(bench, ceil=5_000_000), settings=settings)
     status = watcher.statuses[0]
-    assert status.mends == 0
+    assert status.mends == mends
+    if mends:
+        return
     assert status.drift[0].startswith("class rest 5a00:12: ceil is 5mbit, ours is ")
     assert "an apply puts it back" in alarms(watcher)
 

@@ -15,10 +15,10 @@ from shaper.errors import ShaperError, TryAgainError, UnavailableError
 from shaper.history.changes import ChangeLog
 from shaper.kernel.fake import FakeKernel
 from shaper.model.change import outcomes
+from shaper.model.policy import Drift
 from shaper.model.status import InterfaceStatus, RunTotals
 from shaper.plan.steps import Step, Verb
 from shaper.policy import parse_policy, read_policy
-from shaper.run.drift import Drift
 from shaper.run.fleet import Fleet
 from shaper.run.inbox import Inbox, Request
 from shaper.run.interface import Settings
