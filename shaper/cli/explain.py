@@ -25,7 +25,7 @@ from shaper.tree import Capabilities, LinkFacts
 _EVERYTHING = Capabilities(
     "assumed",
     frozenset({"htb", "bfifo", "clsact"}) | frozenset(AqmKind),
-    frozenset({"bpf", "flower"}),
+    frozenset({"bpf", "flower", "u32"}),
     frozenset({"mirred", "ctinfo", "gact", "police", "pedit", "csum", "skbedit"}),
     frozenset({"ifb", "veth"}),
     frozenset({"nft-ct"}),

@@ -22,7 +22,7 @@ from shaper.tree import Capabilities, LinkFacts, Tree
 _USUAL = Capabilities(
     "a usual kernel",
     frozenset({"htb", "hfsc", "cake", "ets", "prio", "bfifo", "pfifo", "clsact"}) | frozenset(AqmKind),
-    frozenset({"bpf", "flower"}),
+    frozenset({"bpf", "flower", "u32"}),
     frozenset({"mirred", "ctinfo", "gact", "police", "pedit", "csum", "skbedit"}),
     frozenset({"ifb"}),
     frozenset({"nft-ct"}),

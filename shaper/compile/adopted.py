@@ -24,6 +24,8 @@ from shaper.tree import (
     Node,
     OtherFilter,
     Qdisc,
+    U32Filter,
+    U32Table,
     tree,
 )
 
@@ -57,7 +59,9 @@ def in_its_numbers(program: Program, adopted: Adopted) -> Program:
                 return replace(node, parent=there(parent), program=named)
             case FlowerFilter(parent=parent) if parent == ROOT_HANDLE:
                 return replace(node, parent=there(parent), classid=there(node.classid))
-            case BpfFilter() | FlowerFilter() | OtherFilter():
+            case U32Filter(parent=parent) if parent == ROOT_HANDLE:
+                return replace(node, parent=there(parent), classid=there(node.classid))
+            case BpfFilter() | FlowerFilter() | U32Filter() | U32Table() | OtherFilter():
                 return replace(node, parent=there(node.parent))
         return node
 

@@ -10,23 +10,25 @@ from shaper.compile.classifier import classifier
 from shaper.compile.flower import flower_filters
 from shaper.compile.handles import ROOT_HANDLE
 from shaper.compile.treatment import Treatment
+from shaper.compile.u32 import u32_filters
 from shaper.errors import UnavailableError
 from shaper.model.match import ETHERTYPE_IPV4, ETHERTYPE_IPV6, Rules
 from shaper.model.policy import Classifier, Interface
-from shaper.tree import Action, BpfFilter, Capabilities, FlowerFilter, Handle, Insn
+from shaper.tree import Action, BpfFilter, Capabilities, Filter, Handle, Insn, U32Filter
 
 PREFERENCE, FILTER_HANDLE = 10, 1
 _ETHERTYPES = (ETHERTYPE_IPV4, ETHERTYPE_IPV6, 0)
 _TREATED, _DEFAULT_TREATED = 6, 12
 """The first preferences of the filters before the classifier, which treat what belongs to their classes, and of those
 behind it, which treat all that is left: IPv4's, IPv6's, and that for the others."""
-_MODULES = {Classifier.BPF: "cls_bpf", Classifier.FLOWER: "cls_flower"}
+_MODULES = {Classifier.BPF: "cls_bpf", Classifier.FLOWER: "cls_flower", Classifier.U32: "cls_u32"}
+"""The best first."""
 
 
 class Classification(NamedTuple):
     """The filters, and what is to be said of them."""
 
-    filters: tuple[BpfFilter | FlowerFilter, ...]
+    filters: tuple[Filter, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -34,13 +36,14 @@ def choose(interface: Interface, rules: Rules, capabilities: Capabilities) -> Cl
     """BPF where nothing is asked for and the kernel has it: one program, exchanged in one step.
 
     Flower where a rule asks for what only it sees, the device that a packet came in by.
+    u32 where there is nothing else.
 
-    Raises UnavailableError when the kernel lacks what is asked for, or both.
+    Raises UnavailableError when the kernel lacks what is asked for, or all of them.
     """
     asked = interface.classifier
     wanted = tuple(_MODULES) if asked is Classifier.AUTO else (asked,)
     if asked is Classifier.AUTO and "iif" in rules.asked():
-        wanted = (Classifier.FLOWER, Classifier.BPF)
+        wanted = (Classifier.FLOWER, Classifier.BPF, Classifier.U32)
     for kind in wanted:
         if kind in capabilities.filters:
             return kind
@@ -69,8 +72,11 @@ def classify(
     `devices` are those by which a packet may have come in, None where nobody has looked. Raises UnavailableError when
     the kernel has no classifier for it, or the rules are more than it takes.
     """
-    if choose(interface, rules, capabilities) is Classifier.BPF:
+    kind = choose(interface, rules, capabilities)
+    if kind is Classifier.BPF:
         return Classification(_bpf(interface, rules, handles, treated))
+    if kind is Classifier.U32:
+        return _u32(interface, rules, handles, capabilities, treated)
     try:
         filters = flower_filters(rules, handles, ROOT_HANDLE, treated, devices=devices)
     except UnavailableError as error:
@@ -94,6 +100,28 @@ def classify(
     gone = sorted(asked - set(devices)) if devices is not None else []
     absent = (f"nothing comes in by {', '.join(gone)}, which is not there: its rules wait for it",) if gone else ()
     return Classification(filters, (note, *absent))
+
+
+def _u32(
+    interface: Interface,
+    rules: Rules,
+    handles: Mapping[str, Handle],
+    capabilities: Capabilities,
+    treated: Mapping[str, Treatment],
+) -> Classification:
+    try:
+        nodes = u32_filters(rules, handles, ROOT_HANDLE, treated)
+    except UnavailableError as error:
+        error.where = error.where or interface.classifier_where or interface.where
+        raise
+    lacks = not {Classifier.BPF, Classifier.FLOWER} & capabilities.filters
+    lacking = "the kernel lacks the bpf filter and flower: " if lacks else ""
+    note = (
+        f"{lacking}packets are classified by {sum(isinstance(one, U32Filter) for one in nodes)} u32 filters. While an "
+        f"apply changes them, packets may meet neither the old rules nor the new. To {rules.default} go frames with a "
+        "VLAN tag, 802.3 frames that a program of this machine sends, and IPv6 behind more than seven extension headers"
+    )
+    return Classification(nodes, (note,))
 
 
 def _bpf(

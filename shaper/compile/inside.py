@@ -222,9 +222,11 @@ def _require(found: Inside, asked: Iterable[Match], capabilities: Capabilities, 
             hint="give the shaper more bits, such as `connection: {mark: 0xffffff00}`, or join networks and ports",
             where=where,
         )
-    if found.numbered and interface.classifier is Classifier.FLOWER:
+    if found.numbered and interface.classifier in (Classifier.FLOWER, Classifier.U32):
         raise UnavailableError(
-            f"{what}, and flower sees no mark", hint="write `classifier: bpf`, or leave it out", where=where
+            f"{what}, and {interface.classifier} sees no mark",
+            hint="write `classifier: bpf`, or leave it out",
+            where=where,
         )
     for match in asked:
         for one in match.mark:

@@ -5,8 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from collectors.qdisc import ClassReading, FilterReading, QdiscReading
-from shaper.kernel.codec import bpf, decode_class, decode_qdisc, flower, stab
-from shaper.tree import BpfFilter, Class, Filter, FlowerFilter, HtbOptions, Options, OtherFilter, Qdisc
+from shaper.kernel.codec import bpf, decode_class, decode_qdisc, flower, stab, u32
+from shaper.tree import (
+    BpfFilter,
+    Class,
+    Filter,
+    FlowerFilter,
+    HtbOptions,
+    Options,
+    OtherFilter,
+    Qdisc,
+    U32Filter,
+    U32Table,
+    u32_place,
+)
 
 GONE = "?"
 """Where a filter sends to whose device has been removed; no device can have this name."""
@@ -46,14 +58,32 @@ def filters(readings: Iterable[FilterReading], names: Mapping[int, str], *, on: 
     """The filters of one hook; `names` are the devices by index, `on` is the device where it is not the tree's own.
 
     The kernel lists a head for each preference, with handle 0. Some kinds have nothing but it: then it stands for them.
+    What of u32 stands at the preference of its ethertype is read as ours would be, head and all.
     """
     listed = list(readings)
     peopled = {reading.preference for reading in listed if reading.handle}
-    return [
+    others = [
         _filter(reading, names, on)
         for reading in listed
-        if reading.handle or (reading.preference not in peopled and reading.kind not in ("bpf", "flower"))
+        if not _is_u32(reading)
+        and (reading.handle or (reading.preference not in peopled and reading.kind not in ("bpf", "flower")))
     ]
+    yours = (reading for reading in listed if _is_u32(reading) and not u32.is_first_table(reading.handle))
+    return others + [_u32(reading, on) for reading in yours]
+
+
+def _is_u32(reading: FilterReading) -> bool:
+    return reading.kind == "u32" and reading.preference == u32_place(reading.protocol)
+
+
+def _u32(reading: FilterReading, on: str) -> Filter:
+    place = reading.parent, reading.preference, u32.handle_read(reading.handle), reading.protocol
+    if not reading.handle or u32.is_table(reading.options):
+        return U32Table(*place, on)
+    options = u32.decode(reading.options)
+    if options is None:
+        return OtherFilter(reading.parent, reading.preference, reading.handle, reading.protocol, reading.kind, on)
+    return U32Filter(*place, *options, on)
 
 
 def _filter(reading: FilterReading, names: Mapping[int, str], on: str) -> Filter:

@@ -23,21 +23,26 @@ from collectors.netlink import (
     attribute,
     pack_tc,
 )
-from shaper.kernel.codec import actions, bpf, encode_class, encode_qdisc, flower, stab
+from shaper.kernel.codec import actions, bpf, encode_class, encode_qdisc, flower, stab, u32
 from shaper.kernel.codec.mirred import Sent
 from shaper.plan.steps import Step, Verb
 from shaper.tree import (
     MOST_ACTIONS,
     ROOT,
+    Acting,
     BpfFilter,
     Class,
     FlowerFilter,
+    Handle,
     HfscClass,
     HtbClass,
     Node,
     Offload,
     Police,
     Qdisc,
+    U32Filter,
+    U32Table,
+    kind_of_filter,
 )
 
 _TCAMSG, _ACT_TAB = bytes(4), 1  # struct tcamsg, TCA_ACT_TAB
@@ -65,11 +70,11 @@ class Refused(Exception):  # noqa: N818 -- a step refused before the kernel saw 
 def check(step: Step) -> None:
     """What the kernel would accept and make something else of. Raises Refused with EINVAL."""
     node = step.node
-    if isinstance(node, (BpfFilter, FlowerFilter)) and not (0 < node.preference <= 0xFFFF and node.handle > 0):
+    if isinstance(node, Acting) and not (0 < node.preference <= 0xFFFF and node.handle > 0):
         raise Refused(errors.EINVAL, "a filter's preference (1-65535) and handle must be pinned")
     if isinstance(node, BpfFilter) and node.mirror and node.redirect:
         raise Refused(errors.EINVAL, "a filter copies or redirects, not both")
-    if isinstance(node, (BpfFilter, FlowerFilter)) and len(node.actions) > MOST_ACTIONS:
+    if isinstance(node, Acting) and len(node.actions) > MOST_ACTIONS:
         raise Refused(errors.EINVAL, f"a filter has at most {MOST_ACTIONS} actions")
     if isinstance(node, BpfFilter) and node.actions and node.target:
         raise Refused(errors.EINVAL, "a filter that sends packets elsewhere has no other actions")
@@ -81,6 +86,10 @@ def check(step: Step) -> None:
         and (why := flower.fault(node.keys, node.protocol))
     ):
         raise Refused(errors.EINVAL, why)
+    if isinstance(node, (U32Table, U32Filter)) and (why := u32.fault(node)):
+        raise Refused(errors.EINVAL, why)
+    if isinstance(node, U32Table) and step.verb is Verb.CHANGE:
+        raise Refused(errors.EOPNOTSUPP, "a table of u32 filters has nothing to change")
     if isinstance(node, Offload) and step.verb is not Verb.CHANGE:
         raise Refused(errors.EOPNOTSUPP, "a device always has its offloads")
     if isinstance(node, Class) and not node.handle & 0xFFFF:
@@ -99,6 +108,8 @@ def _identity(node: Node | None) -> tuple[object, ...]:
             return (node.key, node.parent)
         case BpfFilter() | FlowerFilter():
             return (node.key, node.protocol, type(node))
+        case U32Filter():
+            return (node.key, node.protocol, node.keys, node.link)
         case None:
             return ()
     return (node.key,)
@@ -171,9 +182,9 @@ def _class(verb: Verb, node: Class, index: int) -> Message:
 def retuned(step: Step) -> tuple[Police, ...]:
     """The policers of a filter's change that keep their index and are to be others: the kernel leaves them alone, since
     a filter that asks for an index which is there gets what is there."""
-    if step.verb is not Verb.CHANGE or not isinstance(step.after, (BpfFilter, FlowerFilter)):
+    if step.verb is not Verb.CHANGE or not isinstance(step.after, Acting):
         return ()
-    before = step.before.actions if isinstance(step.before, (BpfFilter, FlowerFilter)) else ()
+    before = step.before.actions if isinstance(step.before, Acting) else ()
     held = {action.index: action for action in before if isinstance(action, Police)}
     wanted = (action for action in step.after.actions if isinstance(action, Police))
     return tuple(action for action in wanted if held.get(action.index, action) != action)
@@ -186,10 +197,15 @@ def retuning(police: Police) -> Message:
     )
 
 
-def _filter(verb: Verb, node: BpfFilter | FlowerFilter, index: int, index_of: Callable[[str], int]) -> Message:
+def place(node: Acting | U32Table, index: int, handle: Handle) -> bytes:
+    """Where the filter with that handle stands, for a message."""
     (protocol,) = struct.unpack("=H", struct.pack("!H", node.protocol))
-    place = pack_tc(index, handle=node.handle, parent=node.parent, info=node.preference << 16 | protocol)
-    body = place + _kind("bpf" if isinstance(node, BpfFilter) else "flower")
+    where = pack_tc(index, handle=handle, parent=node.parent, info=node.preference << 16 | protocol)
+    return where + _kind(kind_of_filter(node))
+
+
+def _filter(verb: Verb, node: BpfFilter | FlowerFilter, index: int, index_of: Callable[[str], int]) -> Message:
+    body = place(node, index, node.handle)
     if verb is Verb.DELETE:
         return Message(RTM_DELTFILTER, 0, body)
     if isinstance(node, FlowerFilter):
@@ -198,3 +214,18 @@ def _filter(verb: Verb, node: BpfFilter | FlowerFilter, index: int, index_of: Ca
         sent = Sent(index_of(node.target), away=bool(node.redirect)) if node.target else None
         options = bpf.encode(bpf.BpfOptions(node.program, node.classid, sent, node.actions, node.restore))
     return Message(RTM_NEWTFILTER, _CREATE[verb], body + attribute(TCA_OPTIONS, options))
+
+
+def u32_message(verb: Verb, node: U32Filter | U32Table, index: int, first: Handle) -> Message:
+    """`first` is the kernel's handle of the table that the preference begins with, where what is in it is there.
+
+    The preference itself, whose handle is 0, is there without a filter when a message has no options.
+    """
+    body = place(node, index, u32.handle_sent(node.handle, first))
+    if verb is Verb.DELETE:
+        return Message(RTM_DELTFILTER, 0, body)
+    if isinstance(node, U32Filter):
+        body += attribute(TCA_OPTIONS, u32.encode(node))
+    elif node.handle:
+        body += attribute(TCA_OPTIONS, u32.encode_table())
+    return Message(RTM_NEWTFILTER, _CREATE[verb], body)

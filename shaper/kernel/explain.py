@@ -13,6 +13,7 @@ from shaper.kernel.protocol import StepError
 from shaper.plan.steps import Step, Verb
 from shaper.tree import (
     BpfFilter,
+    Filter,
     FlowerFilter,
     HfscClass,
     HtbClass,
@@ -22,7 +23,10 @@ from shaper.tree import (
     Offload,
     OtherFilter,
     Qdisc,
+    U32Filter,
+    U32Table,
     handle_text,
+    kind_of_filter,
 )
 
 UNKNOWN_QDISC = "Specified qdisc kind is unknown"
@@ -39,6 +43,7 @@ _CONFIG = {
     "clsact": "CONFIG_NET_SCH_INGRESS",
     "bpf": "CONFIG_NET_CLS_BPF",
     "flower": "CONFIG_NET_CLS_FLOWER",
+    "u32": "CONFIG_NET_CLS_U32",
     "mirred": "CONFIG_NET_ACT_MIRRED",
     "ctinfo": "CONFIG_NET_ACT_CTINFO",
     "ifb": "CONFIG_IFB",
@@ -47,6 +52,7 @@ _MODULES = {
     "clsact": "sch_ingress",
     "bpf": "cls_bpf",
     "flower": "cls_flower",
+    "u32": "cls_u32",
     "mirred": "act_mirred",
     "ctinfo": "act_ctinfo",
     "ifb": "ifb",
@@ -60,7 +66,10 @@ def describe(node: Node) -> str:
             return f"{node.kind} qdisc {handle_text(node.handle)} under {handle_text(node.parent)}{_on(node.device)}"
         case HtbClass() | HfscClass():
             return f"class {handle_text(node.handle)} under {handle_text(node.parent)}"
-        case BpfFilter() | FlowerFilter() | OtherFilter():
+        case U32Table():
+            what = f"table {node.handle >> 20:x}: of u32 filters" if node.handle else "the list of u32 filters"
+            return f"{what} pref {node.preference} on {handle_text(node.parent)}{_on(node.device)}"
+        case BpfFilter() | FlowerFilter() | U32Filter() | OtherFilter():
             return f"filter {node.handle:#x} pref {node.preference} on {handle_text(node.parent)}{_on(node.device)}"
         case Ifb():
             return f"device {node.name}"
@@ -108,7 +117,7 @@ def _unknown_kind(node: Node, said: str) -> str:
     if said == UNKNOWN_QDISC and isinstance(node, Qdisc):
         return node.kind
     kinds = {
-        UNKNOWN_FILTER: "flower" if isinstance(node, FlowerFilter) else "bpf",
+        UNKNOWN_FILTER: kind_of_filter(node) if isinstance(node, Filter) else "bpf",
         UNKNOWN_ACTION: "ctinfo" if isinstance(node, BpfFilter) and node.restore else "mirred",
         UNKNOWN_LINK: "ifb",
     }

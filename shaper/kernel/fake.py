@@ -19,6 +19,7 @@ from shaper.plan.steps import Step, Verb
 from shaper.tree import (
     CLSACT,
     GSO_MAX_SEGS,
+    Acting,
     BpfFilter,
     Capabilities,
     Feeder,
@@ -36,6 +37,8 @@ from shaper.tree import (
     Police,
     Qdisc,
     Tree,
+    U32Filter,
+    U32Table,
     device_value,
     table_name,
     tree,
@@ -156,7 +159,7 @@ class FakeKernel:
                     held.qdiscs[node.parent] = replace(node, device="")
                 case HtbClass() | HfscClass():
                     held.classes[node.handle] = node
-                case BpfFilter() | FlowerFilter() | OtherFilter():
+                case BpfFilter() | FlowerFilter() | U32Filter() | U32Table() | OtherFilter():
                     held.filters[replace(node, device="").key] = replace(node, device="")
                 case Offload():
                     self.set_offload(node.device, node.name, node.value)
@@ -329,14 +332,16 @@ class FakeKernel:
                 held.qdisc(_local(step), replace(node, device=""))
             case HtbClass() | HfscClass() as node:
                 held.cls(step.verb, node)
-            case (BpfFilter() | FlowerFilter()) as node:
+            case U32Table() as node:
+                held.filter(step.verb, replace(node, device=""))
+            case (BpfFilter() | FlowerFilter() | U32Filter()) as node:
                 for police in retuned(step):
                     self._retune(police)
                 held.filter(step.verb, replace(self._bound(node), device=""))
             case OtherFilter():
                 raise Refused(errors.EOPNOTSUPP, f"an OtherFilter is not ours to {step.verb}")
 
-    def _bound(self, node: BpfFilter | FlowerFilter) -> BpfFilter | FlowerFilter:
+    def _bound(self, node: Acting) -> Acting:
         """With the policers that are there already, by their indexes: the kernel asks no further."""
         there = self._policing()
         actions = (there.get(action.index, action) if isinstance(action, Police) else action for action in node.actions)
@@ -356,7 +361,7 @@ class FakeKernel:
         """A policer becomes another, in every filter that has it."""
         for device in self._devices.values():
             for key, held in device.filters.items():
-                if isinstance(held, (BpfFilter, FlowerFilter)):
+                if isinstance(held, Acting):
                     actions = (
                         police if isinstance(action, Police) and action.index == police.index else action
                         for action in held.actions

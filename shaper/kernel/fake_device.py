@@ -10,6 +10,7 @@ import errno as errors
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
+from shaper.kernel import fake_u32
 from shaper.kernel.codec import encode_class, encode_qdisc
 from shaper.kernel.codec.clock import codel_canonical, psched_canonical
 from shaper.kernel.encode import Refused, only_counts_anew
@@ -19,6 +20,7 @@ from shaper.tree import (
     CLSACT,
     MOST_BANDS,
     ROOT,
+    Acting,
     CakeOptions,
     Capabilities,
     Class,
@@ -37,14 +39,16 @@ from shaper.tree import (
     Insn,
     Occupancy,
     Options,
-    OtherFilter,
     PieOptions,
     PrioOptions,
     Qdisc,
     SizeTable,
+    U32Filter,
+    U32Table,
     bands_of,
     device_text,
     kind_of,
+    kind_of_filter,
 )
 from shaper.tree import BpfFilter as Bpf
 
@@ -281,11 +285,7 @@ class Device:
         if isinstance(parent, HfscClass) and parent.ls is None:  # a real-time class can't have classes: it shares now
             self.classes[parent.handle] = replace(parent, ls=parent.rt)
         self.classes[node.handle] = replace(node, rt=rt, ls=ls, ul=ul)
-        named = (
-            key
-            for key, one in self.filters.items()
-            if isinstance(one, (Bpf, FlowerFilter)) and one.classid == node.handle
-        )
+        named = (key for key, one in self.filters.items() if isinstance(one, Acting) and one.classid == node.handle)
         self.bound |= dict.fromkeys(named, node.handle)  # HTB's filters hold no class that came after them
 
     def _keep_htb(self, node: HtbClass, held: HtbClass | None) -> None:
@@ -322,9 +322,9 @@ class Device:
 
     # filters
 
-    def filter(self, verb: Verb, node: Bpf | FlowerFilter) -> None:
+    def filter(self, verb: Verb, node: Acting | U32Table) -> None:
         """Raises Refused."""
-        kind = _kind(node)
+        kind = kind_of_filter(node)
         if verb is not Verb.DELETE and isinstance(node, Bpf) and node.target and self.index_of(node.target) is None:
             raise Refused(errors.ENODEV, f"there is no device {node.target!r} to send to")
         above = self._by_handle(_major(node.parent))
@@ -341,22 +341,34 @@ class Device:
         for other in beside:
             if other.protocol != node.protocol:
                 raise Refused(errors.EINVAL, "")
-            if _kind(other) != kind:
+            if kind_of_filter(other) != kind:
                 raise Refused(errors.EINVAL, "Specified filter kind does not match existing one")
         if held is None and verb is not Verb.ADD:
+            if isinstance(node, U32Table):
+                return  # it went with the last filter
             raise Refused(errors.ENOENT, "Specified filter not found")
+        if isinstance(node, (U32Filter, U32Table)):
+            fake_u32.check(verb, node, self.filters)
         if verb is Verb.DELETE:
-            self._drop_filter(node.key)
+            along = fake_u32.gone_with(node, self.filters) if isinstance(node, (U32Filter, U32Table)) else []
+            for key in (node.key, *(one.key for one in along)):
+                self._drop_filter(key)
             return
         if kind not in self.able.filters:
             raise Refused(errors.ENOENT, UNKNOWN_FILTER)
-        if held is not None and verb is Verb.ADD:
+        if isinstance(node, (U32Filter, U32Table)):
+            head = fake_u32.with_head(node)
+            self.filters[head.key] = head
+        elif held is not None and verb is Verb.ADD:
             raise Refused(errors.EEXIST, "Filter already exists")
+        if isinstance(node, U32Table):
+            self.filters[node.key] = node
+            return
         if any(kind_of(action).kind not in self.able.actions for action in node.actions):
             raise Refused(errors.ENOENT, UNKNOWN_ACTION)
         if isinstance(node, Bpf):
             self._check_bpf(node)
-        else:
+        elif isinstance(node, FlowerFilter):
             _check_flower(node, held, beside)
         self._drop_filter(node.key)
         self.filters[node.key] = node
@@ -377,10 +389,6 @@ class Device:
     def _drop_filter(self, key: tuple[str, int, int]) -> None:
         self.filters.pop(key, None)
         self.bound.pop(key, None)
-
-
-def _kind(node: Filter) -> str:
-    return node.kind if isinstance(node, OtherFilter) else "flower" if isinstance(node, FlowerFilter) else "bpf"
 
 
 def _place(node: Filter) -> tuple[Handle, int]:

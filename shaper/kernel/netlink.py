@@ -26,7 +26,7 @@ from collectors.netlink import (
     namespaces,
     open_socket,
 )
-from shaper.kernel import decode, explain, probe
+from shaper.kernel import decode, explain, probe, u32
 from shaper.kernel.encode import Message, Refused, check, message, retuned, retuning
 from shaper.kernel.nft.channel import Nftables
 from shaper.kernel.offloads import Offloads, feeding
@@ -49,6 +49,8 @@ from shaper.tree import (
     Occupancy,
     Offload,
     Tree,
+    U32Filter,
+    U32Table,
     table_name,
     tree,
 )
@@ -306,8 +308,10 @@ class NetlinkKernel:
                         continue
                     for other in retuned(step):
                         self._channel.request(*retuning(other))
-                    kind, flags, body = message(step, found[on], self._index_of)
-                    self._channel.request(kind, flags, body)
+                    if isinstance(step.node, (U32Filter, U32Table)):
+                        u32.send(self._channel, step, found[on])
+                    else:
+                        self._channel.request(*message(step, found[on], self._index_of))
             except Refused as error:
                 raise explain.refusal(device, step, done=done, errno=error.errno, said=error.said) from error
             except OSError as error:

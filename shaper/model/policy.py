@@ -45,6 +45,7 @@ class Classifier(enum.StrEnum):
     AUTO = "auto"
     BPF = "bpf"
     FLOWER = "flower"
+    U32 = "u32"
 
 
 class Backend(enum.StrEnum):

@@ -10,6 +10,7 @@ from shaper.plan.steps import Plan, Step, Verb
 from shaper.tree import (
     LEAF_KINDS,
     AckFilter,
+    Acting,
     Action,
     BpfFilter,
     CakeOptions,
@@ -49,6 +50,10 @@ from shaper.tree import (
     SizeTable,
     Statement,
     Tree,
+    U32Filter,
+    U32Key,
+    U32Link,
+    U32Table,
     kind_of,
     tree,
 )
@@ -60,6 +65,8 @@ _NODES: Mapping[str, type[Node]] = {
     "hfsc-class": HfscClass,
     "filter": BpfFilter,
     "flower-filter": FlowerFilter,
+    "u32-table": U32Table,
+    "u32-filter": U32Filter,
     "other-filter": OtherFilter,
     "ifb": Ifb,
     "offload": Offload,
@@ -151,9 +158,9 @@ def _node_out(node: Node | None) -> dict[str, Any] | None:
         data["options"] = _options_out(node.options)
     elif isinstance(node, BpfFilter):
         data["program"] = [list(insn) for insn in node.program]
-    elif isinstance(node, FlowerFilter):
+    elif isinstance(node, (FlowerFilter, U32Filter)):
         data["keys"] = [list(key) for key in node.keys]
-    if isinstance(node, (BpfFilter, FlowerFilter)):
+    if isinstance(node, Acting):
         data["actions"] = [_action_out(action) for action in node.actions]
     return {"node": _NODE_NAMES[type(node)], **data}
 
@@ -174,7 +181,10 @@ def _node_in(data: Any) -> Node | None:
         values["chains"] = tuple(_chain_in(*one) for one in values["chains"])
     elif kind is FlowerFilter:
         values["keys"] = tuple(FlowerKey(*key) for key in values["keys"])
-    if kind in (BpfFilter, FlowerFilter):
+    elif kind is U32Filter:
+        values["keys"] = tuple(U32Key(*key) for key in values["keys"])
+        values["link"] = U32Link(*values["link"]) if values["link"] else None
+    if kind in (BpfFilter, FlowerFilter, U32Filter):
         values["actions"] = tuple(_action_in(each) for each in values.get("actions", ()))
     elif kind is HfscClass:
         values |= {name: values[name] and Curve(*values[name]) for name in ("rt", "ls", "ul")}

@@ -9,7 +9,7 @@ from shaper.plan.action_words import actions_text
 from shaper.plan.mark_words import restore_text, table_words
 from shaper.plan.queue_words import hfsc_words, option_words
 from shaper.plan.steps import Step, Verb
-from shaper.plan.words import asked_text
+from shaper.plan.words import asked_text, u32_asked_text, u32_text
 from shaper.tree import (
     ATM,
     ROOT,
@@ -29,10 +29,12 @@ from shaper.tree import (
     Node,
     Offload,
     Options,
-    OtherFilter,
     Qdisc,
     SizeTable,
+    U32Filter,
+    U32Table,
     handle_text,
+    kind_of_filter,
     ticks_to_bytes,
 )
 from shaper.units import format_duration, format_rate, format_size
@@ -79,7 +81,9 @@ def subject(node: Node, names: Mapping[Handle, str]) -> str:
         return f"nftables table inet {node.name}"
     if isinstance(node, FlowerFilter):
         return f"filter flower {node.handle:#x} at {handle_text(node.parent)} preference {node.preference}"
-    kind = node.kind if isinstance(node, OtherFilter) else "bpf"
+    if isinstance(node, (U32Table, U32Filter)):
+        return f"{u32_text(node)} at {handle_text(node.parent)} preference {node.preference}"
+    kind = kind_of_filter(node)
     return f"filter {kind} at {handle_text(node.parent)}{_on(node.device)} preference {node.preference}"
 
 
@@ -117,6 +121,12 @@ def fields(node: Node) -> Iterator[tuple[str, str]]:
     elif isinstance(node, FlowerFilter):
         yield "match", asked_text(node)
         yield "class", handle_text(node.classid)
+        if node.actions:
+            yield "does", actions_text(node.actions)
+    elif isinstance(node, U32Filter):
+        yield "match", u32_asked_text(node)
+        if node.classid:
+            yield "class", handle_text(node.classid)
         if node.actions:
             yield "does", actions_text(node.actions)
     elif isinstance(node, Offload):

@@ -28,6 +28,7 @@ from shaper.tree import (
     Offload,
     Qdisc,
     Tree,
+    U32Filter,
     qdisc_of,
 )
 
@@ -90,8 +91,8 @@ def _anew(observed: Tree, wanted: Tree) -> frozenset[Key]:
     """What the kernel can't change in place, and all that stands on it.
 
     A class that becomes inner loses its queue in the kernel, and one that becomes a leaf has none: both are built anew.
-    So are the flower filters that name one, since they hold it. A filter that goes leaves its preference before another
-    comes there: a preference belongs to one kind and one protocol.
+    So are the flower and u32 filters that name one, since they hold it. A filter that goes leaves its preference before
+    another comes there: a preference belongs to one kind and one protocol.
     """
     after: dict[Key, Node] = {node.key: node for node in wanted.nodes()}
     inner_before, inner_after = inner_classes(observed), inner_classes(wanted)
@@ -107,7 +108,7 @@ def _anew(observed: Tree, wanted: Tree) -> frozenset[Key]:
         below = hangs_on(node)
         orphaned = below in handles or (below is not None and qdisc_of(below) in handles)
         orphaned = orphaned or (isinstance(node, BpfFilter) and node.target in devices)
-        orphaned = orphaned or (isinstance(node, FlowerFilter) and node.classid in handles)
+        orphaned = orphaned or (isinstance(node, (FlowerFilter, U32Filter)) and node.classid in handles)
         evicted = other is None and isinstance(node, Filter) and (node.parent, node.preference) in places
         if not (rebuilt or turned or orphaned or evicted):
             continue

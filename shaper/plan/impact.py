@@ -26,6 +26,8 @@ from shaper.tree import (
     OtherFilter,
     Qdisc,
     RedOptions,
+    U32Filter,
+    U32Table,
     bands_of,
     handle_text,
     qdisc_of,
@@ -73,7 +75,8 @@ class _Surroundings:
         }
         self._rooted = any(isinstance(node, Qdisc) and node.parent == ROOT for _, node in nodes)
         self._readded = {node.key for verb, node in nodes if verb is Verb.ADD}
-        classifiers = [node.parent for _, node in nodes if isinstance(node, Filter) and not _treats(node)]
+        filters = [node for _, node in nodes if isinstance(node, Filter) and not isinstance(node, U32Table)]
+        classifiers = [node.parent for node in filters if not _treats(node)]
         self._moving = {parent: classifiers.count(parent) for parent in classifiers if not is_hook(parent)}
 
     def impact(self, step: Step) -> Impact:
@@ -144,6 +147,8 @@ class _Surroundings:
     def _filter(self, step: Step, node: Filter) -> Impact:
         if isinstance(node, OtherFilter) and step.verb is Verb.DELETE:
             return Impact(True, f"a {node.kind} filter that is not the shaper's goes")
+        if isinstance(node, U32Table):
+            return Impact(False, "a list that holds filters and takes no packet")
         if is_hook(node.parent):
             return Impact(False, "it copies packets for the measurement and turns none away")
         if node.parent >> 16 in LEAF_MAJORS:
@@ -166,7 +171,7 @@ class _Surroundings:
             return Impact(False, "atomic: the whole classifier is replaced in one message")
         if step.verb is Verb.ADD:
             return Impact(False, "atomic: one filter in one message")
-        if isinstance(node, FlowerFilter):
+        if isinstance(node, (FlowerFilter, U32Filter)):
             return Impact(False, "atomic: one filter in one message, those after it are asked instead")
         return Impact(True, "packets are classed by nothing but the default from here on")
 

@@ -28,6 +28,7 @@ from shaper.tree import (
     Qdisc,
     RedOptions,
     Tree,
+    U32Filter,
     bands_of,
 )
 
@@ -59,7 +60,7 @@ def is_changeable(before: Node, after: Node, *, inner: bool) -> bool:
     The kernel keeps prio and quantum of an inner class whatever a change says; of an HTB root only the size table can
     be changed. Of an HFSC class it keeps every curve that a change leaves out. A flower filter may name another class;
     one that asks for something else is another filter, since no two of a preference may ask for the same, not even
-    between two steps.
+    between two steps. So may a u32 filter, of which the kernel keeps the keys whatever a change says.
     """
     if isinstance(before, Ifb) and isinstance(after, Ifb):
         return (before.name, before.alias) == (after.name, after.alias)
@@ -82,6 +83,8 @@ def is_changeable(before: Node, after: Node, *, inner: bool) -> bool:
         return True
     if isinstance(before, FlowerFilter) and isinstance(after, FlowerFilter):
         return (before.protocol, before.keys) == (after.protocol, after.keys)
+    if isinstance(before, U32Filter) and isinstance(after, U32Filter):
+        return (before.protocol, before.keys, before.link) == (after.protocol, after.keys, after.link)
     return False
 
 

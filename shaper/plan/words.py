@@ -5,7 +5,19 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 
-from shaper.tree import ETH_P_ALL, FLOWER_FIELDS, FlowerFilter, FlowerKey, device_text
+from shaper.tree import (
+    ETH_P_ALL,
+    FLOWER_FIELDS,
+    U32_ROOT,
+    FlowerFilter,
+    FlowerKey,
+    Handle,
+    U32Filter,
+    U32Key,
+    U32Link,
+    U32Table,
+    device_text,
+)
 
 _PROTOCOLS = {ETH_P_ALL: "all", 0x0004: "802_2", 0x0800: "ip", 0x0806: "arp", 0x8035: "rarp", 0x86DD: "ipv6"}
 
@@ -45,3 +57,30 @@ def _one(key: FlowerKey) -> str:
         return f"ip_tos {key.value:#04x}/{key.mask:#04x}"
     whole = key.mask == (1 << bits) - 1
     return f"{key.field} {key.value}" if whole else f"{key.field} {key.value:#x}/{key.mask:#x}"
+
+
+def u32_text(node: U32Filter | U32Table) -> str:
+    """Which one it is: `filter u32 3:c`, the twelfth of table 3; in the table of the preference itself `root:c`."""
+    table = _table_text(node.handle)
+    if isinstance(node, U32Table):
+        return f"table {table}: of u32 filters" if node.handle else "list of u32 filters"
+    return f"filter u32 {table}:{node.handle & 0xFFF:x}"
+
+
+def _table_text(number: Handle) -> str:
+    return "root" if number >= U32_ROOT else f"{number >> 20:x}"
+
+
+def u32_asked_text(node: U32Filter) -> str:
+    """Such as `ip, 0x00110000/0x00ff0000 at 8`, and where it is asked further."""
+    words = [protocol_text(node.protocol), *map(_u32_key, node.keys)]
+    return ", ".join(words) + (f" -> {_u32_link(node.link)}" if node.link is not None else "")
+
+
+def _u32_key(key: U32Key) -> str:
+    return f"{key.value:#010x}/{key.mask:#010x} at {key.offset}"
+
+
+def _u32_link(link: U32Link) -> str:
+    more = f" and what {link.mask:#06x} at {link.at} says, shifted by {link.shift}," if link.mask else ""
+    return f"table {_table_text(link.table)}: {link.skip} bytes{more} on"

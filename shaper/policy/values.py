@@ -230,7 +230,7 @@ def tier(value: object) -> Tier:
 
 
 def classifier(value: object) -> Classifier:
-    """`auto`, `bpf` or `flower`."""
+    """`auto`, `bpf`, `flower` or `u32`."""
     names = [member.value for member in Classifier]
     if not isinstance(value, str) or value not in names:
         hint = f"{did_you_mean(str(value), names)}use one of {', '.join(names)}, or leave it out"

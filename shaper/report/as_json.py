@@ -42,6 +42,8 @@ from shaper.tree import (
     RawOptions,
     SetDscp,
     SetMeta,
+    U32Filter,
+    U32Table,
     device_text,
     handle_text,
     kind_of,
@@ -184,6 +186,10 @@ def node_json(node: Node) -> dict[str, Any]:
         return {**about, "kind": node.kind}
     if isinstance(node, FlowerFilter):
         return {**about, "kind": "flower", **_flower(node)}
+    if isinstance(node, U32Table):
+        return {**about, "kind": "u32", "table": True}
+    if isinstance(node, U32Filter):
+        return {**about, "kind": "u32", **_u32(node)}
     return {**about, "kind": "bpf", **_bpf(node)}
 
 
@@ -210,6 +216,13 @@ def _flower(node: FlowerFilter) -> dict[str, Any]:
     }
     done = {"actions": [_action(action) for action in node.actions]} if node.actions else {}
     return {"classid": handle_text(node.classid), "keys": keys, **done}
+
+
+def _u32(node: U32Filter) -> dict[str, Any]:
+    keys = [{"offset": at, "value": f"{value:#010x}", "mask": f"{mask:#010x}"} for at, value, mask in node.keys]
+    done = {"actions": [_action(action) for action in node.actions]} if node.actions else {}
+    link = {**node.link._asdict(), "table": f"{node.link.table:#x}"} if node.link else None
+    return {"classid": handle_text(node.classid) if node.classid else None, "keys": keys, "link": link, **done}
 
 
 def _action(action: Action) -> dict[str, Any]:

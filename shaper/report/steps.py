@@ -11,7 +11,7 @@ from shaper.plan.impact import impacts
 from shaper.plan.mark_words import restore_text, table_words
 from shaper.plan.queue_words import hfsc_words, option_words
 from shaper.plan.steps import Plan, Step, Verb
-from shaper.plan.words import asked_text
+from shaper.plan.words import asked_text, u32_asked_text, u32_text
 from shaper.tree import (
     BpfFilter,
     Class,
@@ -26,10 +26,12 @@ from shaper.tree import (
     MarkTable,
     Node,
     Offload,
-    OtherFilter,
     Qdisc,
     RawOptions,
+    U32Filter,
+    U32Table,
     handle_text,
+    kind_of_filter,
     ticks_to_bytes,
 )
 from shaper.units import format_duration, format_rate
@@ -80,7 +82,9 @@ def _title(node: Node, names: Mapping[Handle, str]) -> str:
     if isinstance(node, Qdisc):
         of = names.get(node.parent)
         return f"qdisc {node.kind} {handle_text(node.handle)} under {parent}{on}" + (f" {of}" if of else "")
-    kind = node.kind if isinstance(node, OtherFilter) else "flower" if isinstance(node, FlowerFilter) else "bpf"
+    if isinstance(node, (U32Table, U32Filter)):
+        return f"{u32_text(node)} under {parent}{on}, preference {node.preference}"
+    kind = kind_of_filter(node)
     return f"filter {kind} {node.handle:#x} under {parent}{on}, preference {node.preference}"
 
 
@@ -102,6 +106,11 @@ def _details(node: Node, names: Mapping[Handle, str]) -> dict[str, str]:
         return {"instructions": str(len(node.program))} | {name: target for name, target in sent.items() if target}
     if isinstance(node, MarkTable):
         return dict(table_words(node))
+    if isinstance(node, U32Filter):
+        path = names.get(node.classid, "")
+        named = {"class": f"{handle_text(node.classid)} {path}".rstrip()} if node.classid else {}
+        does = {"does": actions_text(node.actions)} if node.actions else {}
+        return {"match": u32_asked_text(node), **named, **does}
     if isinstance(node, FlowerFilter):
         path = names.get(node.classid, "")
         does = {"does": actions_text(node.actions)} if node.actions else {}

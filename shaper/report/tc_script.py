@@ -7,7 +7,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from shaper.plan.describe import subject
 from shaper.plan.mark_words import nft_lines
+from shaper.plan.words import u32_asked_text
 from shaper.report.tc_actions import actions_words, burst, ticks_of
 from shaper.report.tc_actions import as_tc_keeps as actions_as_tc_keeps
 from shaper.report.tc_options import hfsc_words, qdisc_words, stab_words
@@ -16,6 +18,8 @@ from shaper.tree import (
     ETH_P_ALL,
     GSO_MAX_SEGS,
     ROOT,
+    U32_ROOT,
+    Acting,
     BpfFilter,
     Filter,
     FlowerFilter,
@@ -32,6 +36,9 @@ from shaper.tree import (
     Police,
     Qdisc,
     Tree,
+    U32Filter,
+    U32Link,
+    U32Table,
     device_text,
     flower_key,
     handle_text,
@@ -59,21 +66,27 @@ def rounded(tree: Tree) -> tuple[str, ...]:
     policers = sorted(
         {
             f"policer {held.index:#x}"
-            for one, after in zip(tree.filters, kept.filters, strict=True)
-            if not isinstance(one, OtherFilter) and not isinstance(after, OtherFilter)
+            for one, after in zip((one for one in tree.filters if not _is_beyond_tc(one)), kept.filters, strict=True)
+            if isinstance(one, Acting) and isinstance(after, Acting)
             for held, other in zip(one.actions, after.actions, strict=True)
             if isinstance(held, Police) and held != other
         }
     )
     moved += policers
     why = "tc reckons bursts in whole bytes and microseconds, the kernel in ticks of 64 ns: up to one of each more"
-    return (f"{why} for {', '.join(moved)}",) if moved else ()
+    notes = [f"{why} for {', '.join(moved)}"] if moved else []
+    if any(map(_is_beyond_tc, tree.filters)):
+        notes.append(
+            "tc has no words for the links by which u32 passes over IPv6's extension headers: they are left out"
+        )
+    return tuple(notes)
 
 
 def as_tc_keeps(tree: Tree) -> Tree:
     """The tree that the script makes: bursts of whole bytes and microseconds, never less than what was meant.
 
-    Of every flower filter tc asks the ethertype of its preference, which says the same.
+    Of every flower filter tc asks the ethertype of its preference, which says the same. A u32 filter that asks a length
+    at an odd place cannot be said.
     """
     classes = (
         cls
@@ -85,15 +98,19 @@ def as_tc_keeps(tree: Tree) -> Tree:
         )
         for cls in tree.classes
     )
-    filters = (_filter(one) for one in tree.filters)
+    filters = (_filter(one) for one in tree.filters if not _is_beyond_tc(one))
     return replace(tree, classes=tuple(classes), filters=tuple(filters))
 
 
 def _filter(one: Filter) -> Filter:
-    if isinstance(one, OtherFilter):
+    if not isinstance(one, Acting):
         return one
     kept = replace(one, actions=actions_as_tc_keeps(one.actions))
     return _with_ethertype(kept) if isinstance(kept, FlowerFilter) else kept
+
+
+def _is_beyond_tc(one: Filter) -> bool:
+    return isinstance(one, U32Filter) and one.link is not None and bool(one.link.at % 2)
 
 
 def _with_ethertype(one: FlowerFilter) -> FlowerFilter:
@@ -129,6 +146,14 @@ def _command(device: str, node: Node) -> Iterator[str]:
             where = f"{_hook(node.parent)} protocol {_protocol(node.protocol)} pref {node.preference}"
             kind = _bpf(node) if isinstance(node, BpfFilter) else _flower(node)
             yield f"tc filter add {dev} {where} handle {node.handle:#x} {kind}"
+        case U32Table(handle=number) if number:  # the preference itself comes with its first filter
+            where = f"{_hook(node.parent)} protocol {_protocol(node.protocol)} pref {node.preference}"
+            yield f"tc filter add {dev} {where} handle {number >> 20:x}: u32 divisor 1"
+        case U32Filter() if _is_beyond_tc(node):
+            yield f"# tc cannot say: {subject(node, {})} {u32_asked_text(node)}"
+        case U32Filter():
+            where = f"{_hook(node.parent)} protocol {_protocol(node.protocol)} pref {node.preference}"
+            yield f"tc filter add {dev} {where} {_u32(node)}"
         case OtherFilter():
             yield f"# a {node.kind} filter is not ours"
 
@@ -204,3 +229,19 @@ def _flower_key(key: FlowerKey, keys: dict[str, FlowerKey]) -> Iterator[str]:
 
 def _side(field: str) -> str:
     return "src" if field.startswith("s") else "dst"
+
+
+def _u32(node: U32Filter) -> str:
+    first = node.handle >= U32_ROOT
+    table = "" if first else f"{node.handle >> 20:x}"
+    words = [f"handle {table}::{node.handle & 0xFFF:x} u32", *([] if first else [f"ht {table}:"])]
+    words += [f"match u32 {key.value:#010x} {key.mask:#010x} at {key.offset}" for key in node.keys]
+    words += [] if node.keys else ["match u32 0 0"]
+    words += [_u32_link(node.link)] if node.link else [f"flowid {handle_text(node.classid)}"]
+    return " ".join(words) + actions_words(node.actions)
+
+
+def _u32_link(link: U32Link) -> str:
+    further = f" at {link.at} mask {link.mask:04x} shift {link.shift}" if link.mask else ""
+    plus = f" plus {link.skip}" if link.skip or not link.mask else ""
+    return f"link {link.table >> 20:x}: offset{plus}{further} eat"

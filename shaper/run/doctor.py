@@ -110,15 +110,18 @@ def _kinds(have: Capabilities) -> Iterator[Row]:
         yield row(
             f"qdisc {kind}", kind in have.qdiscs, f"`backend: {kind}` is refused: no order of service without rates"
         )
+    others = [kind for kind in ("flower", "u32") if kind in have.filters]
     yield row(
         "filter bpf",
         "bpf" in have.filters,
-        "packets are classified by flower filters, which an apply does not change in one step; delay is no data"
-        if "flower" in have.filters
-        else "load or build cls_bpf or cls_flower; nothing can be classified without",
-        vital="flower" not in have.filters,
+        f"packets are classified by {others[0]} filters, which an apply does not change in one step; delay is no data"
+        if others
+        else "load or build cls_bpf, cls_flower or cls_u32; nothing can be classified without",
+        vital=not others,
     )
-    yield row("filter flower", "flower" in have.filters, "`classifier: flower` is refused; packets need the bpf filter")
+    for kind in ("flower", "u32"):
+        rest = " or ".join(f"the {one} filter" for one in ("bpf", "flower", "u32") if one != kind)
+        yield row(f"filter {kind}", kind in have.filters, f"`classifier: {kind}` is refused; packets need {rest}")
     yield row("qdisc fq_codel", "fq_codel" in have.qdiscs, "leaves are FIFOs sized in time by the class's delay target")
     for kind, without in _LEAVES.items():
         yield row(f"qdisc {kind}", kind in have.qdiscs, without)

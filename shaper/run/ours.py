@@ -25,6 +25,8 @@ from shaper.tree import (
     Node,
     Offload,
     Tree,
+    U32Filter,
+    U32Table,
     handle_text,
     tree,
 )
@@ -52,7 +54,7 @@ def ours(
         mine.append(root)
         mine.extend(node for node in observed.qdiscs if node.parent >> 16 == root.handle >> 16)
         mine.extend(observed.classes)
-        kinds = BpfFilter | FlowerFilter
+        kinds = BpfFilter | FlowerFilter | U32Filter | U32Table
         places = {root.handle} | {node.handle for node in observed.qdiscs if node.parent >> 16 == root.handle >> 16}
         mine.extend(node for node in observed.filters if node.parent in places and isinstance(node, kinds))
     hooked = [node for node in observed.filters if node.parent >> 16 == CLSACT_HANDLE >> 16]

@@ -128,6 +128,77 @@ class FlowerFilter:
         return (kind_at("filter", self.device), self.parent, self.preference << 32 | self.handle)
 
 
+class U32Key(NamedTuple):
+    """32 bits at `offset` bytes from where the filter's table looks: under `mask` they are as `value`."""
+
+    offset: int
+    value: int
+    mask: int
+
+
+class U32Link(NamedTuple):
+    """To the table that is asked next, `skip` bytes on, and as many more as the 16 bits at `at` say: under `mask`,
+    shifted right.
+    """
+
+    table: Handle
+    skip: int
+    at: int = 0
+    mask: int = 0
+    shift: int = 0
+
+
+U32_ROOT: Handle = 0xFFF00000
+"""What stands for the table that a preference of u32 begins with; the kernel numbers it at will. Its filters sort
+behind all other tables, which they link to."""
+
+
+def u32_place(protocol: int) -> int:
+    """The preference of the u32 filters of an ethertype: its own number, so that no two ever meet; the last for all."""
+    return 0xFFFF if protocol == ETH_P_ALL else protocol
+
+
+@dataclass(frozen=True, slots=True)
+class U32Table:
+    """A list of u32 filters that others link to, with the handle TABLE:; 0 for the preference itself, with its first.
+
+    The kernel takes all of them along with the last u32 filter of the place.
+    """
+
+    parent: Handle
+    preference: int
+    handle: Handle
+    protocol: int
+    device: str = ""
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return (kind_at("filter", self.device), self.parent, self.preference << 32 | self.handle)
+
+
+@dataclass(frozen=True, slots=True)
+class U32Filter:
+    """A u32 filter in the table that its handle names: what meets all `keys` belongs to the class `classid`, unless its
+    `actions` drop it, or is asked further by the table that it links to.
+
+    A key outside the packet ends the whole preference.
+    """
+
+    parent: Handle
+    preference: int
+    handle: Handle
+    protocol: int
+    keys: tuple[U32Key, ...]
+    classid: Handle = 0
+    link: U32Link | None = None
+    actions: tuple[Action, ...] = ()
+    device: str = ""
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return (kind_at("filter", self.device), self.parent, self.preference << 32 | self.handle)
+
+
 @dataclass(frozen=True, slots=True)
 class OtherFilter:
     """A filter of a kind that we do not program; it is somebody else's, and named so."""
@@ -144,4 +215,18 @@ class OtherFilter:
         return (kind_at("filter", self.device), self.parent, self.preference << 32 | self.handle)
 
 
-Filter = BpfFilter | FlowerFilter | OtherFilter
+Filter = BpfFilter | FlowerFilter | U32Table | U32Filter | OtherFilter
+Acting = BpfFilter | FlowerFilter | U32Filter
+"""Those of ours that name a class, or do something to what they meet."""
+
+
+def kind_of_filter(node: Filter) -> str:
+    """As tc names it."""
+    match node:
+        case BpfFilter():
+            return "bpf"
+        case FlowerFilter():
+            return "flower"
+        case U32Table() | U32Filter():
+            return "u32"
+    return node.kind

@@ -10,10 +10,10 @@ from contextlib import closing
 from _common import network, options, verdict
 from agreement import Totals, agreed
 from masquerade import masqueraded, masquerading
-from policy_samples import BY_FLOWER, FIELDS
-from sorting import by_bpf, by_flower
+from policy_samples import BY_FLOWER, BY_U32, FIELDS
+from sorting import by_bpf, by_flower, by_u32
 
-MEANS = {"bpf": (by_bpf, FIELDS), "flower": (by_flower, BY_FLOWER)}
+MEANS = {"bpf": (by_bpf, FIELDS), "flower": (by_flower, BY_FLOWER), "u32": (by_u32, BY_U32)}
 """Each with the fields that it can be asked for."""
 PROGRESS = 50
 _REFUSED = 10

@@ -27,6 +27,7 @@ from shaper.tree import (
     CLSACT_INGRESS,
     POSTROUTING,
     ROOT,
+    U32_ROOT,
     BpfFilter,
     FifoOptions,
     FlowerFilter,
@@ -44,9 +45,14 @@ from shaper.tree import (
     Restore,
     SizeTable,
     Statement,
+    U32Filter,
+    U32Key,
+    U32Link,
+    U32Table,
     flower_key,
     size_table,
     tree,
+    u32_place,
 )
 
 DEVICE = "dev0"
@@ -511,6 +517,112 @@ FLOWER: dict[str, list[Step]] = {
 }
 
 
+def u32(number: int = 1, *, table: int = 0, asks: int = 80, classid: int = TOP | 0x10, link: int = 0) -> U32Filter:
+    """A filter for a destination port, in the first table or another; with `link` it leads to that table."""
+    place = TOP, 0x0800, (table << 20 or U32_ROOT) | number, 0x0800
+    keys = (U32Key(20, asks, 0xFFFF),) if asks else ()
+    if link:
+        return U32Filter(*place, keys, link=U32Link(link << 20, 0, 0, 0x0F00, 6))
+    return U32Filter(*place, keys, classid)
+
+
+def table(number: int = 0, protocol: int = 0x0800) -> U32Table:
+    """One of the tables, 0 for the preference itself."""
+    return U32Table(TOP, u32_place(protocol), number << 20, protocol)
+
+
+REST = U32Filter(TOP, 0xFFFF, U32_ROOT | 1, 3, (), TOP | 0x20)
+"""What keeps the tables, while all filters of IPv4 go."""
+U32: dict[str, list[Step]] = {
+    "up and down": [
+        *BASE,
+        *(up32 := [add(node) for node in (table(), table(1), u32(table=1), u32(), u32(2, link=1), table(0, 3), REST)]),
+        *(step.inverse() for step in reversed(up32)),
+    ],
+    "everything twice, and more than twice gone": [
+        *BASE,
+        *(step for step in up32 for _ in range(2)),
+        change(u32(classid=TOP | 0x20)),
+        change(u32(table=1, classid=TOP | 0x20)),
+        *(step.inverse() for step in reversed(up32) for _ in range(2)),
+    ],
+    "without what it needs": [
+        *BASE,
+        add(u32(table=1)),
+        add(u32(link=1)),
+        change(u32()),
+        delete(u32()),
+        delete(table(1)),
+        delete(table()),
+        add(u32()),
+        delete(u32(2)),
+        change(u32(2)),
+        add(table(1)),
+        delete(u32(table=1)),
+        add(u32(2, link=1)),
+        delete(table(1)),
+        delete(u32(2, link=1)),
+        delete(table(1)),
+    ],
+    "a table leads to itself": [
+        *BASE,
+        *(add(node) for node in (REST, table(), table(1), u32(table=1, link=1), u32(2, table=1), u32(link=1))),
+        delete(table(1)),
+        delete(u32(link=1)),
+        delete(table(1)),
+        delete(u32(table=1, link=1)),
+        delete(u32(2, table=1)),
+        delete(table(1)),
+        add(table(1)),
+    ],
+    "a table goes with its filters, a preference with its own": [
+        *BASE,
+        *(add(node) for node in (REST, table(), table(1), u32(table=1), u32(2, table=1), u32())),
+        delete(table(1)),
+        add(u32(3)),
+        delete(table()),
+        add(u32()),
+    ],
+    "the last filter takes all along": [
+        *BASE,
+        *(add(node) for node in (table(), table(1), u32(table=1), u32())),
+        delete(u32()),
+        delete(u32(table=1)),
+        add(u32()),
+    ],
+    "a filter holds its class": [
+        *BASE,
+        add(u32(classid=TOP | 0x20)),
+        delete(cls(0x20, 1)),
+        change(u32(classid=TOP | 0x10)),
+        delete(cls(0x20, 1)),
+        delete(u32()),
+        delete(cls(0x10, 1)),
+    ],
+    "what is refused before the kernel sees it": [
+        *BASE,
+        add(replace(u32(), handle=5)),
+        add(replace(u32(), keys=(U32Key(20, 5, 0),))),
+        add(replace(u32(), keys=(U32Key(20, 5, 4),))),
+        add(replace(u32(), classid=0)),
+        add(replace(u32(link=1), classid=TOP | 0x10)),
+        add(replace(table(), handle=5)),
+        change(u32(asks=81), before=u32()),
+        change(table()),
+    ],
+    "a preference has one protocol and one kind": [
+        *BASE,
+        add(u32()),
+        add(replace(u32(2), protocol=0x86DD)),
+        add(BpfFilter(TOP, 0x0800, 1, MISS, protocol=0x0800)),
+        delete(u32()),
+        add(BpfFilter(TOP, 0x0800, 1, MISS, protocol=0x0800)),
+        add(u32()),
+        add(table()),
+    ],
+}
+
+
 @pytest.fixture
 def real() -> Iterator[Callable[[], NetlinkKernel]]:
     """Makes kernels with one device `dev0`, each in a network namespace of its own."""
@@ -674,6 +786,12 @@ def test_the_fake_answers_as_the_kernel_does_with_flower(name: str, real: Callab
 @pytest.mark.parametrize("seed", range(12))
 def test_the_fake_goes_where_the_kernel_goes_with_flower(seed: int, real: Callable[[], NetlinkKernel]) -> None:
     compare(wander(seed, 250, filters=any_flower), fake(), real())
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("name", U32)
+def test_the_fake_answers_as_the_kernel_does_with_u32(name: str, real: Callable[[], NetlinkKernel]) -> None:
+    compare(U32[name], fake(), real())
 
 
 @pytest.mark.parametrize("name", FLOWER)

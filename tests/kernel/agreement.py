@@ -86,7 +86,7 @@ class Trial:
     def run(self, seed: int, packets: int, totals: Totals, fields: Sequence[str] = policy_samples.FIELDS) -> None:
         """One policy and its packets, all from the seed."""
         random = Random(seed)
-        tagged = fields not in (policy_samples.PLAIN, policy_samples.BY_FLOWER)
+        tagged = fields not in (policy_samples.PLAIN, policy_samples.BY_FLOWER, policy_samples.BY_U32)
         frames = [frame_samples.frame(random, tagged=tagged) for _ in range(packets)]
         if "iif" in fields:
             frames = [_handed_on(frame) if random.random() < 0.5 else frame for frame in frames]

@@ -1,4 +1,4 @@
-"""Frames, rules, and a device whose HTB sorts real packets into classes, by BPF or by flower."""
+"""Frames, rules, and a device whose HTB sorts real packets into classes, by BPF, flower or u32."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from scapy.packet import Packet, Raw
 
 from shaper.compile.classifier import classifier
 from shaper.compile.flower import flower_filters
+from shaper.compile.u32 import u32_filters
 from shaper.model.match import Match, PortRange, Prefix, Rule, Rules, network_control_matches
 from shaper.plan import diff
 from shaper.plan.steps import Plan
@@ -101,6 +102,11 @@ def by_bpf(rules: Rules, classids: dict[str, Handle]) -> Sequence[Filter]:
 def by_flower(rules: Rules, classids: dict[str, Handle]) -> Sequence[Filter]:
     """Filters of one value each. Raises UnavailableError."""
     return flower_filters(rules, classids, TOP)
+
+
+def by_u32(rules: Rules, classids: dict[str, Handle]) -> Sequence[Filter]:
+    """Filters of a few words each, and their tables. Raises UnavailableError."""
+    return u32_filters(rules, classids, TOP)
 
 
 class Sorter:

@@ -13,6 +13,7 @@ from shaper.tree import (
     CLSACT_EGRESS,
     CLSACT_HANDLE,
     ROOT,
+    U32_ROOT,
     BpfFilter,
     FifoOptions,
     Filter,
@@ -28,8 +29,13 @@ from shaper.tree import (
     Qdisc,
     RawOptions,
     Tree,
+    U32Filter,
+    U32Key,
+    U32Link,
+    U32Table,
     flower_key,
     handle,
+    kind_of_filter,
     tree,
 )
 
@@ -75,8 +81,10 @@ def _htb(random: Random, *, classes: bool) -> Iterable[Node]:
             yield HtbClass(number, parent, random.randint(1, link // 8) * 8, link, 5, 6, 0, random.choice((1514, 3028)))
     if random.random() < 0.5:
         yield BpfFilter(root, 10, 1, (Insn(6, 0, 0, random.choice(leaves)),))
-    else:
+    elif random.random() < 0.5:
         yield from _flower(random, root, leaves)
+    else:
+        yield from _u32(random, root, leaves)
 
 
 def _flower(random: Random, root: Handle, leaves: Sequence[Handle]) -> Iterable[Node]:
@@ -87,6 +95,24 @@ def _flower(random: Random, root: Handle, leaves: Sequence[Handle]) -> Iterable[
         for number, (value, mask) in enumerate(random.sample(masks, k=random.randint(1, 3)), 1):
             keys = (flower_key("eth_type", protocol), flower_key("ip_tos", value, mask))
             yield FlowerFilter(root, preference, number, protocol, keys, classid)
+
+
+def _u32(random: Random, root: Handle, leaves: Sequence[Handle]) -> Iterable[Node]:
+    """Up to three tables, each below the next, and filters in them and in the first."""
+    protocol, preference = 0x0800, 11
+    yield U32Table(root, preference, 0, protocol)
+    tables = [number << 20 for number in random.sample(range(1, 4), k=random.randint(0, 3))]
+    for table in (*sorted(tables), U32_ROOT):
+        if table != U32_ROOT:
+            yield U32Table(root, preference, table, protocol)
+        for number in random.sample(range(1, 4), k=random.randint(1, 3)):
+            place = root, preference, table | number, protocol
+            keys = (U32Key(4 * random.randrange(3), 1, random.choice((1, 3))),)
+            below = [one for one in tables if one <= table]
+            if below and random.random() < 0.4:
+                yield U32Filter(*place, keys, link=U32Link(random.choice(below), 8))
+            else:
+                yield U32Filter(*place, keys, random.choice(leaves))
 
 
 def _leaf(random: Random, number: int) -> Qdisc:
@@ -158,18 +184,29 @@ class ModelKernel:
             beside = [
                 one for one in self.tree.filters if (one.parent, one.preference) == (node.parent, node.preference)
             ]
-            assert all((type(one), one.protocol) == (type(node), node.protocol) for one in beside), (
-                "a preference has one"
-            )
+            kinds = {(kind_of_filter(one), one.protocol) for one in (node, *beside)}
+            assert len(kinds) == 1, "a preference has one"
             if isinstance(node, FlowerFilter):
                 assert all(one.keys != node.keys for one in beside if isinstance(one, FlowerFilter)), "asked already"
                 assert node.classid in handles
+            if isinstance(node, U32Filter):
+                assert not node.classid or node.classid in handles
+                tables = {one.handle for one in beside if isinstance(one, U32Table)}
+                wanted = {node.handle & 0xFFF00000, *([node.link.table] if node.link else [])}
+                assert wanted - {U32_ROOT} <= tables and 0 in tables, "no such table"
 
     def _must_be_free(self, node: Node) -> None:
         if isinstance(node, (Qdisc, HtbClass)):
             assert all(hangs_on(held) != node.handle for held in self.nodes.values()), f"{node} is in use"
         if isinstance(node, HtbClass):
-            named = {held.classid for held in self.nodes.values() if isinstance(held, FlowerFilter)}
+            named = {held.classid for held in self.nodes.values() if isinstance(held, (FlowerFilter, U32Filter))}
             assert node.handle not in named, f"{node} is held by a filter"
+        if isinstance(node, U32Table):
+            links = (held for held in self.nodes.values() if isinstance(held, U32Filter))
+            beside = [held for held in links if held.preference == node.preference]
+            linked = {held.link.table for held in beside if held.link}
+            assert node.handle not in linked or not node.handle, "a filter links to it"
+            assert node.handle or not beside, "its filters would go with it"
+            assert all(held.handle & 0xFFF00000 != node.handle or not node.handle for held in beside)
         if isinstance(node, Ifb):
             assert all(not isinstance(held, BpfFilter) or held.mirror != node.name for held in self.nodes.values())

@@ -23,6 +23,8 @@ PLAIN = ("family", "proto", "src", "dst", "sport", "dport", "dscp", "ethertype")
 """What every classifier carries, in matches of one level."""
 BY_FLOWER = (*PLAIN, "iif")
 """What flower carries."""
+BY_U32 = (*PLAIN, "net", "port", "tos", "ecn", "tcp-flags", "icmp-type", "length")
+"""What u32 carries, of several too, but no negation."""
 DEVICES = ("feed-peer", "q0", "feed")
 Spec = dict[str, Any]
 
@@ -101,7 +103,7 @@ def match(random: Random, packet: Packet, fields: Sequence[str] = FIELDS, depth:
     for name in random.sample(fields, min(len(fields), random.choice((1, 1, 2, 2, 3)))):
         spec[name] = _values(random, packet, name)
     if depth < 2 and fields not in (PLAIN, BY_FLOWER) and random.random() < 0.25:
-        key = random.choice(("any", "all", "not"))
+        key = random.choice(("any", "all") if fields is BY_U32 else ("any", "all", "not"))
         parts = [match(random, packet, fields, depth + 1) for _ in range(random.choice((1, 2)))]
         spec[key] = parts if key != "not" or random.random() < 0.5 else parts[0]
         if random.random() < 0.5:

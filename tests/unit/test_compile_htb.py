@@ -243,7 +243,7 @@ def test_the_measurement_is_in_the_tree() -> None:
     ("lacking", "what"),
     [
         ({"qdiscs": frozenset()}, "sch_htb"),
-        ({"filters": frozenset({"u32"})}, "`modprobe cls_bpf` or `modprobe cls_flower`"),
+        ({"filters": frozenset({"fw"})}, "`modprobe cls_bpf` or `modprobe cls_flower` or `modprobe cls_u32`"),
     ],
 )
 def test_a_kernel_that_cannot_is_refused_with_the_way_out(lacking, what: str) -> None:

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from collectors.netlink import attribute, attributes
 from shaper.kernel.codec import bpf, decode_qdisc, encode_qdisc, flower, htb, mirred
+from shaper.kernel.codec import u32 as cls_u32
 from shaper.kernel.codec.clock import codel_canonical
 from shaper.tree import (
     FLOWER_FIELDS,
     ROOT,
+    U32_ROOT,
     FifoOptions,
     FlowerKey,
     FqCodelOptions,
@@ -22,6 +24,9 @@ from shaper.tree import (
     Insn,
     Options,
     RawOptions,
+    U32Filter,
+    U32Key,
+    U32Link,
     flower_key,
 )
 
@@ -149,6 +154,84 @@ def test_flower_filters_that_are_not_ours(more: bytes) -> None:
     ours = flower.encode(flower.FlowerOptions(keys, 1))
     assert flower.decode(ours) is not None
     assert flower.decode(ours + more) is None
+
+
+@st.composite
+def u32_filters(draw: st.DrawFn) -> U32Filter:
+    """Any without fault."""
+    masks = draw(
+        st.dictionaries(st.integers(-4, 30).map(lambda place: 4 * place), st.integers(1, 2**32 - 1), max_size=5)
+    )
+    keys = tuple(U32Key(at, draw(st.integers(0, 2**32 - 1)) & mask, mask) for at, mask in sorted(masks.items()))
+    table = draw(st.one_of(st.just(U32_ROOT), st.integers(1, 0x7FF).map(lambda number: number << 20)))
+    place = 0x5A000000, 0x0800, table | draw(st.integers(1, 0xFFF)), 0x0800
+    if draw(st.booleans()):
+        return U32Filter(*place, keys, draw(st.integers(1, 2**32 - 1)))
+    mask = draw(st.integers(0, 0xFFFF))
+    further = (draw(st.integers(-8, 8)), mask, draw(st.integers(0, 15))) if mask else (0, 0, 0)
+    link = U32Link(draw(st.integers(1, 0x7FF)) << 20, draw(st.integers(0, 0x7FFF)), *further)
+    return U32Filter(*place, keys, link=link)
+
+
+@given(u32_filters())
+def test_a_u32_filter_comes_back_from_what_the_kernel_dumps(node: U32Filter) -> None:
+    assert cls_u32.fault(node) == ""
+    dumped = cls_u32.encode(node) + attribute(9, bytes(24)) + attribute(11, struct.pack("=I", 8))
+    assert cls_u32.decode(dumped) == cls_u32.U32Options(node.keys, node.classid, node.link)
+
+
+@given(st.integers(1, 0xFFF), st.integers(0, 0x7FF))
+def test_a_handle_in_the_first_table_is_the_kernels_on_the_wire(number: int, table: int) -> None:
+    first = 0x80000000 | table << 20
+    assert cls_u32.handle_sent(U32_ROOT | number, 0) == number, "a new one: the kernel says in which table"
+    assert cls_u32.handle_sent(U32_ROOT | number, first) == first | number
+    assert cls_u32.handle_read(first | number) == U32_ROOT | number
+    assert cls_u32.handle_read(table << 20 | number) == table << 20 | number
+    assert cls_u32.is_first_table(first)
+
+
+def test_a_u32_filter_as_tc_and_the_kernel_write_it() -> None:
+    """`u32 ht 3: match ip protocol 17 0xff link 1: offset at 0 mask 0f00 shift 6 eat`, and one that names a class."""
+    sent = bytes.fromhex(
+        "08000200" "00003000" "08000300" "00001000"  # ht 3:, link 1:
+        "24000500" "0c060100" "0f000000" "00000000" "00000000"  # VAROFFSET | EAT, shift, one key; mask; at 0
+        "00ff0000" "00110000" "08000000" "00000000"
+    )  # fmt: skip
+    place = 0x5A000000, 0x0800, 0x300001, 0x0800
+    node = U32Filter(*place, (U32Key(8, 0x110000, 0xFF0000),), link=U32Link(0x100000, 0, 0, 0x0F00, 6))
+    assert cls_u32.encode(node) == sent
+    assert cls_u32.decode(sent) == cls_u32.U32Options(node.keys, 0, node.link)
+    named = bytes.fromhex("080001001000005a1400050001000000000000000000000000000000")
+    assert cls_u32.encode(U32Filter(*place[:2], U32_ROOT | 1, 0x0800, (), 0x5A000010)) == named
+    assert cls_u32.decode(named) == cls_u32.U32Options((), 0x5A000010)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        attribute(10, struct.pack("=III", 7, 0xFF, 0)),  # a mark
+        attribute(8, b"eth0\0"),  # a device
+        attribute(7, attribute(1, attribute(1, b"mirred\0"))),  # an action
+        attribute(11, struct.pack("=I", 2)),  # skip_sw
+    ],
+)
+def test_u32_filters_that_are_not_ours(data: bytes) -> None:
+    node = U32Filter(0x5A000000, 0x0800, U32_ROOT | 1, 0x0800, (U32Key(0, 0, 1),), 1)
+    assert cls_u32.decode(cls_u32.encode(node)) is not None
+    assert cls_u32.decode(cls_u32.encode(node) + data) is None
+    assert cls_u32.decode(b"") is None
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(4 + 0, 9), (4 + 1, 3), (4 + 10, 4), (4 + 12, 1), (4 + 16 + 12, 1)],
+    ids=["flags", "shift", "hash offset", "hash mask", "a key that moves"],
+)
+def test_a_u32_selector_that_does_more_is_not_ours(place: int, value: int) -> None:
+    node = U32Filter(0x5A000000, 0x0800, U32_ROOT | 1, 0x0800, (U32Key(0, 0, 1),), 1)
+    data = bytearray(cls_u32.encode(node))
+    data[data.index(attribute(5, b"x" * 32)[:4]) + place] = value
+    assert cls_u32.decode(bytes(data)) is None
 
 
 def test_a_mirror_that_stops_the_filters_is_not_ours() -> None:

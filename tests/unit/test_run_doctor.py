@@ -17,6 +17,7 @@ from shaper.run.doctor import Finding, examine
         ({"bpf", "flower"}, Finding.OK, Finding.OK, ""),
         ({"bpf"}, Finding.OK, Finding.MISSING, ""),
         ({"flower"}, Finding.MISSING, Finding.OK, "flower filters"),
+        ({"u32"}, Finding.MISSING, Finding.MISSING, "u32 filters"),
         (set(), Finding.NEEDED, Finding.MISSING, "nothing can be classified"),
     ],
 )

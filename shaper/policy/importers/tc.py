@@ -24,13 +24,14 @@ from shaper.tree import (
     Handle,
     HtbClass,
     HtbOptions,
-    OtherFilter,
     Police,
     SetDscp,
     SetMeta,
     Tree,
+    U32Table,
     handle_text,
     kind_of,
+    kind_of_filter,
     ticks_to_bytes,
 )
 
@@ -148,10 +149,11 @@ class _Reader:
         """The kernel lists a hash table of its own for each preference of u32; those say nothing."""
         known = {(one.parent, one.preference, one.handle): one for one in selectors}
         for one in sorted(self._tree.filters, key=lambda each: each.preference):
-            kind = one.kind if isinstance(one, OtherFilter) else "flower" if isinstance(one, FlowerFilter) else "bpf"
+            kind = kind_of_filter(one)
             text = f"filter {kind} {one.handle:#x} parent {handle_text(one.parent)} pref {one.preference}"
             line = self._line(text)
-            if kind == "u32" and one.handle >= _FIRST_OWN_TABLE and not one.handle & 0xFFFFF:
+            own = kind == "u32" and one.handle >= _FIRST_OWN_TABLE and not one.handle & 0xFFFFF
+            if own or isinstance(one, U32Table):
                 continue
             selector = known.get((one.parent, one.preference, one.handle))
             if one.parent != root and one.parent not in self._classes:
