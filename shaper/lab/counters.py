@@ -13,11 +13,12 @@ from shaper.errors import ShaperError
 @dataclass(frozen=True, slots=True)
 class Interval:
     """A class between two lines: `middle` is Unix time, `rate` what it sent in bit/s; `pressed` when it had drops, or a
-    backlog at both ends (a packet that happens to be passing is none)."""
+    backlog at both ends (a packet that happens to be passing is none). `granted` bit/s at its end."""
 
     middle: float
     rate: float
     pressed: bool
+    granted: int = 0
 
 
 @dataclass(slots=True)
@@ -66,6 +67,7 @@ class RunLines:
                     middle=(after["at"] + before["at"]) / 2,
                     rate=(now["sent_bytes"] - then["sent_bytes"]) * 8 / seconds,
                     pressed=dropped or min(now["backlog_bytes"], then["backlog_bytes"]) > 0,
+                    granted=now["rate_bit_s"],
                 )
             )
 

@@ -39,6 +39,17 @@ class Wan:
     loss: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Narrow:
+    """A link behind the shaped one that carries less: from each time in seconds on, a rate in bit/s.
+
+    Before it waits a FIFO of `queue` bytes, as in a modem; nobody tells the router.
+    """
+
+    queue: int
+    rates: tuple[tuple[float, int], ...]
+
+
 def _run(argv: Sequence[str], *, text: str | None = None) -> str:
     """Output of a short command. Raises ShaperError with what it said when it fails, UnavailableError without it."""
     try:
@@ -74,14 +85,17 @@ class Topology:
     """`with Topology() as net:` and afterwards there is nothing left of it, whatever happened inside.
 
     Packets from `client` to `server` leave the `router` by the device `wan`; with a `path` they then cross `internet`,
-    a fourth namespace that passes them on as that says. With `incoming` they come in to the router by `wan` and leave
-    it by its other device: then there is no path. Offloads are off and a packet is never larger than one segment
-    on every veth, so that queues and taps see what is on the wire.
+    a fourth namespace that passes them on as that says, and before that through a `narrow` link. With `incoming` they
+    come in to the router by `wan` and leave it by its other device: then there is no path. Offloads are off and a
+    packet is never larger than one segment on every veth, so that queues and taps see what is on the wire.
     """
 
-    def __init__(self, *, wan: str = "wan0", path: Wan | None = None, incoming: bool = False) -> None:
+    def __init__(
+        self, *, wan: str = "wan0", path: Wan | None = None, narrow: Narrow | None = None, incoming: bool = False
+    ) -> None:
         self.wan = wan
-        self.path = path
+        self.path = path or (Wan(0.0) if narrow else None)
+        self.narrow = narrow
         self.incoming = incoming
         base = f"{PREFIX}-{os.getpid()}-{next(_serial)}"
         roles = ("client", "router", "internet", "server")
@@ -162,19 +176,41 @@ class Topology:
         late = f"delay {round((path.delay + path.jitter / 2) * 1e6)}us {round(path.jitter / 2 * 1e6)}us"
         netem = f"netem limit 100000 {late} loss {path.loss:.6%} rate {_WIRE}".split()
         try:
-            self._batch(
-                self.internet,
-                "link add middle type bridge forward_delay 0 mcast_snooping 0",
-                *(f"link set {device} addrgenmode none up" for device in ("middle", "near", "far")),
-                *(f"link set {device} master middle" for device in ("near", "far")),
-            )
-            for device in ("near", "far"):
+            if self.narrow:  # two bridges: what leaves the first towards the second is what the link carries
+                self._batch(self.internet, "link add narrow txqueuelen 1000 type veth peer name beyond txqueuelen 1000")
+                self._bridge("first", "near", "narrow")
+                self._bridge("second", "beyond", "far")
+                inside = ["tc", "-netns", self.internet]
+                _run([*inside, "qdisc", "add", "dev", "narrow", "root", "handle", "1:", "htb", "default", "1"])
+                self._carries("add", self.narrow.rates[0][1])
+                fifo = ["parent", "1:1", "bfifo", "limit", str(self.narrow.queue)]
+                _run([*inside, "qdisc", "add", "dev", "narrow", *fifo])
+            else:
+                self._bridge("middle", "near", "far")
+            for device in ("near", "far") if path.delay else ():
                 _run(["tc", "-netns", self.internet, "qdisc", "add", "dev", device, "root", *netem])
         except ShaperError as error:
             raise UnavailableError(
                 f"this kernel cannot play a WAN: {error.message}",
                 hint="it needs netem and bridges, as the lab's kernel has them: scripts/demo --virtual-time",
             ) from error
+
+    def _bridge(self, name: str, *ports: str) -> None:
+        self._batch(
+            self.internet,
+            f"link add {name} type bridge forward_delay 0 mcast_snooping 0",
+            *(f"link set {device} addrgenmode none up" for device in (name, *ports)),
+            *(f"link set {device} master {name}" for device in ports),
+        )
+
+    def carry(self, rate: int) -> None:
+        """The narrow link carries so many bit/s from now on."""
+        self._carries("change", rate)
+
+    def _carries(self, verb: str, rate: int) -> None:
+        place = ["dev", "narrow", "parent", "1:", "classid", "1:1"]
+        sized = ["rate", f"{rate}bit", "burst", "3028", "cburst", "3028", "quantum", "1514"]
+        _run(["tc", "-netns", self.internet, "class", verb, *place, "htb", *sized])
 
     def _host(self, namespace: str, v4: str, v6: str, router: tuple[str, str]) -> None:
         self._batch(

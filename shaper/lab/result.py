@@ -17,16 +17,22 @@ MODES = ("static", "structured", "controlled")
 
 
 def violation_seconds(trial: Trial, path: str, sla: Sla) -> int | None:
-    """Seconds in which the class missed a target; None where it has targets and no second could be judged.
+    """Seconds in which the class missed a target; None where it has targets and no second could be judged."""
+    if not sla:
+        return 0
+    verdicts = [verdict for verdict in judged_seconds(trial, path, sla) if verdict is not None]
+    return sum(verdicts) if verdicts else None
+
+
+def judged_seconds(trial: Trial, path: str, sla: Sla) -> list[bool | None]:
+    """Whether each second of the run violated the agreement; None where that cannot be said.
 
     Delay and loss are the receiver's, by send time, of the generator's packets; throughput is what the shaper's
     counters say that the class sent. What the path takes by itself is no delay, but its jitter and its losses count.
     """
-    if not sla:
-        return 0
     seconds = trial.account.classes.get(path, ())
     counted = trial.lines.by_second(path, start=trial.start)
-    verdicts: list[bool] = []
+    verdicts: list[bool | None] = []
     for number in range(trial.seconds):
         second = seconds[number] if number < len(seconds) else None
         interval = counted.get(number)
@@ -41,10 +47,8 @@ def violation_seconds(trial: Trial, path: str, sla: Sla) -> int | None:
             throughput=interval.rate if interval else 0.0,
             pressed=interval.pressed if interval else False,
         )
-        verdict = violated(account, sla)
-        if verdict is not None:
-            verdicts.append(verdict)
-    return sum(verdicts) if verdicts else None
+        verdicts.append(violated(account, sla))
+    return verdicts
 
 
 def _throughput(trial: Trial, path: str) -> float | None:

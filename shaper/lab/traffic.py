@@ -33,11 +33,20 @@ _libc = ctypes.CDLL(None)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """From `at` seconds on, `rate` bit/s of layer 2 in frames of `size` bytes; a rate of 0 is silence."""
+    """From `at` seconds on, `rate` bit/s of layer 2 in frames of `size` bytes; a rate of 0 is silence.
+
+    Arrivals are even or `poisson`; with `busy` and `idle` (s) only the first part of each cycle has any. With `every`
+    (s) a picture comes so often, all of its frames at once, its size within `spread` (0..1) of what the rate makes it.
+    """
 
     at: float
     rate: int
     size: int
+    poisson: bool = False
+    busy: float = 0.0
+    idle: float = 0.0
+    every: float = 0.0
+    spread: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +75,44 @@ def packet_key(flow: int, sequence: int) -> int:
 def schedule(flow: UdpFlow) -> Iterator[tuple[float, int]]:
     """(seconds from the start, frame size in bytes) of every packet, in order.
 
-    Times are computed from each step's beginning, never from the packet before, so no error adds up.
+    Even times are computed from each step's beginning, never from the packet before, so no error adds up.
     """
     chance = random.Random(flow.seed)
     ends = (*(step.at for step in flow.steps[1:]), flow.until)
     for step, end in zip(flow.steps, ends, strict=True):
-        if not step.rate:
-            continue
-        interval = step.size * 8 / step.rate
-        phase = chance.random() * interval
-        count = 0
-        while (nominal := step.at + phase + count * interval) < end:
-            yield nominal + chance.random() * flow.jitter * interval, step.size
-            count += 1
+        if step.rate:
+            kind = _poisson if step.poisson else _pictures if step.every else _even
+            yield from ((at, step.size) for at in kind(step, end, flow.jitter, chance))
+
+
+def _even(step: Step, end: float, jitter: float, chance: random.Random) -> Iterator[float]:
+    interval = step.size * 8 / step.rate
+    phase = chance.random() * interval
+    count = 0
+    while (nominal := step.at + phase + count * interval) < end:
+        late = chance.random() * jitter * interval
+        if not step.busy or (nominal - step.at) % (step.busy + step.idle) < step.busy:
+            yield nominal + late
+        count += 1
+
+
+def _poisson(step: Step, end: float, _jitter: float, chance: random.Random) -> Iterator[float]:
+    at = step.at
+    while (at := at + chance.expovariate(step.rate / (step.size * 8))) < end:
+        yield at
+
+
+def _pictures(step: Step, end: float, jitter: float, chance: random.Random) -> Iterator[float]:
+    """What the rounding to whole frames leaves over is sent with the next picture."""
+    phase = chance.random() * step.every
+    count, owed = 0, 0.0
+    while (nominal := step.at + phase + count * step.every) < end:
+        owed += step.rate * step.every / 8 * (1 + step.spread * (2 * chance.random() - 1))
+        at = nominal + chance.random() * jitter * step.every
+        frames = int(owed // step.size)
+        owed -= frames * step.size
+        yield from (at for _ in range(frames))
+        count += 1
 
 
 def write_plan(path: Path, flows: Sequence[UdpFlow], *, start: float) -> None:

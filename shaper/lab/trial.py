@@ -87,7 +87,8 @@ def run_trial(
     `folder` is an empty folder of this run's own. The router's device towards the server is called `device`, with
     `incoming` the one by which the traffic comes in to it.
     """
-    with Topology(wan=device, path=traffic.wan, incoming=incoming) as net, _closing(Processes()) as processes:
+    net = Topology(wan=device, path=traffic.wan, narrow=traffic.narrow, incoming=incoming)
+    with net, _closing(Processes()) as processes:
         stage = _Stage(net, processes, folder, traffic, command, policy)
         receiver = _start_receiver(stage)
         for run in traffic.tcp:
@@ -196,14 +197,17 @@ def _send(stage: _Stage, shaper: subprocess.Popen[bytes], reader: _Reader, watch
     argv = [sys.executable, "-m", "shaper.lab.traffic", str(stage.log("plan")), str(stage.log("sent"))]
     sender = stage.start("sender", argv, net.client)
     waiting = list(traffic.tcp)
+    changes = list(traffic.narrow.rates[1:]) if traffic.narrow else []
     clients: list[tuple[str, subprocess.Popen[bytes]]] = []
     end = start + traffic.seconds
     while (now := time.time()) < end:
         while waiting and now >= start + waiting[0].start:
             run = waiting.pop(0)
             clients.append((f"client-{run.port}", stage.start(f"client-{run.port}", run.client(), net.client)))
-        following = start + waiting[0].start if waiting else end
-        reader.until(min(following, end, now + _LOOK))
+        while changes and now >= start + changes[0][0]:
+            net.carry(changes.pop(0)[1])
+        following = start + min([end - start, *(run.start for run in waiting[:1]), *(at for at, _ in changes[:1])])
+        reader.until(min(following, now + _LOOK))
         watch(max(0.0, now - start), reader.lines)
         _check(stage, shaper, sender, clients)
     stage.processes.stop(*(client for _, client in clients), grace=0.5)

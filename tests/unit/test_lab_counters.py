@@ -14,7 +14,7 @@ from shaper.lab.counters import RunLines
 
 
 def second(at: float, sent: int, dropped: int = 0, backlog: int = 0) -> dict[str, Any]:
-    one = {"sent_bytes": sent, "dropped_packets": dropped, "backlog_bytes": backlog, "sla": "met"}
+    one = {"sent_bytes": sent, "dropped_packets": dropped, "backlog_bytes": backlog, "rate_bit_s": 8000, "sla": "met"}
     return {"event": "second", "at": at, "classes": {"video": one}}
 
 

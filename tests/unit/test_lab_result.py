@@ -24,7 +24,7 @@ def trial(*seconds: Second, sent: tuple[int, ...] = (), dropped: tuple[int, ...]
     """A run whose receiver saw these seconds, and whose counters stood so at the seconds' ends."""
     lines = RunLines()
     for number, (one, drops) in enumerate(zip(sent, dropped or (0,) * len(sent), strict=True)):
-        counters = {"video": {"sent_bytes": one, "dropped_packets": drops, "backlog_bytes": 0}}
+        counters = {"video": {"sent_bytes": one, "dropped_packets": drops, "backlog_bytes": 0, "rate_bit_s": 8000}}
         lines.feed(json.dumps({"event": "second", "at": 1000.0 + number, "classes": counters}).encode() + b"\n")
     return Trial("static", 1000.0, len(seconds), lines, Account({"video": seconds} if seconds else {}))
 
