@@ -27,6 +27,7 @@ _COMMANDS = (
     "release",
     "doctor",
     "explain",
+    "simulate",
     "schema",
     "watchdog",
     "install-service",

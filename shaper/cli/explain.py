@@ -8,28 +8,18 @@ from typing import Any
 import click
 
 from shaper.cli.asking import CLOCK
+from shaper.cli.assumed import EVERYTHING, ethernet
 from shaper.cli.common import chosen, interface_option, json_option, open_kernel, policy_argument, print_json
 from shaper.cli.packet import packet_of, packet_options
 from shaper.compile import compile_interface
 from shaper.compile.program import Program
 from shaper.errors import ShaperError, UnavailableError
 from shaper.kernel.protocol import within
-from shaper.model.aqm import AqmKind
 from shaper.model.explain import explain as explain_packet
 from shaper.model.policy import Interface
 from shaper.policy import read_policy
 from shaper.report.explain import explanation_json, explanation_view
 from shaper.report.render import console
-from shaper.tree import Capabilities, LinkFacts
-
-_EVERYTHING = Capabilities(
-    "assumed",
-    frozenset({"htb", "bfifo", "clsact"}) | frozenset(AqmKind),
-    frozenset({"bpf", "flower", "u32"}),
-    frozenset({"mirred", "ctinfo", "gact", "police", "pedit", "csum", "skbedit"}),
-    frozenset({"ifb", "veth"}),
-    frozenset({"nft-ct"}),
-)
 
 
 @click.group()
@@ -65,7 +55,7 @@ def packet(policy_file: Path, names: tuple[str, ...], as_json: bool, **options: 
 
 def _program(interface: Interface) -> tuple[Program | None, str]:
     """The interface as compiled for this kernel and device where there are any, and for which it was."""
-    capabilities, link = _EVERYTHING, LinkFacts(interface.device, 0, 1500, 14, 1514, True)
+    capabilities, link = EVERYTHING, ethernet(interface.device)
     text = "for a kernel with everything and an Ethernet device (assumed)"
     try:
         with open_kernel() as kernel:
