@@ -10,7 +10,7 @@ from shaper.cli.simulate import modelled
 from shaper.lab.once import run_once
 from shaper.lab.stage import the_interface
 
-pytestmark = [pytest.mark.full, pytest.mark.virtual]
+pytestmark = pytest.mark.virtual
 
 ROOT = Path(__file__).resolve().parents[2]
 POLICY = ROOT / "policies" / "lab" / "office.yaml"
