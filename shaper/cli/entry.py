@@ -28,6 +28,7 @@ _COMMANDS = (
     "doctor",
     "explain",
     "simulate",
+    "replay",
     "schema",
     "watchdog",
     "install-service",

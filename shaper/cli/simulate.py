@@ -101,7 +101,7 @@ def modelled(
     tick: float = 0.25,
 ) -> dict[str, Any]:
     """What the model shows of the traffic. Raises ShaperError where it does not know enough."""
-    program = _compiled(interface, structure=mode != Mode.STATIC)
+    program = compiled(interface, structure=mode != Mode.STATIC)
     if traffic.suffix in _SCENARIOS:
         scenario = read_scenario(traffic)
         seed = scenario.seed if seed is None else seed
@@ -128,7 +128,8 @@ def modelled(
     }
 
 
-def _compiled(interface: Interface, *, structure: bool) -> Program:
+def compiled(interface: Interface, *, structure: bool) -> Program:
+    """For a kernel with everything, and an Ethernet device."""
     have = replace(EVERYTHING, features=EVERYTHING.features | {"stab"}, qdiscs=EVERYTHING.qdiscs | {"pfifo"})
     return compile_interface(interface, have, ethernet(interface.device), structure=structure, tap=False)
 

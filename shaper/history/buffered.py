@@ -65,6 +65,7 @@ class BufferedHistory(Recorder):
                 self.history.write(self._waiting)
             except HistoryCorruptError:
                 aside = self.history.set_aside(at=at)
+                self._setup = None  # went with it
                 self._aside = f"history: the file was damaged; it is now {aside}, and a new one was begun"
                 self.history.write(self._waiting)
         except HistoryError as error:
@@ -85,6 +86,7 @@ class BufferedHistory(Recorder):
     def _put(self, write: Write) -> None:
         if len(self._waiting) >= self._bound:
             self._waiting.popleft()
+            self._setup = None  # which may have been what is lost
             self.dropped += 1
         self._waiting.append(write)
         # Either way round: a wall clock may be set back.

@@ -66,7 +66,7 @@ _KEYS: Mapping[type, Mapping[str, str]] = {
 def _fields(kind: Any) -> tuple[tuple[str, str], ...]:
     """Pairs of a dataclass's field and its key in JSON."""
     keys = _KEYS.get(kind, {})
-    return tuple((field.name, keys.get(field.name, field.name)) for field in dataclasses.fields(kind))
+    return tuple((field.name, keys.get(field.name, field.name)) for field in dataclasses.fields(kind) if field.init)
 
 
 def encode(value: object) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any
 
+from shaper.control import Setup, State
 from shaper.history.codec import decode, encode
 from shaper.model.decision import Decision, Grant
 from shaper.model.observation import Observation
@@ -44,10 +46,20 @@ class ObservationRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Premise:
+    """What a decision stands on beside its inputs: the link and its classes, what was remembered, the boot time."""
+
+    setup: Setup
+    state: State
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
 class JournalLine:
     """One decision with all that is needed to replay it: what was seen, what was decided, what the kernel then held.
 
     `applied` is false where nothing was sent (a dry run, a refusal); `read_back` is None where nothing was read.
+    `premise` is what the law knew beside the inputs, None in lines of a shaper that did not keep it.
     """
 
     at: float
@@ -56,6 +68,7 @@ class JournalLine:
     applied: bool
     read_back: Mapping[str, Grant] | None
     inputs: Observation
+    premise: Premise | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +87,7 @@ def _insert(table: str, columns: int, verb: str = "INSERT") -> str:
 _values_of_observation = attrgetter(*(field.name for field in fields(ObservationRow)))
 _OBSERVATION = _insert("observation", len(fields(ObservationRow)), "INSERT OR REPLACE")
 _DECISION = _insert("decision", 4)
+_SETUP = _insert("setup", 2, "INSERT OR REPLACE")
 
 
 def _quantile(status: ClassStatus, percentile: float) -> float | None:
@@ -109,6 +123,8 @@ class Recorder(ABC):
     def __init__(self) -> None:
         self._second: dict[str, int] = {}
         self._held: dict[str, str] = {}
+        self._setup: Setup | None = None
+        self._digest = ""
 
     @abstractmethod
     def _put(self, write: Write) -> None:
@@ -132,6 +148,7 @@ class Recorder(ABC):
         applied: bool,
         read_back: Mapping[str, Grant] | None,
         inputs: Observation,
+        premise: Premise | None = None,
     ) -> None:
         """Keeps a journal line if the decision changed something, or is held for another reason than the last one."""
         if decision.changes or (decision.held and decision.held != self._held.get(device, "")):
@@ -141,12 +158,22 @@ class Recorder(ABC):
                     "applied": applied,
                     "read_back": encode(read_back),
                     "inputs": encode(inputs),
+                    "premise": self._premise(at, premise) if premise is not None else None,
                 },
                 allow_nan=False,
                 separators=(",", ":"),
             )
             self._put(Write(at, _DECISION, ((None, at, device, payload),)))
         self._held[device] = decision.held
+
+    def _premise(self, at: float, premise: Premise) -> Mapping[str, Any]:
+        """As the journal has it: the setup, which seldom changes, by its digest."""
+        if premise.setup != self._setup:
+            payload = json.dumps(encode(premise.setup), allow_nan=False, separators=(",", ":"))
+            self._digest = hashlib.sha256(payload.encode()).hexdigest()
+            self._put(Write(at, _SETUP, ((self._digest, payload),)))
+            self._setup = premise.setup
+        return {"setup": self._digest, "state": encode(premise.state), "now_s": premise.now}
 
 
 def to_observation(row: Sequence[Any]) -> ObservationRow:
@@ -155,8 +182,13 @@ def to_observation(row: Sequence[Any]) -> ObservationRow:
     return ObservationRow(**{**values, "sla": SlaState(values["sla"])})
 
 
-def to_journal_line(row: Sequence[Any]) -> JournalLine:
-    """A row of the table as a value. Raises ValueError when it is none."""
+def to_setup(payload: str) -> Setup:
+    """Raises ValueError when it is none."""
+    return decode(Setup, json.loads(payload))
+
+
+def to_journal_line(row: Sequence[Any], setups: Mapping[str, Setup] | None = None) -> JournalLine:
+    """A row of the table as a value; its premise where its setup is among those given. Raises ValueError for no row."""
     _, at, device, payload = row
     try:
         data = json.loads(payload)
@@ -167,9 +199,16 @@ def to_journal_line(row: Sequence[Any]) -> JournalLine:
             applied=bool(data["applied"]),
             read_back=_grants(data["read_back"]),
             inputs=decode(Observation, data["inputs"]),
+            premise=_premise(data.get("premise"), setups or {}),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"this is no journal line: {error!r}") from error
+
+
+def _premise(data: Mapping[str, Any] | None, setups: Mapping[str, Setup]) -> Premise | None:
+    if data is None or (setup := setups.get(data["setup"])) is None:
+        return None
+    return Premise(setup, decode(State, data["state"]), data["now_s"])
 
 
 def _grants(data: Mapping[str, Any] | None) -> Mapping[str, Grant] | None:

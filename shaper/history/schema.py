@@ -40,6 +40,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         )""",
         "CREATE INDEX decision_at ON decision (device, at)",
     ),
+    ("CREATE TABLE setup (digest TEXT PRIMARY KEY, payload TEXT NOT NULL) WITHOUT ROWID",),
 )
 """Entry n brings a file of version n to version n + 1; what was released is never edited, only added to."""
 

@@ -16,6 +16,7 @@ from shaper.history.records import (
     Write,
     to_journal_line,
     to_observation,
+    to_setup,
 )
 from shaper.history.schema import open_database, transaction
 
@@ -69,6 +70,13 @@ class History(Recorder):
     def decisions(self, *, device: str, last: int = 50) -> tuple[JournalLine, ...]:
         """The last lines of the journal, oldest first."""
         return self._last("decision", device, last, to_journal_line)
+
+    def journal(self, *, last: int) -> tuple[JournalLine, ...]:
+        """The last lines of the journal with what they stand on, of every device, oldest first."""
+        found = self._read("SELECT digest, payload FROM setup", (), lambda row: (str(row[0]), to_setup(row[1])))
+        setups = dict(found)
+        query = "SELECT * FROM decision ORDER BY id DESC LIMIT ?"
+        return self._read(query, (last,), lambda row: to_journal_line(row, setups))[::-1]
 
     def prune(self, *, before: float) -> None:
         """Removes observations and decisions from before then."""

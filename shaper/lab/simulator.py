@@ -10,12 +10,14 @@ from collectors.envelope import Envelope
 from collectors.sample import CaptureWindow, ClassWindow
 from shaper import control
 from shaper.compile.program import Program
+from shaper.history.records import Premise
 from shaper.kernel.protocol import ClassCounters, DeviceCounters
 from shaper.lab.account import Account, Second
 from shaper.lab.counters import Interval, RunLines
 from shaper.lab.offered import Offered
 from shaper.lab.trial import Trial
 from shaper.model.decision import Decision
+from shaper.model.observation import Observation
 from shaper.run.observe import Observer
 from shaper.simulate import HtbModel, Packet
 
@@ -26,10 +28,12 @@ LEAD = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What the controller decided at a time in seconds of the traffic; only of ticks in which something changed."""
+    """What the controller decided, by what, at a time in seconds of the traffic; of ticks that changed something."""
 
     at: float
     decision: Decision
+    inputs: Observation
+    premise: Premise
 
 
 @dataclass(slots=True)
@@ -158,12 +162,13 @@ class Simulation:
             self._busy_seconds += seconds
         if self._mode != "controlled" or not self._program.movable:
             return
-        self._state, decision = control.step(self._setup, self._state, observation, now=now / _SECOND)
+        premise = Premise(self._setup, self._state, now / _SECOND)
+        self._state, decision = control.step(self._setup, self._state, observation, now=premise.now)
         if decision.changes:
             self._model.change(self._program.with_allocation(decision.allocation))
             self._allocation = decision.allocation
             self._changes += len(decision.changes)
-            self.moves.append(Move(now / _SECOND, decision))
+            self.moves.append(Move(premise.now, decision, observation, premise))
 
     def _count_second(self, number: int) -> None:
         """As `shaper run --json` says it once a second."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shaper import control
+from shaper.history.records import Premise
 from shaper.model.decision import Allocation, Decision
 from shaper.model.observation import Observation
 from shaper.run.alarms import Alarms
@@ -21,6 +22,9 @@ class Controlling:
 
     def __init__(self, holding: Holding, alarms: Alarms, *, wanted: bool, dry_run: bool) -> None:
         self.changes = 0
+        self.premise: Premise | None = None
+        """What the last decision stood on beside its inputs, None where none was made."""
+
         self._holding = holding
         self._alarms = alarms
         self._wanted = wanted
@@ -54,11 +58,11 @@ class Controlling:
         """The decision, and whether the kernel took it. Frozen while it is `held` back, by what the words say."""
         if not self.active or held:
             self._frozen = bool(held)
-            self.decision = Decision(self.allocation, held=held)
+            self.decision, self.premise = Decision(self.allocation, held=held), None
             return self.decision, False
         if self._frozen:  # what the controller remembers is of another time
             self._state, self._frozen = control.resume(control.initial(self._setup), self.allocation), False
-        applied = False
+        applied, self.premise = False, Premise(self._setup, self._state, now)
         self._state, decision = control.step(self._setup, self._state, observation, now=now)
         if decision.changes and not self._dry_run:
             with self._alarms.watching("programming"):

@@ -394,6 +394,7 @@ class InterfaceRun:
             applied=applied,
             read_back=self._controlling.allocation if applied else None,
             inputs=observation,
+            premise=self._controlling.premise,
         )
 
     def _status(self) -> InterfaceStatus:

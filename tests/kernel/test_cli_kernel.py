@@ -220,6 +220,9 @@ def test_a_run_measures_controls_and_answers(box: Box) -> None:
         decisions = kept.decisions(device=box.pair.a, last=100)
         observed = kept.observations(device=box.pair.a, since=0.0)
     assert any(line.applied for line in decisions)
+    replay = [*SHAPER.split(), "replay", str(history)]
+    replayed = subprocess.run(replay, capture_output=True, text=True, timeout=60, check=False)
+    assert (replayed.returncode, "0 differ" in replayed.stdout) == (0, True), replayed.stdout
     assert {row.path for row in observed} >= {"voice", "video", "bulk"}
 
 

@@ -118,7 +118,7 @@ def test_a_file_of_an_older_schema_is_brought_forward(history: History) -> None:
     history.close()
     later = (*MIGRATIONS, ("CREATE TABLE later (id INTEGER PRIMARY KEY)",))
     with closing(open_database(history.path, busy=0.0, migrations=later)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(later),)
         assert connection.execute("SELECT count(*) FROM observation").fetchone() == (4,)
         assert connection.execute("SELECT count(*) FROM later").fetchone() == (0,)
 
@@ -130,7 +130,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(history: History) -> N
     with pytest.raises(HistoryError, match="could not be opened"):
         open_database(history.path, busy=0.0, migrations=broken)
     with closing(sqlite3.connect(history.path)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
         assert not connection.execute("SELECT * FROM sqlite_master WHERE name = 'later'").fetchall()
 
 

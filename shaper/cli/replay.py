@@ -1,0 +1,45 @@
+"""`shaper replay`: recorded inputs through the present control law, and where it would decide otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from shaper import control
+from shaper.cli.common import json_option, print_json
+from shaper.errors import Exit, UnavailableError
+from shaper.history.store import History
+from shaper.report.render import console
+from shaper.report.replay import Replayed, replay_json, replay_lines
+
+
+@click.command()
+@click.argument("journal", metavar="JOURNAL", type=click.Path(path_type=Path))
+@click.option("--last", type=click.IntRange(min=1), default=1000, show_default=True, help="So many decisions.")
+@json_option
+def replay(journal: Path, last: int, as_json: bool) -> int:
+    """Put recorded decisions to the present controller; JOURNAL is a `history.db` in a state folder, or its folder.
+
+    Each stands on what was recorded with it, so one that differs does not change the next. Changes nothing. Exit code
+    2 where some differ, 4 where none can be replayed.
+    """
+    path = journal / "history.db" if journal.is_dir() else journal
+    if not path.exists():
+        raise UnavailableError(f"{path} is not there", hint="name the history.db in the folder of a device's state")
+    with History(path) as history:
+        lines = history.journal(last=last)
+    found = [
+        Replayed(line, control.step(premise.setup, premise.state, line.inputs, now=premise.now)[1])
+        for line in lines
+        if (premise := line.premise) is not None
+    ]
+    differ = any(one.differs for one in found)
+    code = Exit.NO_DATA if not found else Exit.CHANGES if differ else Exit.OK
+    if as_json:
+        print_json({"schema": 1, "exit": int(code), **replay_json(found, without=len(lines) - len(found))})
+    else:
+        out = console()
+        for text in replay_lines(found, without=len(lines) - len(found)):
+            out.print(text, soft_wrap=True)
+    return code
