@@ -11,3 +11,12 @@ class CaptureError(Exception):
         self.message = message
         self.hint = hint
         self.errno = errno
+
+
+class ProbeError(Exception):
+    """A probe cannot be sent. `hint` is the way out."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint

@@ -31,7 +31,7 @@ class _Field(NamedTuple):
     inside: bool = False
 
 
-def _number(text: object) -> object:
+def number(text: object) -> object:
     """As YAML reads a scalar: what looks like a number is one."""
     try:
         return int(str(text), 0)
@@ -47,7 +47,7 @@ def _address(text: object) -> Prefix:
 
 
 def _port(text: object) -> int:
-    first, last = values.ports(_number(text))
+    first, last = values.ports(number(text))
     if first != last:
         raise click.BadParameter(f"{text} is a range: a packet has one port")
     return first
@@ -61,22 +61,20 @@ _FIELDS = (
     _Field("family", fields.family, "ipv4 or ipv6; else as the addresses say, or IPv4.", True),
     _Field("src", _address, "Source address.", True),
     _Field("dst", _address, "Destination address.", True),
-    _Field("proto", lambda text: fields.protocol(_number(text)), "Protocol: a name such as udp, or a number.", True),
+    _Field("proto", lambda text: fields.protocol(number(text)), "Protocol: a name such as udp, or a number.", True),
     _Field("sport", _port, "Source port or service.", True),
     _Field("dport", _port, "Destination port or service.", True),
-    _Field("dscp", lambda text: fields.dscp(_number(text)), "DSCP: a name such as ef, or a number.", True),
-    _Field("ecn", lambda text: fields.ecn(_number(text)), "not-ect, ect0, ect1 or ce.", True),
+    _Field("dscp", lambda text: fields.dscp(number(text)), "DSCP: a name such as ef, or a number.", True),
+    _Field("ecn", lambda text: fields.ecn(number(text)), "not-ect, ect0, ect1 or ce.", True),
     _Field("tcp-flags", _flags, "TCP flags that are set, such as syn,ack.", True),
-    _Field(
-        "icmp-type", lambda text: fields.icmp_type(_number(text)), "A name such as echo-request, or a number.", True
-    ),
-    _Field("length", lambda text: fields.length(_number(text)).first, "IP bytes.", True),
-    _Field("ethertype", lambda text: fields.ethertype(_number(text)), "Of what is not IP, such as arp.", True),
-    _Field("vlan", lambda text: fields.vlan(_number(text)).first, "The number of its VLAN tag."),
-    _Field("pcp", lambda text: fields.pcp(_number(text)), "The priority in its VLAN tag."),
+    _Field("icmp-type", lambda text: fields.icmp_type(number(text)), "A name such as echo-request, or a number.", True),
+    _Field("length", lambda text: fields.length(number(text)).first, "IP bytes.", True),
+    _Field("ethertype", lambda text: fields.ethertype(number(text)), "Of what is not IP, such as arp.", True),
+    _Field("vlan", lambda text: fields.vlan(number(text)).first, "The number of its VLAN tag."),
+    _Field("pcp", lambda text: fields.pcp(number(text)), "The priority in its VLAN tag."),
     _Field("src-mac", fields.mac, "Source MAC address."),
     _Field("dst-mac", fields.mac, "Destination MAC address."),
-    _Field("mark", lambda text: fields.mark(_number(text)).value, "The kernel's mark."),
+    _Field("mark", lambda text: fields.mark(number(text)).value, "The kernel's mark."),
     _Field("iif", fields.device, "The device it came in by."),
     _Field("cgroup", fields.cgroup, "The cgroup of its socket."),
 )
@@ -93,13 +91,15 @@ def packet_options(command: Command) -> Command:
     for name, help_text in reversed(marks):
         command = click.option(f"--{name}", is_flag=True, help=help_text)(command)
     for field in reversed([*_FIELDS, *inside]):
-        command = click.option(f"--{field.name}", callback=_reader(field.read), metavar="VALUE", help=field.help)(
+        command = click.option(f"--{field.name}", callback=read_option(field.read), metavar="VALUE", help=field.help)(
             command
         )
     return command
 
 
-def _reader(read: Callable[[object], object]) -> Callable[[click.Context, click.Parameter, str | None], object]:
+def read_option(read: Callable[[object], object]) -> Callable[[click.Context, click.Parameter, str | None], object]:
+    """A callback of click's: the text as the policy reads it, and what the policy says of it where it is wrong."""
+
     def value(_context: click.Context, _option: click.Parameter, text: str | None) -> object:
         try:
             return None if text is None else read(text)

@@ -1,0 +1,1 @@
+"""Active measurement: packets of our own to where a class's traffic goes, and what became of them."""

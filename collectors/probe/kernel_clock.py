@@ -1,0 +1,40 @@
+"""How well the kernel's clock is kept: adjtimex(2), which a daemon such as chrony or ntpd tells what it knows."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from collectors.probe.ntp import ErrorEstimate
+
+_STA_UNSYNC = 0x0040
+_TIME_ERROR = 5
+
+
+class _Timex(ctypes.Structure):
+    """struct timex of <linux/timex.h>, as far as it is read; the rest is room."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("rest", ctypes.c_long * 32),
+    )
+
+
+def clock_error() -> ErrorEstimate:
+    """The most that CLOCK_REALTIME may be off in seconds, and whether it is synchronised at all.
+
+    The bound is the kernel's `maxerror`, not the hopeful `esterror`; unsynchronised it grows up to 16 s and means
+    nothing. Raises OSError.
+    """
+    timex = _Timex()
+    libc = ctypes.CDLL(None, use_errno=True)
+    state = libc.adjtimex(ctypes.byref(timex))
+    if state < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return ErrorEstimate(timex.maxerror * 1e-6, state != _TIME_ERROR and not timex.status & _STA_UNSYNC)
