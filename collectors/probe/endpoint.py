@@ -89,7 +89,8 @@ class Endpoint:
         self.v6 = ip_address(to).version == 6
         self.raw = False
         self._to = (to, 0 if icmp else port)
-        self._icmp = icmp
+        self.icmp = icmp
+        self.protocol = (socket.IPPROTO_ICMPV6 if self.v6 else socket.IPPROTO_ICMP) if icmp else socket.IPPROTO_UDP
         try:
             self._socket = inside(netns or None, self._open)
         except OSError as error:
@@ -107,14 +108,13 @@ class Endpoint:
 
     def _open(self) -> socket.socket:
         family = socket.AF_INET6 if self.v6 else socket.AF_INET
-        if not self._icmp:
+        if not self.icmp:
             return socket.socket(family, socket.SOCK_DGRAM)
-        protocol = socket.IPPROTO_ICMPV6 if self.v6 else socket.IPPROTO_ICMP
         try:
-            return socket.socket(family, socket.SOCK_DGRAM, protocol)
+            return socket.socket(family, socket.SOCK_DGRAM, self.protocol)
         except PermissionError:  # net.ipv4.ping_group_range leaves this group out
             self.raw = True
-            return socket.socket(family, socket.SOCK_RAW, protocol)
+            return socket.socket(family, socket.SOCK_RAW, self.protocol)
 
     def _prepare(self, dscp: int, device: str) -> None:
         made = self._socket

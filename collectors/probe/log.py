@@ -28,9 +28,10 @@ class Outcome:
     """One packet, settled. Times in seconds; what could not be measured is None.
 
     `at` is when it was sent (boot time); `round_trip` leaves out the time the reflector took; `there` and `back` are as
-    the two clocks say, however they differ; `waited` is the time in the queue of the device that it was sent by.
-    `copies` answers came; `reordered` when one to a later packet came first (RFC 4737). `hops` were left of a packet's
-    life when it came to the reflector; `phases` are the parts of a transaction. `failure` says why there was none.
+    the two clocks say, however they differ; `waited` is the time in the queue of the device that it was sent by,
+    `dropped` when it entered that queue and never left it. `copies` answers came; `reordered` when one to a later
+    packet came first (RFC 4737). `hops` were left of a packet's life when it came to the reflector; `phases` are the
+    parts of a transaction. `failure` says why there was none.
     """
 
     sequence: int
@@ -39,6 +40,7 @@ class Outcome:
     there: float | None = None
     back: float | None = None
     waited: float | None = None
+    dropped: bool = False
     copies: int = 0
     reordered: bool = False
     hops: int | None = None
@@ -86,6 +88,7 @@ class Log:
         self._open: dict[int, _Open] = {}
         self._next = 0
         self._newest = -1
+        self._stamped = False  # some devices' drivers never say when a packet left
 
     def sent(self, sequence: int, *, at: float, wall: int) -> None:
         """A packet goes out at boot time `at` (s) and wall time `wall` (ns)."""
@@ -95,6 +98,7 @@ class Log:
     def departed(self, sequence: int, stamp: int, *, left: bool) -> None:
         """The kernel's stamp (wall, ns) of a packet that entered its device's queue, or left it."""
         packet = self._open.get(sequence)
+        self._stamped = self._stamped or left
         if packet is not None and left:
             packet.left = stamp
         elif packet is not None:
@@ -135,7 +139,14 @@ class Log:
         waited = None
         if packet.entered is not None and packet.left is not None and packet.left >= packet.entered:
             waited = (packet.left - packet.entered) / 1e9
-        made = Outcome(packet.sequence, packet.at, waited=waited, copies=packet.copies, reordered=packet.reordered)
+        made = Outcome(
+            packet.sequence,
+            packet.at,
+            waited=waited,
+            dropped=packet.entered is not None and packet.left is None and self._stamped and not packet.copies,
+            copies=packet.copies,
+            reordered=packet.reordered,
+        )
         answer = packet.answer
         if answer is None:
             return made

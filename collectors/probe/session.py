@@ -28,6 +28,13 @@ class Prober(Protocol):
     @property
     def log(self) -> Log: ...
 
+    @property
+    def packets(self) -> int:
+        """How many packets it has sent so far, as the device counts them."""
+
+    def owns(self, protocol: int | None, sport: int | None) -> bool:
+        """Whether a packet of that protocol and source port to its other end is one of its own."""
+
     def send(self, sequence: int) -> None:
         """One packet or transaction. Raises ProbeError where it cannot go out."""
 
@@ -48,6 +55,8 @@ class Datagrams:
         self._clock = clock
         self._numbers: dict[int, int] = {}  # the kernel counts what was sent, from 0
         self._count = 0
+        self._protocol = endpoint.protocol
+        self._port = None if endpoint.icmp else endpoint.local_port
         self._poll = select.poll()
         self._poll.register(endpoint, select.POLLIN)
 
@@ -63,6 +72,13 @@ class Datagrams:
             self.log.refused(error.strerror or str(error), "this machine")
         else:
             self._count += 1
+
+    @property
+    def packets(self) -> int:
+        return self._count
+
+    def owns(self, protocol: int | None, sport: int | None) -> bool:
+        return protocol == self._protocol and sport == self._port
 
     def wait(self, seconds: float) -> None:
         self._poll.poll(max(0.0, seconds) * 1000)

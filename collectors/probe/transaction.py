@@ -7,6 +7,8 @@ import os
 import select
 import socket
 import ssl
+import sys
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -17,6 +19,11 @@ from collectors.probe.log import Log, Outcome
 from collectors.probe.session import Clock
 
 _PART = 65_536
+_TCP_INFO_SIZE, _SEGMENTS_OUT = 256, 136
+_CLOSING = 2
+"""Segments that a connection sends after it was asked how many it has sent: its FIN and the answer to the other's."""
+
+_KEPT = 64
 _MOST = 1 << 20
 """Bytes of an answer that are read: enough to see that it comes, and no download."""
 
@@ -45,6 +52,8 @@ class Transactions:
         self.log = _Done(timeout=timeout)
         self._script = script
         self._clock = clock
+        self._ports: deque[int] = deque(maxlen=_KEPT)
+        self.packets = 0
         self._context = ssl.create_default_context() if script.tls else None
         if self._context is not None and not script.name:
             self._context.check_hostname = False
@@ -69,6 +78,10 @@ class Transactions:
             outcome = replace(outcome, phases=phases, copies=1, round_trip=self._clock.boot() - began)
         self.log.done(outcome)
 
+    def owns(self, protocol: int | None, sport: int | None) -> bool:
+        """Of the newest connections."""
+        return protocol == socket.IPPROTO_TCP and sport in self._ports
+
     def wait(self, seconds: float) -> None:
         """Nothing comes in between transactions."""
         select.select((), (), (), max(0.0, seconds))
@@ -77,17 +90,27 @@ class Transactions:
         """Nothing is held between transactions."""
 
     def _transact(self, phases: dict[str, float], until: float) -> None:
-        with contextlib.closing(self._socket()) as plain:
-            with self._phase(phases, "connect", plain, until):
-                plain.connect((self._script.to, self._script.port))
-            stream = plain
-            with contextlib.ExitStack() as closing:
+        with contextlib.ExitStack() as closing:
+            stream: socket.socket = closing.enter_context(contextlib.closing(self._socket()))
+            try:
+                with self._phase(phases, "connect", stream, until):
+                    stream.connect((self._script.to, self._script.port))
                 if self._context is not None:
-                    with self._phase(phases, "tls", plain, until):
-                        stream = self._context.wrap_socket(plain, server_hostname=self._script.name or None)
+                    with self._phase(phases, "tls", stream, until):
+                        stream = self._context.wrap_socket(stream, server_hostname=self._script.name or None)
                     closing.callback(stream.close)
                 if self._script.get:
                     self._get(stream, phases, until)
+            finally:
+                self._count(stream)
+
+    def _count(self, stream: socket.socket) -> None:
+        """Its packets; of a handshake that failed the socket is gone, and only those of its end are counted."""
+        info = b""
+        with contextlib.suppress(OSError):
+            info = stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
+        sent = int.from_bytes(info[_SEGMENTS_OUT : _SEGMENTS_OUT + 4], sys.byteorder)
+        self.packets += sent + _CLOSING
 
     def _get(self, stream: socket.socket, phases: dict[str, float], until: float) -> None:
         host = self._script.name or (f"[{self._script.to}]" if ":" in self._script.to else self._script.to)
@@ -125,6 +148,8 @@ class Transactions:
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, self._script.dscp << 2)
             else:
                 made.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, self._script.dscp << 2)
+            made.bind(("::" if v6 else "0.0.0.0", 0))  # known before the first packet goes out
+            self._ports.append(made.getsockname()[1])
             if self._script.device:
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._script.device.encode())
         except OSError as error:

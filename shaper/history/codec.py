@@ -50,6 +50,12 @@ _KEYS: Mapping[type, Mapping[str, str]] = {
         "in_flight": "in_flight_packets",
         "measured_lost": "measured_lost_packets",
     },
+    status.ProbeStatus: {
+        "loss": "loss_ratio",
+        **{count: f"{count}_packets" for count in ("sent", "lost", "dropped")},
+        "available": "available_s",
+        "unavailable": "unavailable_s",
+    },
     status.Policed: {colour: f"{colour}_packets" for colour in ("green", "yellow", "red")},
     status.PendingConfirmation: {"left": "left_s", "judged": "judged_s"},
     status.ControllerStatus: {"tick_seconds": "tick_s"},

@@ -12,6 +12,7 @@ from typing import Any
 
 from shaper.control import Setup, State
 from shaper.history.codec import decode, encode
+from shaper.history.probes import PROBE, probe_rows
 from shaper.model.decision import Decision, Grant
 from shaper.model.observation import Observation
 from shaper.model.sla import SlaState
@@ -137,6 +138,8 @@ class Recorder(ABC):
         rows = tuple(_values_of_observation(_observation(at, device, each)) for each in status.classes)
         if rows:
             self._put(Write(at, _OBSERVATION, rows))
+        if probes := probe_rows(at, device, status.classes):
+            self._put(Write(at, PROBE, probes))
         self._second[device] = int(at)
 
     def decide(

@@ -41,6 +41,31 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         "CREATE INDEX decision_at ON decision (device, at)",
     ),
     ("CREATE TABLE setup (digest TEXT PRIMARY KEY, payload TEXT NOT NULL) WITHOUT ROWID",),
+    (
+        """CREATE TABLE probe (
+            device TEXT NOT NULL,
+            second INTEGER NOT NULL,
+            class TEXT NOT NULL,
+            at REAL NOT NULL,
+            kind TEXT NOT NULL,
+            target TEXT NOT NULL,
+            judges INTEGER NOT NULL,
+            sent_packets INTEGER NOT NULL,
+            lost_packets INTEGER NOT NULL,
+            dropped_packets INTEGER NOT NULL,
+            duplicates INTEGER NOT NULL,
+            reordered_packets INTEGER NOT NULL,
+            round_trip_p50_s REAL,
+            round_trip_p95_s REAL,
+            round_trip_p99_s REAL,
+            round_trip_count INTEGER,
+            waited_p50_s REAL,
+            waited_p95_s REAL,
+            waited_p99_s REAL,
+            waited_count INTEGER,
+            PRIMARY KEY (device, second, class)
+        ) WITHOUT ROWID""",
+    ),
 )
 """Entry n brings a file of version n to version n + 1; what was released is never edited, only added to."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from shaper.history.failures import HistoryError, translated
+from shaper.history.probes import ProbeRow, to_probe
 from shaper.history.records import (
     JournalLine,
     ObservationRow,
@@ -67,6 +68,11 @@ class History(Recorder):
         end = float("inf") if until is None else until
         return self._read(query, (device, int(since), since, end), to_observation)
 
+    def probes(self, *, device: str, since: float) -> tuple[ProbeRow, ...]:
+        """What the probes of classes found, at or after `since` (wall-clock seconds), by time and class."""
+        query = "SELECT * FROM probe WHERE device = ? AND at >= ? ORDER BY second, class"
+        return self._read(query, (device, since), to_probe)
+
     def decisions(self, *, device: str, last: int = 50) -> tuple[JournalLine, ...]:
         """The last lines of the journal, oldest first."""
         return self._last("decision", device, last, to_journal_line)
@@ -79,12 +85,13 @@ class History(Recorder):
         return self._read(query, (last,), lambda row: to_journal_line(row, setups))[::-1]
 
     def prune(self, *, before: float) -> None:
-        """Removes observations and decisions from before then."""
+        """Removes observations, decisions and probes from before then."""
         if not self.path.exists():
             return
         with self._opened("pruned") as connection, transaction(connection):
             connection.execute("DELETE FROM observation WHERE at < ?", (before,))
             connection.execute("DELETE FROM decision WHERE at < ?", (before,))
+            connection.execute("DELETE FROM probe WHERE at < ?", (before,))
 
     def set_aside(self, *, at: float) -> Path:
         """Moves the file to `<name>.corrupt-<at>`, its log with it, so that the next write begins a new one."""

@@ -14,6 +14,7 @@ from shaper.model.device import Offloads, Selector, spot
 from shaper.model.link import LinkLayer
 from shaper.model.match import Match, Rule, Rules
 from shaper.model.nat import Connection, Nat
+from shaper.model.probe import Probe
 from shaper.model.schedule import Phase, Timetable
 from shaper.model.sla import Sla
 from shaper.model.treatment import Marking, Policer
@@ -89,7 +90,8 @@ class TrafficClass:
     one rate: guarantee and limit. `burst` and `cburst` stand for those that follow from the rates. `service` names the
     service class, `presets` what of it the class did not say itself. `aqm` says how its queue is kept short, None
     leaves it to the kernel's abilities and the targets; `fairness` among whom it is shared, None leaves that to it.
-    `police` and `marking` are done to its packets before they wait, in this order: marked, then policed.
+    `police` and `marking` are done to its packets before they wait, in this order: marked, then policed. `probe` is
+    sent through it by a running shaper.
     """
 
     name: str
@@ -116,6 +118,7 @@ class TrafficClass:
     fairness: FlowMode | None = None
     police: Policer | None = None
     marking: Marking = field(default_factory=Marking)
+    probe: Probe | None = None
 
     @property
     def strict(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from shaper.model.decision import Bounds, Grant, Shortfall
 from shaper.model.observation import CaptureHealth, DelayView
 from shaper.model.policy import Direction, Tier, place_text
+from shaper.model.probe import ProbeKind
 from shaper.model.sla import SlaResult
 
 
@@ -31,12 +32,43 @@ class Policed:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeStatus:
+    """A probe of one class. Counts are since the start, `loss` and the views over the last seconds.
+
+    `resting` while the class has traffic of its own; `judges` while the class's SLA is judged by the probe.
+    `round_trip` is of the whole way, `waited` of the queue of this hop, by the kernel's stamps; `dropped` packets
+    entered that queue and never left it. `available` and `unavailable` are whole seconds. `says` is why it fails, ""
+    while it does not.
+    """
+
+    kind: ProbeKind
+    to: str
+    port: int
+    dscp: int
+    resting: bool = False
+    judges: bool = False
+    sent: int = 0
+    lost: int = 0
+    duplicates: int = 0
+    reordered: int = 0
+    dropped: int = 0
+    loss: float | None = None
+    round_trip: DelayView | None = None
+    waited: DelayView | None = None
+    round_trips: Histogram = field(default_factory=Histogram)
+    waits: Histogram = field(default_factory=Histogram)
+    available: int = 0
+    unavailable: int = 0
+    says: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ClassStatus:
     """One leaf class. Rates in bit/s, sizes in bytes, delays in seconds; totals are since the start of `run`.
 
     `delay` and `measured_lost` are None without a capture. `loss` is the ratio over the SLA window, from the kernel's
     leaf counters, None when nothing was offered. `marked_packets` got an ECN mark where they would have been dropped.
-    `policed` is None where nothing polices.
+    `policed` is None where nothing polices, `probe` where the class has none.
     """
 
     path: str
@@ -58,6 +90,7 @@ class ClassStatus:
     policed: Policed | None = None
     in_flight: int = 0
     sla: SlaResult | None = None
+    probe: ProbeStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)

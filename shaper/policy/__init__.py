@@ -16,6 +16,7 @@ from shaper.policy.directions import directions_of, seen_from, told_apart
 from shaper.policy.draft import Drafter
 from shaper.policy.groups import Groups
 from shaper.policy.include import gather
+from shaper.policy.probe import with_probes
 from shaper.policy.reader import Document
 from shaper.policy.resolve import interface, unplaced_problems
 from shaper.policy.schedule import idle_periods, scheduled, seen_during, timetable_of, told_when
@@ -110,6 +111,12 @@ def _resolved(
     if not problems:
         for resolved in interfaces:
             problems += backend_problems(resolved, drafts[resolved.policy], document)
+    if not problems:
+        for place, resolved in enumerate(interfaces):
+            goes_out = shaped[resolved.name].bandwidth.egress is not None
+            probed, astray = with_probes(resolved, drafts[resolved.policy], document, goes_out=goes_out)
+            interfaces[place] = probed
+            problems += astray
     return interfaces, problems
 
 

@@ -13,6 +13,7 @@ from shaper.policy.connection import connection_problems
 from shaper.policy.draft import OTHER, Draft
 from shaper.policy.kinds import Kind
 from shaper.policy.matching import matching_problems
+from shaper.policy.probe import probe_problems
 from shaper.policy.queue_checks import queue_problems, strict_order, strict_rates
 from shaper.policy.reader import Document
 from shaper.policy.schema import FileSpec
@@ -136,6 +137,7 @@ def _class_problems(cls: Draft, document: Document, lost: Lost) -> Iterator[Prob
         yield document.problem(Kind.PRIORITY_NOT_LEAF, (*cls.loc, "priority"), message, hint, at_key=True)
     yield from queue_problems(cls, document)
     yield from treatment_problems(cls, document)
+    yield from probe_problems(cls, document)
     if cls.children and cls.default:
         hint = f"mark one of its classes instead: {named(child.name for child in cls.children if not child.implied)}"
         message = f"{quoted(cls.name)} holds classes, so it can hold no packets itself"

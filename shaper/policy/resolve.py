@@ -15,6 +15,7 @@ from shaper.policy.connection import kept
 from shaper.policy.draft import Draft
 from shaper.policy.kinds import Kind
 from shaper.policy.link import link_layer, usable
+from shaper.policy.probe import stated
 from shaper.policy.profile import infeasible
 from shaper.policy.reader import Document
 from shaper.policy.schema import AqmSpec, CakeSpec, InterfaceSpec
@@ -239,6 +240,7 @@ class _Resolver:
             fairness=cls.spec.fairness,
             police=policer(cls.spec.police),
             marking=marked,
+            probe=stated(cls.spec.probe),
         )
         self._check(cls, resolved, most, below)
         return resolved

@@ -12,9 +12,10 @@ from shaper.model.link import LinkLayer
 from shaper.model.match import Masked, PortRange, Prefix
 from shaper.model.nat import Connection, Nat
 from shaper.model.policy import Backend, Burst, Classifier, Direction, Drift, OnFlap, Tier
+from shaper.model.probe import ProbeKind, ProbeWhen
 from shaper.model.schedule import DAY
 from shaper.model.treatment import DROPPED, SENT, Outcome
-from shaper.policy import fields, queues, treatment, values, when
+from shaper.policy import fields, probe, queues, treatment, values, when
 from shaper.policy.kinds import Kind
 from shaper.tree import AckFilter, FlowMode
 
@@ -168,6 +169,21 @@ class SetSpec(_Spec):
         return self
 
 
+class ProbeSpec(_Spec):
+    """What is sent through the class, and to whom, while it has no traffic of its own, or always."""
+
+    to: Annotated[str, PlainValidator(probe.address)]
+    kind: Annotated[ProbeKind, PlainValidator(probe.kind)] = ProbeKind.STAMP
+    port: Annotated[int, PlainValidator(probe.port)] = 0
+    interval: Annotated[float, PlainValidator(probe.interval)] = 0.2
+    size: Annotated[int | None, PlainValidator(probe.size)] = None
+    dscp: Annotated[int | None, PlainValidator(fields.dscp)] = None
+    when: Annotated[ProbeWhen, PlainValidator(probe.when)] = ProbeWhen.IDLE
+    key_file: Annotated[str, PlainValidator(probe.text)] = Field("", alias="key-file")
+    name: Annotated[str, PlainValidator(probe.text)] = ""
+    path: Annotated[str, PlainValidator(probe.text)] = "/"
+
+
 def aqm_named(value: object) -> object:
     """The name of a discipline stands for a mapping with nothing but it."""
     return {"kind": queues.aqm_kind(value)} if isinstance(value, str) else value
@@ -288,6 +304,7 @@ class ClassSpec(_Spec):
     police: PoliceSpec | None = None
     marking: SetSpec | None = Field(default=None, alias="set")
     wash: bool = False
+    probe: ProbeSpec | None = None
     adapt: AdaptSpec = _KEEPS_ALL
     default: bool = False
     match: list[MatchSpec] = []

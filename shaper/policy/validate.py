@@ -34,6 +34,7 @@ from shaper.policy.schema import (
     PeriodSpec,
     PoliceSpec,
     PolicySpec,
+    ProbeSpec,
     ProfileSpec,
     SetSpec,
     WhenSpec,
@@ -63,6 +64,7 @@ _BELOW: dict[tuple[type[BaseModel], str], type[BaseModel]] = {
     (ClassSpec, "aqm"): AqmSpec,
     (ClassSpec, "police"): PoliceSpec,
     (ClassSpec, "set"): SetSpec,
+    (ClassSpec, "probe"): ProbeSpec,
     (DefaultsSpec, "aqm"): AqmSpec,
     (ClassSpec, "schedule"): PeriodSpec,
     (PeriodSpec, "when"): WhenSpec,
@@ -114,6 +116,8 @@ _EXAMPLES = {
     "cbs": "20kb",
     "police": "{cir: 2mbit, cbs: 20kb}",
     "set": "{dscp: af21}",
+    "probe": "{to: 192.0.2.10, kind: stamp}",
+    "to": "192.0.2.10",
 }
 _EXPECTED = {
     "dict_type": "a mapping",

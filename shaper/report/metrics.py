@@ -25,6 +25,7 @@ from shaper.errors import ShaperError
 from shaper.model.sla import SlaState, TargetResult
 from shaper.model.status import ClassStatus, InterfaceStatus
 from shaper.report.http import MetricsServer
+from shaper.report.probe_metrics import probe_families
 
 T = TypeVar("T")
 Read = Callable[[], Sequence[InterfaceStatus]]
@@ -200,6 +201,7 @@ def families(statuses: Sequence[InterfaceStatus]) -> Iterator[Metric]:
         _delays(measured),
         _states(classes),
         *_targets(classes),
+        *probe_families(_CLASS, measured),
         *_table(_PER_INTERFACE, _INTERFACE, [(_labels(status), status) for status in statuses]),
         *_table(_PER_RUN, _INTERFACE, [(_labels(status), status) for status in running]),
         *_table(_PER_CAPTURE, _INTERFACE, [(_labels(status), status) for status in capturing]),

@@ -12,7 +12,7 @@ from shaper.model.decision import Shortfall
 from shaper.model.observation import CaptureHealth, DelayView
 from shaper.model.policy import Direction
 from shaper.model.sla import SlaResult, SlaState, TargetResult
-from shaper.model.status import ClassStatus, InterfaceStatus, PendingConfirmation
+from shaper.model.status import ClassStatus, InterfaceStatus, PendingConfirmation, ProbeStatus
 from shaper.report.words import clean, decimals, schedule_text, size_text, target_text
 from shaper.units import format_duration, format_percent, format_rate
 
@@ -143,6 +143,9 @@ def status_sentences(status: InterfaceStatus) -> Iterator[Text]:
         for target in one.sla.targets if one.sla else ():
             if target.state is SlaState.MISSED:
                 yield _missed(one.path, target)
+    for one in status.classes:
+        if one.probe is not None:
+            yield _probe(one.path, one.probe)
     for shortfall in status.controller.shortfalls:
         yield _shortfall(shortfall)
     if status.controller.held:
@@ -184,6 +187,22 @@ def _missed(path: str, target: TargetResult) -> Text:
         ),
         style="red",
     )
+
+
+def _probe(path: str, probe: ProbeStatus) -> Text:
+    """What the probe of a class found: never in the table, whose figures are the class's own packets'."""
+    to = f"{path} is probed ({probe.kind} to {probe.to})"
+    if probe.resting and not probe.sent:
+        return Text(clean(f"{to} only while it has no traffic of its own"))
+    said = []
+    for name, view in (("round trip", probe.round_trip), ("waits here", probe.waited)):
+        if view is not None:
+            times = "/".join(decimals(view.quantiles[each] * 1e3) for each in (0.5, 0.95, 0.99))
+            said.append(f"{name} p50/p95/p99 {times} ms")
+    loss = "nothing sent in the last seconds" if probe.loss is None else f"{decimals(probe.loss * 100)}% lost"
+    said += [loss, *([probe.says] if probe.says else []), *(["it rests"] if probe.resting else [])]
+    judges = "; its SLA is judged by that, for want of own traffic" if probe.judges else ""
+    return Text(clean(f"{to}: {', '.join(said)}{judges}"), style="yellow" if probe.says else "default")
 
 
 def _shortfall(shortfall: Shortfall) -> Text:

@@ -28,6 +28,7 @@ from shaper.run.measuring import Measuring
 from shaper.run.observe import Observer
 from shaper.run.prepare import Prepared
 from shaper.run.probation import Probation
+from shaper.run.probing import Probing
 from shaper.run.saved import SavedInterface
 from shaper.run.standing import interface_on
 from shaper.run.state import DeviceState
@@ -94,7 +95,8 @@ class InterfaceRun:
         self._busy_bits = self._busy_seconds = self._tick_seconds = self._pruned = 0.0
         self._looked = 0.0
         self._holding = Holding(kernel, state, structure=settings.mode is not Mode.STATIC)
-        self._measuring = Measuring(clock, self._alarms)
+        self._probing = Probing(clock, self._alarms)
+        self._measuring = Measuring(clock, self._alarms, aside=self._probing.owns)
         self._mending = Mending()
         self._calendar = Calendar()
         self.gone = False
@@ -113,6 +115,7 @@ class InterfaceRun:
             )
             self._observer = Observer(self._holding.program, kernel.counters(state.shaped))
             self._measuring.open(self._holding.program)
+            self._probing.open(self._holding.interface)
             self._begun = self._last = clock.boot()
         except BaseException:
             self.close()
@@ -194,6 +197,7 @@ class InterfaceRun:
         if program == before:
             return
         self._controlling.resume()
+        self._probing.open(program.interface)
         self._observer = Observer(program, self._kernel.counters(self.state.shaped), before=self._observer)
         if any(getattr(before, part) != getattr(program, part) for part in ("rules", "handles", "tap_filter")):
             self._measuring.open(program)
@@ -291,6 +295,7 @@ class InterfaceRun:
 
     def close(self) -> None:
         """Gives back sockets and files."""
+        self._probing.release()
         self._measuring.release()
         self._history.close()
 
@@ -408,7 +413,7 @@ class InterfaceRun:
             source=self._holding.policy.source,
             running=True,
             seconds=self._last - self._begun,
-            classes=self._observer.statuses(self._controlling.allocation),
+            classes=self._probing.tick(self._observer.statuses(self._controlling.allocation), now=self._last),
             controller=ControllerStatus(
                 mode=self._settings.mode.value + (" (dry run)" if self._settings.dry_run else ""),
                 ticks=self._ticks,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from collectors.capture import Capture
 from collectors.errors import CaptureError
@@ -19,6 +19,9 @@ _HORIZON = 3.0
 _REOPEN = 5.0
 """Seconds between attempts to measure delay again after the capture broke off."""
 
+_ASIDE = 0
+"""The class of packets that are nobody's: no class has this handle."""
+
 _STEP = 0.05
 """Seconds by which the wall clock must run from the boot clock between two ticks to have been set."""
 
@@ -26,8 +29,10 @@ _STEP = 0.05
 class Measuring:
     """Holds the capture's sockets until `release`. `why` says why there is no capture, while there is none."""
 
-    def __init__(self, clock: Clock, alarms: Alarms) -> None:
+    def __init__(self, clock: Clock, alarms: Alarms, *, aside: Callable[[FlowKey], bool] = lambda _: False) -> None:
+        """`aside` are packets that count for no class: the shaper's own probes."""
         self.why = ""
+        self._aside = aside
         self._clock = clock
         self._alarms = alarms
         self._capture: Capture | None = None
@@ -43,7 +48,7 @@ class Measuring:
         handles, rules = program.handles, program.rules
 
         def classid(key: FlowKey) -> int:
-            return handles[classify(rules, Packet(*key))]
+            return _ASIDE if self._aside(key) else handles[classify(rules, Packet(*key))]
 
         try:
             self._capture = Capture(

@@ -7,8 +7,9 @@ from dataclasses import replace
 from shaper.model.decision import Bounds, Change, Decision, Grant, Shortfall
 from shaper.model.observation import CaptureHealth, ClassObservation, DelayView, Observation
 from shaper.model.policy import Tier
+from shaper.model.probe import ProbeKind
 from shaper.model.sla import SlaResult, SlaState, TargetResult
-from shaper.model.status import ClassStatus, ControllerStatus, Histogram, InterfaceStatus
+from shaper.model.status import ClassStatus, ControllerStatus, Histogram, InterfaceStatus, ProbeStatus
 
 M = 1_000_000
 
@@ -115,6 +116,34 @@ RUNNING = InterfaceStatus(
     ),
     capture=CaptureHealth(True, 70_000, 0, 62_000, 3, 1),
     utilisation=0.964,
+)
+
+PROBED = replace(
+    RUNNING,
+    classes=(
+        VOICE,
+        VIDEO,
+        replace(
+            BUSINESS,
+            probe=ProbeStatus(
+                ProbeKind.STAMP,
+                "192.0.2.10",
+                862,
+                18,
+                judges=True,
+                sent=210,
+                lost=2,
+                duplicates=1,
+                loss=0.04,
+                round_trip=DelayView(24, 5.0, {0.5: 0.0211, 0.95: 0.0305, 0.99: 0.031}, {}, 0.031),
+                waited=DelayView(15, 5.0, {0.5: 0.0002, 0.95: 0.0011, 0.99: 0.0012}, {0.02: 0.0}, 0.0012),
+                round_trips=Histogram((0.025, 0.05), (100, 208), 208, 4.9),
+                waits=Histogram((0.02, 0.1), (208, 208), 208, 0.06),
+                available=42,
+            ),
+        ),
+        BULK,
+    ),
 )
 
 HELD = replace(

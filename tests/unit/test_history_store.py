@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report_samples import BULK, DECISION, OBSERVATION, READ_ONCE, RUNNING, VOICE
+from report_samples import BULK, DECISION, OBSERVATION, PROBED, READ_ONCE, RUNNING, VOICE
 
 from shaper.history.failures import HistoryCorruptError, HistoryError
 from shaper.history.schema import MIGRATIONS, open_database
@@ -111,6 +111,18 @@ def test_it_stays_after_closing_and_a_reader_sees_it_beside_the_writer(history: 
         assert len(reader.observations(device="eth1", since=0)) == 4
     history.close()
     assert len(history.observations(device="eth1", since=0)) == 4
+
+
+def test_a_probe_has_rows_of_its_own(history: History) -> None:
+    history.observe(at=1.5, device="eth1", status=PROBED)
+    history.observe(at=2.5, device="eth1", status=RUNNING)
+    (row,) = history.probes(device="eth1", since=0)
+    assert (row.second, row.path, row.kind, row.target) == (1, "office/business", "stamp", "192.0.2.10")
+    assert (row.sent, row.lost, row.judges, row.round_trip_p99, row.waited_count) == (210, 2, True, 0.031, 15)
+    delays = {one.path: one.delay_p99 for one in history.observations(device="eth1", since=0)}
+    assert delays["office/business"] is None  # what was probed is no delay of the class's own packets
+    history.prune(before=2)
+    assert history.probes(device="eth1", since=0) == ()
 
 
 def test_a_file_of_an_older_schema_is_brought_forward(history: History) -> None:

@@ -84,7 +84,7 @@ def row(cls: TrafficClass) -> str:
     targets += [f"{name} {value:g}" for name in ("loss", "throughput") if (value := getattr(cls.sla, name)) is not None]
     more = {"most": cls.most, "step": cls.step, "priority": cls.priority, "burst": cls.burst, "cburst": cls.cburst}
     more["aqm"] = cls.aqm and numbers(cls.aqm)
-    more |= {"fairness": cls.fairness, "police": cls.police, "marking": cls.marking or None}
+    more |= {"fairness": cls.fairness, "police": cls.police, "marking": cls.marking or None, "probe": cls.probe}
     text += "".join(f" {key} {value}" for key, value in more.items() if value not in (None, 0))
     text += f" is {cls.service}: {'; '.join(cls.presets)}" if cls.service else ""
     return " ".join([text, *(["implied"] if cls.implied else []), *(f"[{target}]" for target in targets)])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from report_golden import golden
-from report_samples import DECISION, HELD, READ_ONCE, RUNNING
+from report_samples import DECISION, HELD, PROBED, READ_ONCE, RUNNING
 from report_trees import NAMES, PLAN
 
 from shaper.errors import Problem, ShaperError, Where
@@ -17,7 +17,7 @@ from shaper.model.status import InterfaceStatus
 from shaper.plan.steps import Plan
 from shaper.report.as_json import decision_json, plan_json, problems_json, status_from_json, status_json
 
-STATUSES = {"running": RUNNING, "held": HELD, "read-once": READ_ONCE}
+STATUSES = {"running": RUNNING, "held": HELD, "read-once": READ_ONCE, "probed": PROBED}
 
 
 def text(data: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
-from report_samples import BULK, HELD, READ_ONCE, RUNNING, VIDEO, VOICE
+from report_samples import BULK, HELD, PROBED, READ_ONCE, RUNNING, VIDEO, VOICE
 
 from shaper.errors import ShaperError
 from shaper.model.status import InterfaceStatus
@@ -55,7 +55,7 @@ def of(path: str, tier: str, **more: str) -> frozenset[tuple[str, str]]:
 WAN = frozenset({"interface": "wan", "device": "eth1", "direction": "egress"}.items())
 
 
-@pytest.mark.parametrize("statuses", [(), (RUNNING,), (RUNNING, LAN), (HELD,), (READ_ONCE,), (AWKWARD,)])
+@pytest.mark.parametrize("statuses", [(), (RUNNING,), (RUNNING, LAN), (HELD,), (READ_ONCE,), (AWKWARD,), (PROBED,)])
 def test_promtool_finds_nothing_to_say(statuses: tuple[InterfaceStatus, ...]) -> None:
     promtool = os.environ.get("PROMTOOL") or shutil.which("promtool")
     if not promtool:
@@ -208,3 +208,24 @@ def test_a_client_that_says_nothing_does_not_keep_it_open() -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=5):
         assert "shaper_build_info" in get(server.port)
         server.close()
+
+
+def test_a_probe_is_beside_the_classs_own_delays_and_never_among_them() -> None:
+    found = samples(PROBED)
+    labels = {"class": "office/business", "kind": "stamp", "to": "192.0.2.10"}
+
+    def values(name: str) -> list[float]:
+        return [
+            value for (each, pairs), value in found.items() if each == name and labels.items() <= dict(pairs).items()
+        ]
+
+    assert values("shaper_class_probe_lost_packets_total") == [2]
+    assert values("shaper_class_probe_loss_ratio") == [0.04]
+    assert values("shaper_class_probe_round_trip_seconds_count") == [208]
+    assert values("shaper_class_probe_wait_seconds_bucket") == [208, 208, 208]
+    own = [
+        v
+        for (n, p), v in found.items()
+        if n == "shaper_class_delay_seconds_count" and dict(p)["class"] == labels["class"]
+    ]
+    assert own == [0]

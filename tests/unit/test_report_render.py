@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from report_golden import golden
-from report_samples import HELD, READ_ONCE, RUNNING, VIDEO
+from report_samples import HELD, PROBED, READ_ONCE, RUNNING, VIDEO
 from report_trees import NAMES, PLAN
 from rich.console import Console
 
@@ -41,7 +41,9 @@ def problem_text(*found: Problem, summary: bool = False, source: str | None = SO
     return printed(lambda out: problems(found, out=out, summary=summary, source_text=lambda _: source))
 
 
-@pytest.mark.parametrize(("name", "status"), [("running", RUNNING), ("held", HELD), ("read-once", READ_ONCE)])
+@pytest.mark.parametrize(
+    ("name", "status"), [("running", RUNNING), ("held", HELD), ("read-once", READ_ONCE), ("probed", PROBED)]
+)
 def test_status(name: str, status: InterfaceStatus) -> None:
     golden(f"status-{name}.txt", status_text(status))
 

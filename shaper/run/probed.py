@@ -1,0 +1,135 @@
+"""From a probe's outcomes to what is said of a class: counts, windows, and its SLA where it has no own traffic."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from collectors.histogram import DelayHistogram, SlidingDelays
+from collectors.probe.availability import INTERVAL, availability
+from collectors.probe.log import Outcome
+from shaper.model.observation import DelayView
+from shaper.model.policy import TrafficClass
+from shaper.model.probe import Probe
+from shaper.model.sla import SlaResult, SlaState, TargetResult
+from shaper.model.status import Histogram, ProbeStatus
+from shaper.sla import evaluate
+
+_LEAST_SECONDS, _MOST_SECONDS = 5.0, 60.0
+_PACKETS = 25
+"""The window holds so many packets where that takes no longer than the most seconds."""
+
+_REPORTED = (0.5, 0.95, 0.99)
+_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_SECONDS_KEPT = 3600
+
+
+class Findings:
+    """What one probe of a class has found. Outcomes come in the order of sending."""
+
+    def __init__(self, cls: TrafficClass, probe: Probe) -> None:
+        self._cls = cls
+        self._probe = probe
+        self._window: deque[Outcome] = deque()
+        self._trips, self._waits = DelayHistogram(), DelayHistogram()
+        self._seconds: deque[tuple[int, int]] = deque(maxlen=_SECONDS_KEPT)
+        self._second: tuple[int, int, int] | None = None  # its number, sent, lost
+        self._status = ProbeStatus(probe.kind, probe.to, probe.port, probe.dscp)
+
+    @property
+    def reach(self) -> float:
+        """Seconds that the window reaches back."""
+        return min(_MOST_SECONDS, max(_LEAST_SECONDS, _PACKETS * self._probe.interval))
+
+    def add(self, outcomes: Iterable[Outcome]) -> None:
+        """What was settled since the last call."""
+        for one in outcomes:
+            self._window.append(one)
+            self._trips.add([one.round_trip] if one.round_trip is not None else [])
+            self._waits.add([one.waited] if one.waited is not None else [])
+            self._count(one)
+            now = self._status
+            self._status = replace(
+                now,
+                sent=now.sent + 1,
+                lost=now.lost + one.lost,
+                dropped=now.dropped + one.dropped,
+                duplicates=now.duplicates + max(0, one.copies - 1),
+                reordered=now.reordered + one.reordered,
+            )
+
+    def _count(self, one: Outcome) -> None:
+        number = int(one.at / INTERVAL)
+        if self._second is not None and self._second[0] == number:
+            _, sent, lost = self._second
+            self._second = (number, sent + 1, lost + one.lost)
+            return
+        if self._second is not None:
+            self._seconds.append(self._second[1:])
+            if number > self._second[0] + 1:
+                self._seconds.append((0, 0))  # nothing was sent in between: nothing goes on across it
+        self._second = (number, 1, int(one.lost))
+
+    def status(self, *, now: float, resting: bool, says: str) -> ProbeStatus:
+        """As it stands at boot time `now`."""
+        while self._window and self._window[0].at < now - self.reach:
+            self._window.popleft()
+        sent = len(self._window)
+        sla = self._cls.sla
+        percentiles = tuple(sorted({*_REPORTED, *(target.percentile for target in sla.delays)}))
+        thresholds = tuple(sorted({target.seconds for target in sla.delays}))
+        each_second = availability(tuple(self._seconds)) if self._probe.interval <= INTERVAL else availability(())
+        bounds = tuple(sorted({*_BUCKETS, *thresholds}))
+        return replace(
+            self._status,
+            resting=resting,
+            says=says,
+            loss=sum(one.lost for one in self._window) / sent if sent else None,
+            round_trip=_view([one.round_trip for one in self._window], self.reach, _REPORTED, ()),
+            waited=_view([one.waited for one in self._window], self.reach, percentiles, thresholds),
+            round_trips=_histogram(self._trips, _BUCKETS),
+            waits=_histogram(self._waits, bounds),
+            available=each_second.available,
+            unavailable=each_second.unavailable,
+        )
+
+    def judged(self, status: ProbeStatus) -> SlaResult | None:
+        """The class's SLA by its probe alone: the wait in this hop's queue, and drops in it. None where it has none.
+
+        A throughput is not to be had from probes: that target stays without data.
+        """
+        sla = self._cls.sla
+        if not sla:
+            return None
+        dropped = sum(one.dropped for one in self._window)
+        offered = dropped + (status.waited.count if status.waited else 0)
+        found = evaluate(
+            replace(sla, throughput=None),
+            path=self._cls.path,
+            delay=status.waited,
+            offered_packets=offered,
+            dropped_packets=dropped,
+            throughput=0.0,
+            backlogged=False,
+        )
+        if sla.throughput is None:
+            return found
+        silent = TargetResult("throughput", sla.throughput, None, 0, SlaState.NO_DATA)
+        state = SlaState.MISSED if found.state is SlaState.MISSED else SlaState.NO_DATA
+        return SlaResult(found.path, state, (*found.targets, silent))
+
+
+def _view(
+    delays: Sequence[float | None], reach: float, percentiles: Sequence[float], thresholds: Sequence[float]
+) -> DelayView | None:
+    known = [delay for delay in delays if delay is not None]
+    sliding = SlidingDelays(least=len(known), seconds=reach)
+    sliding.add(0.0, known, seconds=reach)
+    view = sliding.view(percentiles, thresholds)
+    return None if view is None else DelayView(view.count, view.window, view.quantiles, view.late, view.largest)
+
+
+def _histogram(delays: DelayHistogram, bounds: Sequence[float]) -> Histogram:
+    counts = tuple(delays.count - delays.count_above(bound) for bound in bounds)
+    return Histogram(tuple(bounds), counts, delays.count, delays.sum)

@@ -1,0 +1,195 @@
+"""The probes of one interface's classes: each in a thread of its own while a run is up, and what they find."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from pathlib import Path
+
+from collectors.errors import ProbeError
+from collectors.probe.log import Outcome
+from collectors.probe.session import Prober, paced
+from collectors.sample import FlowKey
+from shaper.errors import ShaperError
+from shaper.model.policy import Interface
+from shaper.model.probe import Probe, ProbeWhen
+from shaper.model.status import ClassStatus
+from shaper.run.alarms import Alarms
+from shaper.run.clock import Clock
+from shaper.run.keys import read_key
+from shaper.run.probed import Findings
+from shaper.run.probers import prober
+
+_TIMEOUT = 1.0
+"""Seconds after which an answer counts as lost, and by which what is found lags behind."""
+
+_AGAIN = 5.0
+_ENDING = 2.0
+_BUSY = 5.0
+"""Seconds over which a class that has sent nothing of its own counts as idle."""
+
+_FEW = 2
+"""Packets in that time that do not count: those that were counted between two looks."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One probe: its thread, and what it hands over. Only `stop`, `rest` and `settled` are shared."""
+
+    probe: Probe
+    device: str
+    netns: str
+    clock: Clock
+    stop: threading.Event = field(default_factory=threading.Event)
+    rest: threading.Event = field(default_factory=threading.Event)
+    settled: deque[Outcome] = field(default_factory=deque)
+    prober: Prober | None = None
+    gone: int = 0
+    says: str = ""
+    thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self.thread = threading.Thread(target=self._work, name=f"probe {self.probe.to}", daemon=True)
+        self.thread.start()
+
+    def _work(self) -> None:
+        while not self.stop.is_set():
+            try:
+                self._session()
+            except (ShaperError, ProbeError, OSError, ValueError) as error:
+                self.says = getattr(error, "message", "") or str(error)
+                self.stop.wait(_AGAIN)
+
+    def _session(self) -> None:
+        key = read_key(Path(self.probe.key_file)) if self.probe.key_file else b""
+        made = prober(self.probe, self.clock, timeout=_TIMEOUT, key=key, device=self.device, netns=self.netns)
+        self.prober = made
+        try:
+            each = paced(
+                made, self.clock, interval=self.probe.interval, stopped=self.stop.is_set, resting=self.rest.is_set
+            )
+            for outcome in each:
+                self.settled.append(outcome)
+                self.says = "" if not outcome.lost else self._reason(made)
+        finally:
+            self.gone += made.packets
+            self.prober = None
+            made.close()
+
+    @staticmethod
+    def _reason(made: Prober) -> str:
+        """What was said last of packets that nobody answered."""
+        (by, text), _ = next(reversed(made.log.refusals.items()), (("", "no answer"), 0))
+        return f"{by} says: {text}" if by else text
+
+    @property
+    def packets(self) -> int:
+        """Sent so far."""
+        made = self.prober
+        return self.gone + (made.packets if made is not None else 0)
+
+
+class Probing:
+    """Begins and ends the probes as the policy has them; `release` ends them all."""
+
+    def __init__(self, clock: Clock, alarms: Alarms) -> None:
+        self._clock = clock
+        self._alarms = alarms
+        self._workers: dict[str, _Worker] = {}
+        self._findings: dict[str, Findings] = {}
+        self._counted: dict[str, deque[tuple[float, int, int]]] = {}
+
+    def open(self, interface: Interface) -> None:
+        """Goes over to the probes of an interface's classes; those that stay the same go on."""
+        wanted = {leaf.path: leaf for leaf in interface.leaves() if leaf.probe is not None}
+        for path, worker in tuple(self._workers.items()):
+            leaf = wanted.get(path)
+            same = leaf is not None and (leaf.probe, interface.device, interface.netns) == (
+                worker.probe,
+                worker.device,
+                worker.netns,
+            )
+            if not same:
+                self._end([path])
+        for path, leaf in wanted.items():
+            if path in self._workers or leaf.probe is None:
+                continue
+            self._findings[path] = Findings(leaf, leaf.probe)
+            self._counted[path] = deque()
+            worker = _Worker(leaf.probe, interface.device, interface.netns, self._clock)
+            if leaf.probe.when is ProbeWhen.IDLE:
+                worker.rest.set()  # until the class is seen to be idle
+            self._workers[path] = worker
+            worker.start()
+
+    def release(self) -> None:
+        """Ends every probe. Harmless when done twice."""
+        self._end(tuple(self._workers))
+
+    def _end(self, paths: Iterable[str]) -> None:
+        workers = [self._workers.pop(path) for path in paths]
+        for worker in workers:
+            worker.stop.set()
+        for worker in workers:
+            if worker.thread is not None:
+                worker.thread.join(_ENDING)
+        for path in self._findings.keys() - self._workers.keys():
+            del self._findings[path], self._counted[path]
+
+    def owns(self, key: FlowKey) -> bool:
+        """Whether a captured packet is a probe's: what is said of a class's own packets leaves it out."""
+        for worker in tuple(self._workers.values()):
+            made = worker.prober
+            if made is None or key.dst != int(ip_address(worker.probe.to)) or not made.owns(key.protocol, key.sport):
+                continue
+            if key.dport is None or key.dport == worker.probe.port:
+                return True
+        return False
+
+    def tick(self, classes: Sequence[ClassStatus], *, now: float) -> tuple[ClassStatus, ...]:
+        """The classes with what their probes have found by boot time `now`, and their SLAs where those judge them."""
+        failing = []
+        seen = {one.path: one for one in classes}
+        for path, worker in self._workers.items():
+            found = self._findings[path]
+            while worker.settled:
+                found.add([worker.settled.popleft()])
+            if (one := seen.get(path)) is not None:
+                self._note(path, now, one.sent_packets + one.dropped_packets, worker.packets)
+            if worker.probe.when is ProbeWhen.IDLE:
+                (worker.rest.clear if self._idle(path) else worker.rest.set)()
+            if worker.says:
+                failing.append(f"{path}: {worker.says}")
+        if failing:
+            self._alarms.sound("probe", f"probes fail: {'; '.join(failing)}")
+        else:
+            self._alarms.end("probe")
+        return tuple(self._with(one, now) if one.path in self._workers else one for one in classes)
+
+    def _with(self, cls: ClassStatus, now: float) -> ClassStatus:
+        worker, found = self._workers[cls.path], self._findings[cls.path]
+        status = found.status(now=now, resting=worker.rest.is_set(), says=worker.says)
+        if not self._idle(cls.path):
+            return replace(cls, probe=status)
+        judged = found.judged(status)
+        return replace(cls, probe=replace(status, judges=judged is not None), sla=judged or cls.sla)
+
+    def _note(self, path: str, now: float, offered: int, probes: int) -> None:
+        seen = self._counted[path]
+        if seen and offered < seen[-1][1]:
+            seen.clear()  # somebody made the class anew
+        seen.append((now, offered, probes))
+        while len(seen) > 2 and seen[1][0] <= now - _BUSY:
+            seen.popleft()
+
+    def _idle(self, path: str) -> bool:
+        """Whether nothing but probes passed, over the last seconds; not before there was something to compare."""
+        seen = self._counted[path]
+        if len(seen) < 2:
+            return False
+        (_, before, sent_before), (_, after, sent) = seen[0], seen[-1]
+        few = _FEW * (1 + (sent - sent_before if self._workers[path].probe.kind.transaction else 0))
+        return after - before - (sent - sent_before) <= few

@@ -1,0 +1,91 @@
+"""The probe of a class while `shaper run` is up: it takes the class's way, and judges only for want of own packets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_cli_kernel import SHAPER, Box, end, send, until
+
+from shaper.api.client import ask
+from shaper.history.store import History
+from shaper.run.state import DeviceState
+
+pytestmark = pytest.mark.kernel
+
+EF = 46
+POLICY = """\
+version: 1
+interfaces:
+  wan: {{device: {device}, bandwidth: {{egress: 20mbit}}, policy: office}}
+policies:
+  office:
+    classes:
+      voice:
+        tier: special
+        guarantee: 1mbit
+        limit: 2mbit
+        match: [{{dscp: ef}}]
+        sla: {{delay-p99: 20ms, loss: 1%}}
+        probe: {{to: {to}, interval: 100ms, size: 172}}
+      web: {{match: [{{proto: tcp, dport: 443}}], sla: {{loss: 1%}}, probe: {{to: {to}, kind: tcp, port: 443}}}}
+      rest: {{guarantee: 12mbit, default: true}}
+"""
+
+
+@pytest.fixture
+def box(netns: Any, tmp_path: Path) -> Iterator[Box]:
+    made = Box(netns, tmp_path)
+    made.policy.write_text(POLICY.format(device=made.pair.a, to=made.pair.b_v4))
+    yield made
+
+
+def state_of(box: Box) -> DeviceState:
+    """As a command inside the namespace would find it."""
+    (record,) = box.state.rglob("record.json")
+    namespace = record.relative_to(box.state).parts[0]
+    return DeviceState(box.state, box.pair.a, namespace=namespace)
+
+
+def cls(box: Box, path: str) -> dict[str, Any]:
+    """A class as the running shaper sees it."""
+    (status,) = ask(state_of(box), "status") or []
+    (found,) = (one for one in status["classes"] if one["path"] == path)
+    return dict(found)
+
+
+def test_an_idle_class_is_judged_by_its_probe_and_a_busy_one_by_its_packets(box: Box) -> None:
+    reflector = box.lab.start(f"{SHAPER} reflect", peer=True)
+    assert reflector.stderr.readline().startswith("reflecting")
+    process = box.start("--no-metrics")
+    until(lambda: (cls(box, "voice")["probe"]["waited"] or {"count": 0})["count"] >= 30, seconds=30)
+    voice = cls(box, "voice")
+    probe = voice["probe"]
+    assert (probe["resting"], probe["judges"], probe["lost_packets"], probe["says"]) == (False, True, 0, "")
+    assert voice["sla"]["state"] == "met"
+    assert voice["sent_packets"] >= probe["sent_packets"]  # it went by the class's own queue
+    assert probe["round_trip"]["count"] >= 30
+    # What the class's own packets waited is another source, and there are none.
+    assert voice["delay"] is None
+    assert voice["histogram"]["count"] == 0
+
+    web = cls(box, "web")
+    assert web["probe"]["lost_packets"] > 0
+    assert web["probe"]["says"] == "Connection refused"
+    assert web["sla"]["state"] == "no data"  # what was refused at the far end says nothing of this hop
+
+    sender = send(box, rate=500_000, seconds=25, dscp=EF)
+    until(lambda: cls(box, "voice")["probe"]["resting"], seconds=20)
+    until(lambda: (cls(box, "voice")["delay"] or {"count": 0})["count"] > 0, seconds=20)
+    busy = cls(box, "voice")
+    assert not busy["probe"]["judges"]
+    assert busy["sla"]["targets"][0]["samples"] == busy["delay"]["count"]
+    sender.kill()
+    code, _, _ = end(process)
+    assert code == 0
+    with History(state_of(box).history) as history:
+        rows = [row for row in history.probes(device=box.pair.a, since=0) if row.path == "voice"]
+        assert any(row.judges and row.waited_count for row in rows)
+        assert not rows[-1].judges
