@@ -1,0 +1,28 @@
+"""What a number is worth: intervals, delay variation, voice quality, availability, burstiness. Pure arithmetic."""
+
+from shaper.stats.availability import Availability, availability
+from shaper.stats.batches import batch_means
+from shaper.stats.burst import dispersion, peak_to_mean
+from shaper.stats.interval import Interval, ranks, wilson
+from shaper.stats.variation import consecutive, variation
+from shaper.stats.voice import CODECS, PLAYOUTS, Codec, Voice, mos_of, rating, voice
+
+__all__ = [
+    "CODECS",
+    "PLAYOUTS",
+    "Availability",
+    "Codec",
+    "Interval",
+    "Voice",
+    "availability",
+    "batch_means",
+    "consecutive",
+    "dispersion",
+    "mos_of",
+    "peak_to_mean",
+    "ranks",
+    "rating",
+    "variation",
+    "voice",
+    "wilson",
+]
