@@ -105,7 +105,7 @@ class DelayHistogram:
 class DelaySummary:
     """`quantiles` maps a percentile in 0..1 to seconds, `late` a threshold in seconds to the share of samples above it.
 
-    `count` samples came in the `window` seconds; `largest` in seconds.
+    `count` samples came in the `window` seconds; `largest` and `least` in seconds.
     """
 
     count: int
@@ -113,6 +113,7 @@ class DelaySummary:
     quantiles: dict[float, float]
     late: dict[float, float]
     largest: float
+    least: float
 
 
 class SlidingDelays:
@@ -153,6 +154,7 @@ class SlidingDelays:
             quantiles={q: ordered[_rank(q, self._count) - 1] for q in percentiles},
             late={limit: 1 - bisect_right(ordered, limit) / self._count for limit in thresholds},
             largest=ordered[-1],
+            least=ordered[0],
         )
 
 

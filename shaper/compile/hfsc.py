@@ -61,7 +61,7 @@ def compile_hfsc(ground: Ground, previous: Mapping[str, Handle]) -> Program:
 def real_time(leaf: TrafficClass, ground: Ground) -> Curve:
     """The curve that serves a largest frame within the class's tightest delay, and its rate in the long run."""
     rate = ground.rate(leaf)
-    if not (leaf.sla.delays and leaf.guarantee):
+    if not (leaf.sla.bounds and leaf.guarantee):
         return straight(rate)
     delay = delay_of(leaf)
     steep = -(-ground.frame * 10**9 // max(1, int(delay * 10**9))) * 8  # bytes a second, rounded up, in bit/s
@@ -147,7 +147,7 @@ def _promises(ground: Ground, curves: Mapping[str, Curve]) -> Iterable[str]:
     kept = [
         f"{leaf.path} {format_duration(delay_of(leaf) + wait)}"
         for leaf in ground.interface.leaves()
-        if leaf.sla.delays and leaf.guarantee
+        if leaf.sla.bounds and leaf.guarantee
     ]
     if kept:
         yield (

@@ -76,7 +76,7 @@ class LeafQueue:
 
 def delay_of(cls: TrafficClass) -> float:
     """The delay in seconds that the class's queue is sized for: its tightest target."""
-    return min((target.seconds for target in cls.sla.delays), default=UNTARGETED_DELAY)
+    return min((target.seconds for target in cls.sla.bounds), default=UNTARGETED_DELAY)
 
 
 def leaf_queue(
@@ -98,7 +98,7 @@ def leaf_queue(
     delay = delay_of(cls)
     frame = link.mtu + link.header
     smallest = SMALLEST_FRAMES * max(frame, link.super_packet)
-    basis = rate if cls.sla.delays and cls.guarantee else max(rate, ceil // _BORROWED_SHARE)
+    basis = rate if cls.sla.bounds and cls.guarantee else max(rate, ceil // _BORROWED_SHARE)
     wanted = _bytes(basis, delay)
     size = max(wanted, smallest)
     largest = max(size, _bytes(ceil, delay))
@@ -112,7 +112,7 @@ def leaf_queue(
     if aqm.kind is AqmKind.FIFO:
         kind, options = "pfifo" if aqm.packets is not None else "bfifo", FifoOptions(bounds[1])
     else:
-        promised = delay if cls.sla.delays else None
+        promised = delay if cls.sla.bounds else None
         kind, options = options_of(choice, Basis(promised, basis, frame, size, smallest, bounds[1]))
         size = _held(options, size, frame)
         if queue_limit(options) is None:  # the controller has no limit to move

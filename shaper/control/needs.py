@@ -74,7 +74,7 @@ def need(
     peaks = (*peaks, latest)
 
     count = seen.delay.count if seen.delay is not None else 0
-    thin = bool(cls.sla.delays) and trusted and peaks[0].rate > 0 and count < tuning.samples
+    thin = bool(cls.sla.bounds) and trusted and peaks[0].rate > 0 and count < tuning.samples
     error, missed = _error(setup, cls, memory, seen, elastic=elastic, throughput=throughput, tuning=tuning)
     memory = replace(memory, peaks=peaks)
     if trusted and error is not None:
@@ -142,7 +142,7 @@ def _feed_forward(
     tuning: Tuning,
 ) -> Iterator[Peak]:
     """The rates that hold the delay and loss targets for what arrived in this tick."""
-    if inelastic <= 0 or not (cls.sla.delays or cls.sla.loss is not None):
+    if inelastic <= 0 or not (cls.sla.bounds or cls.sla.loss is not None):
         return
     rate = tuning.headroom * inelastic
     yield Peak(now, rate, f"feed-forward {format_rate(rate)}, {tuning.headroom:g} x {format_rate(inelastic)} offered")
@@ -192,7 +192,7 @@ def _error(
     """How far the class is from its targets, as a logarithm within -1..1 (None without data), and what it misses."""
     error: float | None = None
     missed: list[str] = []
-    for target in cls.sla.delays:
+    for target in cls.sla.bounds:
         if target.seconds <= setup.latency(cls) or seen.offered <= 0:
             continue
         measured = _measured(target, memory, seen, tuning=tuning)

@@ -61,7 +61,7 @@ class ClassSetup:
     @property
     def tightest(self) -> float | None:
         """The shortest delay that any of its targets allows, in seconds."""
-        return min((target.seconds for target in self.sla.delays), default=None)
+        return min((target.seconds for target in self.sla.bounds), default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,10 @@ _KEYS: Mapping[type, Mapping[str, str]] = {
         "quantiles": "quantiles_s",
         "late": "late_ratio",
         "largest": "largest_s",
+        "least": "least_s",
+        "coverage": "coverage_ratio",
+        "low": "low_s",
+        "high": "high_s",
     },
     observation.ClassObservation: {
         "seconds": "tick_s",

@@ -39,7 +39,7 @@ def judged_seconds(trial: Trial, path: str, sla: Sla) -> list[bool | None]:
         account = SecondAccount(
             sent=second.sent if second else 0,
             late_by_target={
-                target: second.lost + sum(delay > target.seconds for delay in second.delays) for target in sla.delays
+                target: second.lost + sum(delay > target.seconds for delay in second.delays) for target in sla.bounds
             }
             if second
             else {},

@@ -11,7 +11,10 @@ class DelayView:
     """Queueing delay of one class over a sliding window, from matched packets.
 
     `quantiles` maps a percentile in 0..1 to seconds; `late` maps a target in seconds to the share of packets
-    that waited longer; `count` is the number of matched packets in the window; `largest` in seconds.
+    that waited longer; `count` is the number of matched packets in the window; `largest` and `least` in seconds.
+    `source` says who measured. Of `sampling` packets one was looked at: with more than 1, `low` and `high` are the ends
+    of each quantile's 95 % interval in seconds, as far as so few samples have them; a full count has no interval.
+    `coverage` is the share of the sent packets that were measured, since the start, None where nothing was sent.
     """
 
     count: int
@@ -19,6 +22,18 @@ class DelayView:
     quantiles: Mapping[float, float]
     late: Mapping[float, float]
     largest: float
+    least: float | None = None
+    source: str = "capture"
+    sampling: int = 1
+    coverage: float | None = None
+    low: Mapping[float, float] = field(default_factory=dict)
+    high: Mapping[float, float] = field(default_factory=dict)
+
+    @property
+    def variation(self) -> Mapping[float, float]:
+        """Each quantile over the least delay (RFC 5481, PDV), in seconds; empty where the least is not known."""
+        least = self.least
+        return {} if least is None else {q: max(0.0, delay - least) for q, delay in self.quantiles.items()}
 
 
 @dataclass(frozen=True, slots=True)

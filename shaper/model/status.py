@@ -92,6 +92,16 @@ class ClassStatus:
     sla: SlaResult | None = None
     probe: ProbeStatus | None = None
 
+    @property
+    def occupancy(self) -> float | None:
+        """How full its queue is, a ratio; None without a limit."""
+        return self.backlog_bytes / self.granted.queue if self.granted.queue > 0 else None
+
+    @property
+    def mos(self) -> float | None:
+        """How a call through it sounds, where its SLA has that as a target."""
+        return next((one.measured for one in self.sla.targets if one.target == "mos"), None) if self.sla else None
+
 
 @dataclass(frozen=True, slots=True)
 class ControllerStatus:

@@ -16,7 +16,7 @@ from shaper.model.link import LINK_LAYERS
 from shaper.model.nat import Nat
 from shaper.model.policy import Backend, Classifier, Direction, Drift, OnFlap, Tier
 from shaper.model.service import SERVICE_CLASSES
-from shaper.policy import fields, queues, treatment, values, when
+from shaper.policy import fields, queues, targets, treatment, values, when
 from shaper.policy import schema as schema_of
 from shaper.policy.directions import SAME_EITHER_WAY
 from shaper.policy.names import (
@@ -28,6 +28,7 @@ from shaper.policy.names import (
     PROTOCOL_NAMES,
     TCP_FLAG_NAMES,
 )
+from shaper.stats import CODECS
 from shaper.tree import FlowMode
 
 _USE: JsonSchemaValue = {"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_-]*\}"}
@@ -57,13 +58,34 @@ _RATE = r"[0-9]+(\.[0-9]+)?\s*([kKmMgGtT]?[bB][iI][tT])\s*$"
 _PERCENT = r"[0-9]+(\.[0-9]+)?\s*%\s*$"
 _SIZE = r"[0-9]+(\.[0-9]+)?\s*([kKmM][iI]?)?[bB]\s*$"
 _TIME = r"[0-9]+(\.[0-9]+)?\s*(ns|us|µs|ms|s|m)\s*$"
+_SCORE: JsonSchemaValue = {"type": "number", "exclusiveMinimum": 1, "maximum": 4.5}
 _TARGETS: JsonSchemaValue = {
     "type": "object",
     "properties": {
         "loss": _apart(_or_var(_text(rf"^\s*{_PERCENT}", "0.1%"))),
         "throughput": _apart(_or_var(_text(rf"^\s*({_RATE}|{_PERCENT})", "2mbit"))),
+        "jitter": _apart(_or_var(_text(rf"^\s*{_TIME}", "5ms"))),
+        "mos": _apart(
+            {
+                "anyOf": [
+                    *_or_var(_SCORE)["anyOf"],
+                    {
+                        "type": "object",
+                        "properties": {
+                            "least": _or_var(_SCORE),
+                            "codec": _or_var({"enum": sorted(CODECS)}),
+                            "path": _or_var(_text(rf"^\s*{_TIME}", "30ms")),
+                        },
+                        "required": ["least"],
+                        "additionalProperties": False,
+                    },
+                ]
+            }
+        ),
     },
-    "patternProperties": {r"^delay-p[0-9]{1,3}(\.[0-9]{1,3})?$": _apart(_or_var(_text(rf"^\s*{_TIME}", "10ms")))},
+    "patternProperties": {
+        r"^(delay|jitter)-p[0-9]{1,3}(\.[0-9]{1,3})?$": _apart(_or_var(_text(rf"^\s*{_TIME}", "10ms")))
+    },
     "additionalProperties": False,
 }
 _DEVICE: JsonSchemaValue = {
@@ -152,7 +174,7 @@ _SCALARS: Mapping[Callable[..., Any], JsonSchemaValue] = {
             _text("^0x[0-9a-fA-F]{1,8}$", "0xffff0000"),
         ]
     },
-    values.sla: _TARGETS,
+    targets.sla: _TARGETS,
     when.days: _text(r"^\s*[A-Za-z]+(\s*-\s*[A-Za-z]+)?\s*$", "mon-fri"),
     when.clock: _text(r"^[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?$", "08:00"),
     when.zone: _ZONE,

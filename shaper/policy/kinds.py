@@ -42,6 +42,7 @@ class Kind(enum.StrEnum):
     BAD_QUANTITY = "bad-quantity"
     BAD_PERCENT = "bad-percent"
     BAD_PERCENTILE = "bad-percentile"
+    MOS_UNREACHABLE = "mos-unreachable"
     # times of a schedule
     BAD_DAYS = "bad-days"
     BAD_CLOCK = "bad-clock"

@@ -15,7 +15,7 @@ from shaper.model.policy import Backend, Burst, Classifier, Direction, Drift, On
 from shaper.model.probe import ProbeKind, ProbeWhen
 from shaper.model.schedule import DAY
 from shaper.model.treatment import DROPPED, SENT, Outcome
-from shaper.policy import fields, probe, queues, treatment, values, when
+from shaper.policy import fields, probe, queues, targets, treatment, values, when
 from shaper.policy.kinds import Kind
 from shaper.tree import AckFilter, FlowMode
 
@@ -280,7 +280,7 @@ class PeriodSpec(_Spec):
     cburst: Annotated[Burst | None, PlainValidator(values.burst)] = None
     profile: ProfileSpec | None = None
     adapt: AdaptSpec = _KEEPS_ALL
-    sla: Annotated[values.SlaSpec, PlainValidator(values.sla)] = values.SlaSpec()
+    sla: Annotated[targets.SlaSpec, PlainValidator(targets.sla)] = targets.SlaSpec()
 
 
 _EachPeriod = Annotated[PeriodSpec | None, BeforeValidator(period_there)]
@@ -308,7 +308,7 @@ class ClassSpec(_Spec):
     adapt: AdaptSpec = _KEEPS_ALL
     default: bool = False
     match: list[MatchSpec] = []
-    sla: Annotated[values.SlaSpec, PlainValidator(values.sla)] = values.SlaSpec()
+    sla: Annotated[targets.SlaSpec, PlainValidator(targets.sla)] = targets.SlaSpec()
     schedule: _Periods = []
     classes: dict[str, ClassSpec] = {}
 
@@ -323,7 +323,7 @@ class DefaultsSpec(_Spec):
     cburst: Annotated[Burst | None, PlainValidator(values.burst)] = None
     aqm: Annotated[AqmSpec, BeforeValidator(aqm_named)] | None = None
     fairness: Annotated[FlowMode | None, PlainValidator(queues.fairness)] = None
-    sla: Annotated[values.SlaSpec, PlainValidator(values.sla)] = values.SlaSpec()
+    sla: Annotated[targets.SlaSpec, PlainValidator(targets.sla)] = targets.SlaSpec()
 
 
 class PolicySpec(_Spec):

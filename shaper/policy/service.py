@@ -7,9 +7,9 @@ from typing import Any
 from shaper.model.service import SERVICE_CLASSES
 from shaper.policy.names import dscp_text
 from shaper.policy.schema import AqmSpec, ClassSpec, MatchSpec
+from shaper.policy.targets import SlaSpec
 from shaper.policy.text import Loc
 from shaper.policy.validate import Lost
-from shaper.policy.values import SlaSpec
 from shaper.units import format_duration, format_percent
 
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from decimal import Decimal
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from netaddr import INET_PTON, AddrFormatError, IPAddress
-from pydantic import ValidationError
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
 from shaper.model.device import Selector
 from shaper.model.link import LINK_LAYERS, LinkLayer
@@ -21,15 +19,12 @@ from shaper.model.match import PortRange, Prefix
 from shaper.model.nat import Nat
 from shaper.model.policy import STRICT, Backend, Burst, Classifier, Drift, OnFlap, Tier
 from shaper.model.service import SERVICE_CLASSES
-from shaper.model.sla import DelayTarget
 from shaper.policy.kinds import Kind
 from shaper.policy.names import SERVICE_PORTS
 from shaper.policy.text import did_you_mean, quoted
 from shaper.units import UnitError, parse_duration, parse_percent, parse_rate, parse_size
 
-_PERCENTILE = re.compile(r"delay-p([0-9]{1,3}(?:\.[0-9]{1,3})?)\Z")
 _PORTS = re.compile(r"([0-9]{1,9})\s*-\s*([0-9]{1,9})\Z")
-_LONGEST_DELAY = 3600.0
 _LONGEST_TEXT = 64
 _LONGEST_NAME = 127  # ALTIFNAMSIZ, less the closing zero
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}\Z")
@@ -49,14 +44,6 @@ class Amount(NamedTuple):
     def of(self, whole: int) -> int:
         """In bit/s, to the nearest bit, of `whole` bit/s."""
         return self.rate if self.ratio is None else round(whole * self.ratio)
-
-
-class SlaSpec(NamedTuple):
-    """Targets as written: `loss` a ratio, `throughput` still to be resolved."""
-
-    delays: tuple[DelayTarget, ...] = ()
-    loss: float | None = None
-    throughput: Amount | None = None
 
 
 class Unread(str):
@@ -355,56 +342,3 @@ def ports(value: object) -> PortRange:
     if first > last:
         raise refuse(Kind.REVERSED_RANGE, f"the range {said(value)} runs backwards", f"write {last}-{first}")
     return PortRange(first, last)
-
-
-def sla(value: object) -> SlaSpec:
-    """A mapping of targets; every wrong one is reported (ValidationError with one line for each)."""
-    if not isinstance(value, dict):
-        hint = "write a mapping, such as {delay-p99: 10ms, loss: 0.1%}"
-        raise refuse(Kind.WRONG_TYPE, f"expected targets, found {said(value)}", hint)
-    delays: dict[float, DelayTarget] = {}
-    rest: dict[str, Any] = {}
-    wrong: list[InitErrorDetails] = []
-    for key, target in value.items():
-        try:
-            if key == "loss":
-                rest[key] = _loss(target)
-            elif key == "throughput":
-                rest[key] = limit(target)
-            else:
-                percentile = _percentile(key)
-                if percentile in delays:
-                    message = f"{quoted(key)} names a percentile that is there already"
-                    raise refuse(Kind.DUPLICATE_KEY, message, "keep one of the two")
-                delays[percentile] = DelayTarget(percentile, _delay(target))
-        except PydanticCustomError as error:
-            wrong.append(InitErrorDetails(type=error, loc=(key,), input=target))
-    if wrong:
-        raise ValidationError.from_exception_data("sla", wrong)
-    return SlaSpec(tuple(delays[percentile] for percentile in sorted(delays)), **rest)
-
-
-def _percentile(key: str) -> float:
-    if not key.startswith("delay-p"):
-        known = ("delay-p50", "delay-p95", "delay-p99", "delay-p99.9", "loss", "throughput")
-        hint = f"{did_you_mean(key, known)}targets are delay-p and a percentile, loss, throughput"
-        raise refuse(Kind.UNKNOWN_KEY, f"{quoted(key)} is not a target", hint)
-    match = _PERCENTILE.match(key)
-    if match is None or not 0 < Decimal(match[1]) < 100:
-        hint = "write one above 0 and below 100 with at most three decimals, such as delay-p99 or delay-p99.9"
-        raise refuse(Kind.BAD_PERCENTILE, f"{quoted(key.removeprefix('delay-p'))} is not a percentile", hint)
-    return float(Decimal(match[1]) / 100)
-
-
-def _delay(value: object) -> float:
-    seconds = quantity(value, parse_duration, "a duration", "10ms")
-    if not 0 < seconds <= _LONGEST_DELAY:
-        raise refuse(Kind.BAD_QUANTITY, f"a delay of {quoted(value)} can be no target", "above 0 and at most an hour")
-    return seconds
-
-
-def _loss(value: object) -> float:
-    parsed = ratio(value)
-    if parsed == 1:
-        raise refuse(Kind.BAD_PERCENT, "a loss of 100% is kept by a link that is down", "such as 0.1%")
-    return parsed

@@ -66,7 +66,11 @@ def status_json(status: InterfaceStatus) -> dict[str, Any]:
     """One interface as it stands. What was not measured is null; `status_from_json` reads it back."""
     data: dict[str, Any] = {"schema": SCHEMA, **encode(status)}
     data["capture"]["drop_ratio"] = status.capture.drop_ratio
-    for one in data["classes"]:
+    for one, of in zip(data["classes"], status.classes, strict=True):
+        one["occupancy_ratio"] = of.occupancy
+        one["mos"] = of.mos
+        if of.delay is not None:
+            one["delay"]["jitter_s"] = {str(q): seconds for q, seconds in of.delay.variation.items()}
         if not status.running:  # a rate takes two readings
             one["throughput_bit_s"] = one["offered_bit_s"] = None
         for target in (one["sla"] or {}).get("targets", ()):
@@ -88,10 +92,10 @@ def status_from_json(data: Mapping[str, Any]) -> InterfaceStatus:
 
 
 def unit_of(target: str) -> str:
-    """In what a target of an SLA is measured: `s`, `ratio` or `bit_s`."""
-    if target.startswith("delay-"):
+    """In what a target of an SLA is measured: `s`, `ratio`, `bit_s` or `score`."""
+    if target.startswith(("delay-", "jitter-")):
         return "s"
-    return {"loss": "ratio", "throughput": "bit_s"}[target]
+    return {"loss": "ratio", "throughput": "bit_s", "mos": "score"}[target]
 
 
 def decision_json(decision: Decision) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from prometheus_client.utils import floatToGoString
 from shaper.errors import ShaperError
 from shaper.model.sla import SlaState, TargetResult
 from shaper.model.status import ClassStatus, InterfaceStatus
+from shaper.report.delay_metrics import delay_families
 from shaper.report.http import MetricsServer
 from shaper.report.probe_metrics import probe_families
 
@@ -69,6 +70,7 @@ _PER_CLASS: tuple[_Series[ClassStatus], ...] = (
         for colour in ("green", "yellow", "red")
     ),
     _Series("shaper_class_backlog_bytes", "Bytes that wait in the queue.", lambda c: c.backlog_bytes),
+    _Series("shaper_class_queue_occupancy_ratio", "Share of the queue's limit that is full.", lambda c: c.occupancy),
     _Series("shaper_class_loss_ratio", "Share of the offered packets dropped, over the SLA window.", lambda c: c.loss),
     _Series(
         "shaper_class_granted_rate_bytes_per_second",
@@ -161,6 +163,8 @@ _PER_CAPTURE: tuple[_Series[InterfaceStatus], ...] = (
 # By the kind of target: a stem, the unit's suffix, and what turns the model's unit into it.
 _TARGETS = {
     "delay": ("shaper_class_sla_delay", "seconds", 1.0),
+    "jitter": ("shaper_class_sla_jitter", "seconds", 1.0),
+    "mos": ("shaper_class_sla_mos", "score", 1.0),
     "loss": ("shaper_class_sla_loss", "ratio", 1.0),
     "throughput": ("shaper_class_sla_throughput", "bytes_per_second", 1 / 8),
 }
@@ -199,6 +203,7 @@ def families(statuses: Sequence[InterfaceStatus]) -> Iterator[Metric]:
         *_table(_PER_CLASS, _CLASS, classes),
         *_table(_PER_RUNNING_CLASS, _CLASS, measured),
         _delays(measured),
+        *delay_families(_CLASS, measured),
         _states(classes),
         *_targets(classes),
         *probe_families(_CLASS, measured),

@@ -20,7 +20,7 @@ from shaper.model.status import InterfaceStatus
 from shaper.plan.impact import impacts
 from shaper.plan.steps import Plan, Verb
 from shaper.report.steps import step_text, totals_text
-from shaper.report.tables import doctor_table, status_sentences, status_table, status_title
+from shaper.report.tables import doctor_table, quality_table, status_sentences, status_table, status_title
 from shaper.report.words import clean
 from shaper.tree import Handle
 
@@ -97,6 +97,9 @@ def status_view(status: InterfaceStatus, *, out: Console) -> None:
         table.width = _needs(out, table)  # never cut: half a number is a wrong number
     _table(out, table)
     _line(out, Text())
+    if (quality := quality_table(status)) is not None:
+        _table(out, quality)
+        _line(out, Text())
     for sentence in status_sentences(status):
         _line(out, sentence)
 

@@ -99,6 +99,29 @@ def _measures(classes: Iterable[ClassStatus]) -> Table:
     return rows
 
 
+def quality_table(status: InterfaceStatus) -> Table | None:
+    """What the delays of a running interface are worth, and how its calls sound; None where nothing was measured."""
+    measured = [(one, one.delay) for one in status.classes if one.delay is not None and one.delay.count]
+    if not measured:
+        return None
+    numbers = ("jitter p50/p95/p99\nms", "MOS", "p99 within\nms", "queue\nfull", "packets\nmeasured", "in\ns")
+    rows = _table("class", *numbers, "by", numbers=numbers)
+    for one, view in measured:
+        ends = (view.low.get(0.99), view.high.get(0.99))
+        within = "/".join("?" if end is None else decimals(end * 1e3) for end in ends)
+        rows.add_row(
+            Text(clean(one.path)),
+            Text("/".join(decimals(view.variation[q] * 1e3) for q in (0.5, 0.95, 0.99) if q in view.variation) or "-"),
+            Text("-" if one.mos is None else f"{one.mos:.2f}"),
+            Text(within if view.sampling > 1 else "-"),
+            Text("-" if one.occupancy is None else f"{one.occupancy:.0%}"),
+            Text("-" if view.coverage is None else format_percent(round(view.coverage, 3))),
+            Text(decimals(view.window)),
+            Text(clean(view.source + (f", 1 in {view.sampling}" if view.sampling > 1 else ""))),
+        )
+    return rows
+
+
 def _counters(classes: Iterable[ClassStatus]) -> Table:
     numbers = ("granted", _POLICY, "sent\nbytes", "sent\npackets", "dropped\npackets", "backlog")
     rows = _table("class", _TIER, *numbers, "SLA", numbers=numbers)
@@ -178,7 +201,7 @@ def _confirmation(pending: PendingConfirmation) -> Iterator[Text]:
 
 
 def _missed(path: str, target: TargetResult) -> Text:
-    bound = "at least" if target.target == "throughput" else "at most"
+    bound = "at least" if target.at_least else "at most"
     measured = "nothing" if target.measured is None else target_text(target.target, target.measured)
     return Text(
         clean(

@@ -38,6 +38,8 @@ def target_text(target: str, value: float) -> str:
     """A value in the unit of its target: `delay-p99` in time, `loss` in percent, `throughput` as a rate."""
     if not math.isfinite(value):
         return "endless"
-    if target.startswith("delay-"):
+    if target.startswith(("delay-", "jitter-")):
         return format_duration(value)
+    if target == "mos":
+        return f"{value:.2f}"
     return format_percent(value) if target == "loss" else format_rate(float(f"{value:.4g}"))

@@ -15,13 +15,13 @@ from shaper.model.policy import TrafficClass
 from shaper.model.sla import SlaResult
 from shaper.model.status import ClassStatus, ClassTotals, Histogram
 from shaper.run.policed import policed
+from shaper.run.views import delay_view, percentiles_of, thresholds_of
 from shaper.sla import evaluate
 
 SLA_WINDOW = 5.0
 """Seconds over which loss and throughput are judged, the same that delay reaches back to."""
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-_REPORTED = (0.5, 0.95, 0.99)
 _HEALTH_COUNTS = (
     "captured", "capture_drops", "matched", "ambiguous", "undecoded", "super_packets", "audited", "misclassified"
 )  # fmt: skip
@@ -56,15 +56,14 @@ class Observer:
         self._leaves: dict[str, _Leaf] = {}
         for leaf in program.interface.leaves():
             start = first.classes.get(self._handles[leaf.path], _NOTHING)
-            wanted = {target.percentile for target in leaf.sla.delays}
             same = before is not None and before.number(leaf.path) == self._handles[leaf.path]
             kept = before.leaf(leaf.path) if before and same else None  # a band may have become another class's
             fresh = kept or _Leaf(leaf, first=start, last=start)
             self._leaves[leaf.path] = replace(
                 fresh,
                 cls=leaf,
-                percentiles=tuple(sorted({*wanted, *_REPORTED})),
-                thresholds=tuple(sorted({target.seconds for target in leaf.sla.delays})),
+                percentiles=percentiles_of(leaf.sla),
+                thresholds=thresholds_of(leaf.sla),
             )
         self._unshaped = first.unshaped
         self._counters = first
@@ -86,7 +85,8 @@ class Observer:
             seen = None
             if window is not None:
                 seen = window.classes.get(self._handles[path], ClassWindow())
-                self._take(leaf, seen, now=now, in_flight=window.in_flight.get(self._handles[path], 0))
+                flying = window.in_flight.get(self._handles[path], 0)
+                self._take(leaf, seen, now=now, in_flight=flying, sampling=window.sampling)
             else:
                 leaf.view = None  # what was measured before the capture broke off says nothing of now
             current = counters.classes.get(self._handles[path], leaf.last) if counters else leaf.last
@@ -160,18 +160,15 @@ class Observer:
         """The class handle whose counters are a class's."""
         return self._handles.get(path)
 
-    def _take(self, leaf: _Leaf, seen: ClassWindow, *, now: float, in_flight: int) -> None:
+    def _take(self, leaf: _Leaf, seen: ClassWindow, *, now: float, in_flight: int, sampling: int) -> None:
         leaf.arrivals += seen.arrived_packets
         leaf.lost += seen.lost
         leaf.in_flight = in_flight
         leaf.delays.add(seen.delays)
         leaf.sliding.add(now, seen.delays)
-        view = leaf.sliding.view(leaf.percentiles, leaf.thresholds)
-        leaf.view = (
-            None
-            if view is None or view.count == 0
-            else DelayView(view.count, view.window, view.quantiles, view.late, view.largest)
-        )
+        sent = leaf.last.sent_packets - leaf.first.sent_packets
+        coverage = min(1.0, leaf.delays.count / sent) if sent > 0 else None
+        leaf.view = delay_view(leaf.sliding, leaf.percentiles, leaf.thresholds, sampling=sampling, coverage=coverage)
 
     def _status(self, leaf: _Leaf, allocation: Allocation) -> ClassStatus:
         path = leaf.cls.path

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from shaper.model.observation import DelayView
-from shaper.model.sla import DelayTarget, Sla, SlaResult, SlaState, TargetResult
+from shaper.model.sla import DelayTarget, JitterTarget, MosTarget, Sla, SlaResult, SlaState, TargetResult
+from shaper.stats import CODECS, PLAYOUTS, variation, voice
 
 FEW = 100
 """Below this many packets a percentile is no ratio any more: more than one late packet is a miss."""
@@ -34,10 +35,13 @@ def evaluate(
         return SlaResult(path, SlaState.NONE, ())
     idle = offered_packets <= 0 and not backlogged
     results = [_delay(target, delay, offered_packets, dropped_packets) for target in sla.delays]
+    results += [_jitter(target, delay, offered_packets) for target in sla.jitters]
     if sla.loss is not None:
         results.append(_loss(sla.loss, offered_packets, dropped_packets))
     if sla.throughput is not None:
         results.append(_throughput(sla.throughput, offered_packets, throughput, backlogged=backlogged, idle=idle))
+    if sla.mos is not None:
+        results.append(_mos(sla.mos, delay, offered_packets, dropped_packets))
     found = {result.state for result in results}
     return SlaResult(path, next(state for state in _WORST if state in found), tuple(results))
 
@@ -63,6 +67,30 @@ def _delay(target: DelayTarget, view: DelayView | None, offered: int, dropped: i
     else:
         state = SlaState.MISSED if late > allowed else SlaState.MET
     return TargetResult(target.key, target.seconds, measured, count, state)
+
+
+def _jitter(target: JitterTarget, view: DelayView | None, offered: int) -> TargetResult:
+    """Of the packets that came out: what is lost has no delay (RFC 3393). Few packets prove no miss."""
+    count = view.count if view is not None and offered > 0 else 0
+    measured = None
+    if view is not None and count and view.least is not None and target.percentile in view.quantiles:
+        measured = variation(view.quantiles[target.percentile], view.least)
+    if measured is None or count < LEAST or (measured > target.seconds and count < FEW):
+        state = SlaState.NO_DATA
+    else:
+        state = SlaState.MISSED if measured > target.seconds else SlaState.MET
+    return TargetResult(target.key, target.seconds, measured, count, state)
+
+
+def _mos(target: MosTarget, view: DelayView | None, offered: int, dropped: int) -> TargetResult:
+    """The kernel's loss stands for the packets that never left, as for delay."""
+    count = view.count if view is not None and offered > 0 else 0
+    late = {at: view.late[at] for at in PLAYOUTS if at in view.late} if view is not None and count else {}
+    heard = voice(late, min(1.0, dropped / offered) if offered > 0 else 0.0, CODECS[target.codec], path=target.path)
+    if heard is None or count < LEAST:
+        return TargetResult("mos", target.least, heard.mos if heard else None, count, SlaState.NO_DATA)
+    state = SlaState.MISSED if heard.mos < target.least else SlaState.MET
+    return TargetResult("mos", target.least, heard.mos, count, state)
 
 
 def _loss(target: float, offered: int, dropped: int) -> TargetResult:

@@ -42,7 +42,7 @@ def violated(second: SecondAccount, sla: Sla) -> bool | None:
     if second.sent <= 0:
         return False if sla.throughput is not None else None
     measured = True
-    for target in sla.delays:
+    for target in sla.bounds:
         late = second.late_by_target.get(target)
         if late is None:
             measured = False

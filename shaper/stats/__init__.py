@@ -5,7 +5,7 @@ from shaper.stats.batches import batch_means
 from shaper.stats.burst import dispersion, peak_to_mean
 from shaper.stats.interval import Interval, ranks, wilson
 from shaper.stats.variation import consecutive, variation
-from shaper.stats.voice import CODECS, PLAYOUTS, Codec, Voice, mos_of, rating, voice
+from shaper.stats.voice import CODECS, PLAYOUTS, Codec, Voice, longest_wait, mos_of, rating, voice
 
 __all__ = [
     "CODECS",
@@ -18,6 +18,7 @@ __all__ = [
     "batch_means",
     "consecutive",
     "dispersion",
+    "longest_wait",
     "mos_of",
     "peak_to_mean",
     "ranks",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 DEFAULT = 93.2
 PLAYOUTS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4)
@@ -65,6 +66,13 @@ def mos_of(rating: float) -> float:
     if rating >= 100:
         return 4.5
     return max(1.0, 1 + 0.035 * rating + 7e-6 * rating * (rating - 60) * (100 - rating))
+
+
+@cache
+def longest_wait(least: float, lost: float, codec: Codec, *, path: float = 0.0) -> float | None:
+    """The longest of the jitter buffer's waits (s) at which such a loss still scores `least`; None where none does."""
+    scores = {wait: mos_of(rating(path + codec.delay + wait, lost, codec)) for wait in PLAYOUTS}
+    return max((wait for wait, score in scores.items() if score >= least), default=None)
 
 
 def voice(late: Mapping[float, float], lost: float, codec: Codec, *, path: float = 0.0) -> Voice | None:

@@ -10,7 +10,8 @@ _VALUE = re.compile(r"(?<=: )[^\s,{}\[\]#]+|(?<=[\[,] )[^\s,{}\[\]:#]+(?=[,\]])"
 _WORDS = (
     "version", "include", "vars", "defaults", "match-groups", "group", "interfaces", "policies", "device", "bandwidth",
     "egress", "ingress", "policy", "classifier", "link", "overhead", "classes", "tier", "priority", "guarantee",
-    "limit", "share", "adapt", "min", "default", "match", "sla", "delay-p99", "loss", "throughput", "service-class",
+    "limit", "share", "adapt", "min", "default", "match", "sla", "delay-p99", "jitter", "mos", "loss", "throughput",
+    "service-class",
     "aqm", "family", "proto", "src", "dst", "net", "sport", "dport", "port", "dscp", "tos", "ecn", "tcp-flags", "set",
     "unset", "icmp-type", "length", "vlan", "pcp", "mac", "ethertype", "mark", "iif", "cgroup", "inner", "any", "all",
     "not", "schedule", "when", "days", "from", "to", "zone", "file", "guarantees", "Limit", "dst-port", "",

@@ -29,7 +29,7 @@ VOICE = ClassStatus(
     throughput=0.1 * M,
     offered=0.1 * M,
     loss=0.0,
-    delay=DelayView(250, 5.0, {0.5: 0.00011, 0.95: 0.0004, 0.99: 0.0009}, {0.01: 0.0}, 0.0012),
+    delay=DelayView(250, 5.0, {0.5: 0.00011, 0.95: 0.0004, 0.99: 0.0009}, {0.01: 0.0}, 0.0012, 0.00004, coverage=1.0),
     histogram=Histogram((0.001, 0.01, 0.1), (600, 625, 625), 625, 0.09),
     measured_lost=0,
     sla=SlaResult(
@@ -37,7 +37,9 @@ VOICE = ClassStatus(
         SlaState.MET,
         (
             TargetResult("delay-p99", 0.01, 0.0009, 250, SlaState.MET),
+            TargetResult("jitter-p99", 0.005, 0.00086, 250, SlaState.MET),
             TargetResult("loss", 0.001, 0.0, 250, SlaState.MET),
+            TargetResult("mos", 4.2, 4.39, 250, SlaState.MET),
         ),
     ),
 )
@@ -92,7 +94,18 @@ BULK = ClassStatus(
     throughput=12.7 * M,
     offered=12.9 * M,
     loss=0.0148,
-    delay=DelayView(5_200, 5.0, {0.5: 0.061, 0.95: 0.064, 0.99: 0.065}, {}, 0.07),
+    delay=DelayView(
+        5_200,
+        5.0,
+        {0.5: 0.061, 0.95: 0.064, 0.99: 0.065},
+        {},
+        0.07,
+        0.02,
+        sampling=8,
+        coverage=0.124,
+        low={0.5: 0.0609, 0.95: 0.0638, 0.99: 0.0647},
+        high={0.5: 0.0612, 0.95: 0.0642},
+    ),
     histogram=Histogram((0.01, 0.05, 0.1), (10, 100, 53_900), 53_990, 3000.5),
     measured_lost=812,
     in_flight=66,

@@ -81,6 +81,8 @@ def row(cls: TrafficClass) -> str:
     """A class in one line."""
     text = f"{cls.tier.name.lower()} {cls.guarantee} floor {cls.floor} limit {cls.limit} share {cls.share:g}"
     targets = [f"{target.key} {target.seconds:g}" for target in cls.sla.delays]
+    targets += [f"{target.key} {target.seconds:g}" for target in cls.sla.jitters]
+    targets += [f"mos {mos.least:g} {mos.codec} {mos.path:g}"] if (mos := cls.sla.mos) is not None else []
     targets += [f"{name} {value:g}" for name in ("loss", "throughput") if (value := getattr(cls.sla, name)) is not None]
     more = {"most": cls.most, "step": cls.step, "priority": cls.priority, "burst": cls.burst, "cburst": cls.cburst}
     more["aqm"] = cls.aqm and numbers(cls.aqm)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
 from shaper.model.match import PortRange, Prefix
-from shaper.policy import fields, values
+from shaper.policy import fields, targets, values
 from shaper.policy.names import DSCP_NAMES, PROTOCOL_NAMES, dscp_text
 from shaper.policy.reader import Scalar, read
 from shaper.policy.text import did_you_mean, named, path_text, quoted
@@ -85,7 +85,7 @@ def test_a_mend_of_host_bits_is_accepted(value: int, length: int) -> None:
 def test_every_scalar_is_read_or_refused_with_a_mend(value: object) -> None:
     readers = (
         values.rate, values.amount, values.limit, values.ratio, values.share, values.tier, values.version,
-        values.prefix, values.ports, values.sla, fields.dscp, fields.protocol, fields.ecn, fields.family,
+        values.prefix, values.ports, targets.sla, fields.dscp, fields.protocol, fields.ecn, fields.family,
         fields.ethertype, fields.icmp_type, fields.tcp_flags, fields.tos, fields.mark, fields.mac, fields.length,
         fields.vlan, fields.pcp, fields.device, fields.cgroup,
     )  # fmt: skip

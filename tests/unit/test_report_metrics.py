@@ -229,3 +229,28 @@ def test_a_probe_is_beside_the_classs_own_delays_and_never_among_them() -> None:
         if n == "shaper_class_delay_seconds_count" and dict(p)["class"] == labels["class"]
     ]
     assert own == [0]
+
+
+def test_a_figure_carries_what_it_is_worth() -> None:
+    found = samples(RUNNING)
+    bulk = of("bulk", "standard")
+    assert found["shaper_class_delay_samples", of("bulk", "standard", source="capture")] == 5200
+    assert found["shaper_class_delay_sampling", bulk] == 8
+    assert found["shaper_class_delay_window_seconds", bulk] == 5
+    assert found["shaper_class_delay_coverage_ratio", bulk] == 0.124
+    assert found["shaper_class_queue_occupancy_ratio", bulk] == 0.98
+    ends = {
+        end: {
+            labels["percentile"]: value
+            for (name, pairs), value in found.items()
+            if name == f"shaper_class_delay_{end}_seconds" and (labels := dict(pairs))["class"] == "bulk"
+        }
+        for end in ("low", "high")
+    }
+    assert ends == {"low": {"50": 0.0609, "95": 0.0638, "99": 0.0647}, "high": {"50": 0.0612, "95": 0.0642}}
+    voice = of("voice", "special", percentile="99")
+    assert found["shaper_class_jitter_seconds", voice] == pytest.approx(0.00086)
+    assert ("shaper_class_delay_low_seconds", voice) not in found, "a full count has no interval"
+    target = of("voice", "special", target="mos")
+    assert found["shaper_class_sla_mos_target_score", target] == 4.2
+    assert found["shaper_class_sla_mos_measured_score", target] == 4.39

@@ -1,10 +1,13 @@
 """A window against its targets, row by row: met, missed, no data, none."""
 
+from dataclasses import replace
+
 import pytest
 
 from shaper.model.observation import DelayView
-from shaper.model.sla import DelayTarget, Sla, SlaState
+from shaper.model.sla import DelayTarget, JitterTarget, MosTarget, Sla, SlaState
 from shaper.sla import evaluate
+from shaper.stats import PLAYOUTS
 
 P95 = DelayTarget(0.95, 0.05)
 P99 = DelayTarget(0.99, 0.01)
@@ -94,3 +97,53 @@ def test_no_data_is_worse_than_met_and_better_than_missed():
     both = Sla((P95,), 0.005)
     assert judge(both).state is NO_DATA
     assert judge(both, dropped=6).state is MISSED
+
+
+JITTER = Sla(jitters=(JitterTarget(0.99, 0.005),))
+VOICE = Sla(mos=MosTarget(4.2, "g711-plc"))
+
+
+def spread(count=1000, over=0.004, least=0.02):
+    return DelayView(count, 1.0, {0.99: least + over}, {}, 0.1, least)
+
+
+def heard(count=1000, waits=0.0, share=0.0):
+    return DelayView(count, 1.0, {}, {at: share if at < waits else 0.0 for at in PLAYOUTS}, 0.5)
+
+
+MORE = [
+    ("a long wait, but an even one", MET, {"sla": JITTER, "delay": spread(least=0.5)}),
+    ("uneven", MISSED, {"sla": JITTER, "delay": spread(over=0.0051)}),
+    ("60 uneven ones are too few to say", NO_DATA, {"sla": JITTER, "delay": spread(60, over=0.0051)}),
+    ("60 even ones", MET, {"sla": JITTER, "delay": spread(60)}),
+    ("12 even ones", NO_DATA, {"sla": JITTER, "delay": spread(12)}),
+    ("jitter without a least delay", NO_DATA, {"sla": JITTER, "delay": DelayView(1000, 1.0, {0.99: 0.001}, {}, 0.1)}),
+    ("jitter without packets", NO_DATA, {"sla": JITTER}),
+    ("what is lost has no jitter", MET, {"sla": JITTER, "delay": spread(), "dropped": 500}),
+    ("a good call", MET, {"sla": VOICE, "delay": heard()}),
+    ("a buffer makes up for 30 ms", MET, {"sla": VOICE, "delay": heard(waits=0.03, share=0.5)}),
+    ("nothing makes up for half a second", MISSED, {"sla": VOICE, "delay": heard(waits=0.5, share=0.5)}),
+    ("a call with 5 % lost", MISSED, {"sla": VOICE, "delay": heard(), "dropped": 50}),
+    ("a call that nobody measured", NO_DATA, {"sla": VOICE}),
+    ("12 packets are no call", NO_DATA, {"sla": VOICE, "delay": heard(12)}),
+    ("no call", NO_DATA, {"sla": VOICE, "delay": heard(), "offered": 0}),
+]
+
+
+@pytest.mark.parametrize(("what", "expected", "given"), MORE, ids=[row[0] for row in MORE])
+def test_jitter_and_voice(what, expected, given):
+    assert judge(**given).state is expected
+
+
+def test_who_keeps_the_bounds_keeps_the_targets():
+    sla = Sla((DelayTarget(0.99, 0.05),), jitters=(JitterTarget(0.99, 0.03), JitterTarget(0.95, 0.1)), mos=VOICE.mos)
+    assert sla.bounds[:2] == (DelayTarget(0.95, 0.1), DelayTarget(0.99, 0.03))
+    (bound,) = VOICE.bounds
+    late = heard(waits=bound.seconds, share=1.0)
+    late = replace(late, late={at: 1 - bound.percentile if at >= bound.seconds else 1.0 for at in PLAYOUTS})
+    assert judge(VOICE, delay=late).state is MET
+    longer = replace(late, late={at: 1 - bound.percentile if at > bound.seconds * 2 else 1.0 for at in PLAYOUTS})
+    assert judge(VOICE, delay=longer).state is MISSED
+    strict = MosTarget(4.39, "g711-plc")
+    assert strict.best > 4.39
+    assert strict.bound.percentile > 0.99

@@ -1,0 +1,59 @@
+"""The delays of a class's newest packets as the model has them, with what they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from collectors.histogram import SlidingDelays
+from shaper.model.observation import DelayView
+from shaper.model.sla import Sla
+from shaper.stats import PLAYOUTS, ranks
+
+REPORTED = (0.5, 0.95, 0.99)
+
+
+def percentiles_of(sla: Sla) -> tuple[float, ...]:
+    """The percentiles in 0..1 that are reported, and those that the targets ask for."""
+    asked = {target.percentile for target in (*sla.bounds, *sla.delays)} | {one.percentile for one in sla.jitters}
+    return tuple(sorted({*REPORTED, *asked}))
+
+
+def thresholds_of(sla: Sla) -> tuple[float, ...]:
+    """The delays (s) of which the targets ask how many packets exceeded them."""
+    voice = PLAYOUTS if sla.mos is not None else ()
+    return tuple(sorted({*(target.seconds for target in (*sla.bounds, *sla.delays)), *voice}))
+
+
+def delay_view(
+    sliding: SlidingDelays,
+    percentiles: Sequence[float],
+    thresholds: Sequence[float],
+    *,
+    sampling: int,
+    coverage: float | None,
+) -> DelayView | None:
+    """None without a packet. `sampling` and `coverage` as DelayView has them."""
+    view = sliding.view(percentiles, thresholds)
+    if view is None:
+        return None
+    low: dict[float, float] = {}
+    high: dict[float, float] = {}
+    if sampling > 1:
+        ends = {q: ranks(view.count, q) for q in percentiles}
+        asked = {rank / view.count for pair in ends.values() for rank in pair if 1 <= rank <= view.count}
+        found = sliding.view(sorted(asked), ())
+        known = found.quantiles if found is not None else {}
+        low = {q: known[pair[0] / view.count] for q, pair in ends.items() if pair[0] >= 1}
+        high = {q: known[pair[1] / view.count] for q, pair in ends.items() if pair[1] <= view.count}
+    return DelayView(
+        view.count,
+        view.window,
+        view.quantiles,
+        view.late,
+        view.largest,
+        least=view.least,
+        sampling=sampling,
+        coverage=coverage,
+        low=low,
+        high=high,
+    )
