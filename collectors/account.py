@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from collectors.audit import Audit
 from collectors.envelope import Envelope
 from collectors.frames import dissect, flow_key, is_tcp
+from collectors.hitters import Hitter, Hitters
 from collectors.matching import Arrival, Departure, Matcher, Matches
 from collectors.ring import Frame
 from collectors.sample import CaptureWindow, Classifier, ClassWindow
@@ -30,7 +31,8 @@ class Account:
 
     `mtu` in bytes, `horizon` and `taus` in seconds, `audit_rate` in frames a second. `detailed` gives `classify` the
     length and TCP's flags too, at the price of asking it far more often. `size_of` gives the bytes that a frame of so
-    many counts for in the queue, where that is not the same.
+    many counts for in the queue, where that is not the same. `hitters` keeps the flows of each class that send the
+    most.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Account:
         taus: Sequence[float],
         detailed: bool = False,
         size_of: Callable[[int], int] | None = None,
+        hitters: bool = False,
     ) -> None:
         self._longest = mtu + _TAGGED_HEADER
         self._sampling = sampling
@@ -58,6 +61,12 @@ class Account:
         self._tallies: dict[int, _Tally] = {}
         self._captured = self._undecoded = self._super = 0
         self._since: float | None = None
+        self._hitters: dict[int, Hitters] | None = {} if hitters else None
+
+    def hitters(self, classid: int, count: int, *, secret: bytes = b"") -> tuple[Hitter, ...]:
+        """The flows of a class that sent the most so far, where they are kept."""
+        known = (self._hitters or {}).get(classid)
+        return known.largest(count, secret=secret, detailed=self._detailed) if known is not None else ()
 
     def add(self, before: Sequence[Frame], after: Sequence[Frame]) -> None:
         """Frames of the two taps since the last call, each tap's in the order of its time stamps."""
@@ -81,7 +90,7 @@ class Account:
 
     def _arrivals(self, frames: Iterable[Frame]) -> list[Arrival]:
         flows, tallies, audit, detailed = self._flows, self._tallies, self._audit, self._detailed
-        size_of = self._size_of
+        size_of, hitters = self._size_of, self._hitters
         arrivals: list[Arrival] = []
         for stamp, length, frame in frames:
             parts = dissect(frame, detailed=detailed)
@@ -94,6 +103,8 @@ class Account:
             size = length if size_of is None else size_of(length)
             tally.packets += 1
             tally.bytes += size
+            if hitters is not None:
+                (hitters.get(classid) or hitters.setdefault(classid, Hitters())).add(flow, size)
             if not elastic:
                 tally.inelastic += size
                 if self._taus:

@@ -12,6 +12,8 @@ from typing import TypeVar
 
 from collectors.account import Account
 from collectors.errors import CaptureError
+from collectors.evidence import Evidence
+from collectors.hitters import Hitter
 from collectors.netlink import inside
 from collectors.ring import RETIRE_MS, Instruction, PacketRing, link
 from collectors.sample import CaptureWindow, Classifier
@@ -44,6 +46,8 @@ class Capture:
         detailed: bool = False,
         size_of: Callable[[int], int] | None = None,
         netns: str = "",
+        hitters: bool = False,
+        evidence: Evidence | None = None,
     ) -> None:
         """`tap` is the ifb with the copies; `after_filter` passes outgoing packets, 1 in `sampling`, cut short.
 
@@ -52,8 +56,8 @@ class Capture:
         `horizon` (s) must exceed the longest wait in the queue; scapy decodes at most `audit_rate` frames a second;
         `taus` (s) are the windows of the envelope; `detailed` as in Account; `size_of` says how many bytes the device's
         queue counts a frame of so many bytes for, so that rates from here and from its counters are of one unit.
-        `netns` names the network namespace of both devices, "" for this one. Raises CaptureError without the devices
-        or the permission.
+        `hitters` keeps the flows that send the most; `evidence` is given every frame. `netns` names the network
+        namespace of both devices, "" for this one. Raises CaptureError without the devices or the permission.
         """
         self._netns = netns
         mtu = self._inside(lambda: link(device)).mtu
@@ -69,7 +73,9 @@ class Capture:
             taus=taus,
             detailed=detailed,
             size_of=size_of,
+            hitters=hitters,
         )
+        self._evidence = evidence
         # The same filter on both sides: frames are cut to the same length, and either leaves out what the other does.
         self._after = self._inside(lambda: PacketRing(*after))
         try:
@@ -107,6 +113,10 @@ class Capture:
         self._read()
         return self._account.settle(now=now, drops=self._drops(), queued=queued)
 
+    def hitters(self, classid: int, count: int, *, secret: bytes = b"") -> tuple[Hitter, ...]:
+        """As Account has them."""
+        return self._account.hitters(classid, count, secret=secret)
+
     def close(self) -> None:
         """Gives back both sockets and their rings; a second call does nothing."""
         self._before.close()
@@ -131,6 +141,8 @@ class Capture:
         self._newest_after = after[-1][0] if after else self._newest_after
         self._newest_before = before[-1][0] if before else self._newest_before
         self._account.add(before, after)
+        if self._evidence is not None:
+            self._evidence.add(before, after)
 
     def _drops(self) -> int:
         return self._before.drops() + self._after.drops()

@@ -55,6 +55,35 @@ def dissect(frame: bytes, *, detailed: bool = False) -> tuple[bytes, bytes] | No
     return None
 
 
+def parts_of(frame: bytes) -> tuple[int, int, int] | None:
+    """Where an IP frame's addresses begin, how long one is, and where its headers end; None as `dissect`."""
+    if dissect(frame) is None:
+        return None
+    at, kind = 12, frame[12:14]
+    while kind in _VLAN:
+        at += 4
+        kind = frame[at : at + 2]
+    at += 2
+    if kind == _IPV4:
+        upper, protocol = at + (frame[at] & 0x0F) * 4, frame[at + 9]
+        fragment = bool(frame[at + 6] & 0x3F or frame[at + 7])
+        addresses, width = at + 12, 4
+    else:
+        upper, protocol, fragment = at + 40, frame[at + 6], False
+        while protocol in _EXTENSIONS and not fragment:
+            fragment = protocol == _FRAGMENT
+            protocol, length = frame[upper], 8 if fragment else (frame[upper + 1] + 1) * 8
+            upper += length
+        addresses, width = at + 8, 16
+    if fragment:
+        size = 0
+    elif protocol == TCP:
+        size = (frame[upper + 12] >> 4) * 4
+    else:
+        size = 8 if protocol in _DATAGRAMS | _CONTROL else 12 if protocol == _SCTP else 0
+    return addresses, width, min(len(frame), upper + size)
+
+
 def _ipv4(frame: bytes, at: int, detailed: bool) -> tuple[bytes, bytes] | None:
     if len(frame) < at + 20:
         return None

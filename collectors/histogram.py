@@ -6,8 +6,9 @@ import copy
 import math
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class DelayHistogram:
@@ -64,6 +65,29 @@ class DelayHistogram:
         self.sum += other.sum
         self.least = min(self.least, other.least)
         self.largest = max(self.largest, other.largest)
+
+    def as_json(self) -> dict[str, Any]:
+        """For another process; `from_json` reads it."""
+        return {
+            "cuts": self._cuts,
+            "lowest": self.lowest,
+            "last": self._last,
+            "counts": sorted(self._counts.items()),
+            "sum": self.sum,
+            "least": self.least if self.count else None,
+            "largest": self.largest,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> DelayHistogram:
+        """Raises KeyError, TypeError or ValueError for what is none."""
+        made = cls(lowest=float(data["lowest"]))
+        made._cuts, made._last = int(data["cuts"]), int(data["last"])
+        made._counts = Counter({int(number): int(count) for number, count in data["counts"]})
+        made.count, made.sum = made._counts.total(), float(data["sum"])
+        made.least = math.inf if data["least"] is None else float(data["least"])
+        made.largest = float(data["largest"])
+        return made
 
     def copy(self) -> DelayHistogram:
         """As it stands now."""

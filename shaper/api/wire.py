@@ -8,7 +8,7 @@ from shaper.errors import Exit, Problem, ShaperError, Where
 from shaper.model.status import InterfaceStatus
 from shaper.plan.steps import Plan
 from shaper.report.as_json import plan_json, problems_json, status_json
-from shaper.run.fleet import Applied
+from shaper.run.fleet import Applied, Measured
 
 SCHEMA = 1
 MAX_REQUEST = 16 * 2**20
@@ -70,6 +70,9 @@ def applied_json(applied: Applied) -> dict[str, Any]:
 def _plain(result: object) -> object:
     if isinstance(result, InterfaceStatus):
         return status_json(result)
+    if isinstance(result, Measured):
+        delays = {path: one.as_json() for path, one in result.delays.items()}
+        return {"status": status_json(result.status), "delays": delays}
     if isinstance(result, Applied):
         return applied_json(result)
     if isinstance(result, Plan):

@@ -26,6 +26,7 @@ _COMMANDS = (
     "adopt",
     "release",
     "doctor",
+    "measure",
     "explain",
     "probe",
     "reflect",

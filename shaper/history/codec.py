@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
-from shaper.model import decision, observation, status
+from shaper.model import decision, measurement, observation, status
+from shaper.stats import Availability
 
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
 T = TypeVar("T")
@@ -45,6 +46,20 @@ _KEYS: Mapping[type, Mapping[str, str]] = {
         "envelope": "envelope_bytes",
     },
     observation.Observation: {"seconds": "tick_s"},
+    measurement.Loss: {"lost": "lost_packets", "offered": "offered_packets", "low": "low_ratio", "high": "high_ratio"},
+    measurement.Call: {"playout": "playout_s", "lost": "lost_ratio"},
+    measurement.Flow: {"error": "error_bytes"},
+    measurement.ClassMeasure: {
+        "throughput": "throughput_bit_s",
+        "offered": "offered_bit_s",
+        "mean": "mean_s",
+        "ipdv": "ipdv_s",
+        "peaks": "peak_to_mean",
+        "occupancy": "occupancy_ratio",
+        "in_flight": "in_flight_packets",
+    },
+    measurement.Measurement: {"seconds": "window_s"},
+    Availability: {name: f"{name}_s" for name in ("available", "unavailable", "unknown")},
     status.Histogram: {"bounds": "bounds_s", "sum": "sum_s"},
     status.ClassStatus: {
         "guarantee": "guarantee_bit_s",

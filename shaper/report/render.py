@@ -16,9 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from shaper.errors import Problem, Where
+from shaper.model.measurement import Measurement
 from shaper.model.status import InterfaceStatus
 from shaper.plan.impact import impacts
 from shaper.plan.steps import Plan, Verb
+from shaper.report import measurement
 from shaper.report.steps import step_text, totals_text
 from shaper.report.tables import doctor_table, quality_table, status_sentences, status_table, status_title
 from shaper.report.words import clean
@@ -101,6 +103,20 @@ def status_view(status: InterfaceStatus, *, out: Console) -> None:
         _table(out, quality)
         _line(out, Text())
     for sentence in status_sentences(status):
+        _line(out, sentence)
+
+
+def measurement_view(found: Measurement, *, out: Console) -> None:
+    """One measurement: a row by class, the largest flows, then in sentences what the figures are worth."""
+    _line(out, measurement.title(found))
+    _line(out, Text())
+    for table in (measurement.classes_table(found), measurement.flows_table(found)):
+        if table is not None:
+            if _needs(out, table) > out.width:
+                table.width = _needs(out, table)
+            _table(out, table)
+            _line(out, Text())
+    for sentence in measurement.sentences(found):
         _line(out, sentence)
 
 

@@ -28,7 +28,7 @@ _TIER, _POLICY = "tier", "guarantee\n/limit"
 _FINDINGS = {"ok": "green", "missing": "yellow", "needed": "bold red"}
 
 
-def _table(*columns: str, numbers: Iterable[str] = ()) -> Table:
+def plain_table(*columns: str, numbers: Iterable[str] = ()) -> Table:
     """An empty table in the style of all tables; the columns in `numbers` are set to the right."""
     made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0), header_style="bold")
     for position, name in enumerate(columns):
@@ -74,7 +74,7 @@ def status_table(status: InterfaceStatus, *, narrow: bool = False) -> Table:
 
 
 def _measures(classes: Iterable[ClassStatus]) -> Table:
-    rows = _table(
+    rows = plain_table(
         "class",
         _TIER,
         "granted",
@@ -105,7 +105,7 @@ def quality_table(status: InterfaceStatus) -> Table | None:
     if not measured:
         return None
     numbers = ("jitter p50/p95/p99\nms", "MOS", "p99 within\nms", "queue\nfull", "packets\nmeasured", "in\ns")
-    rows = _table("class", *numbers, "by", numbers=numbers)
+    rows = plain_table("class", *numbers, "by", numbers=numbers)
     for one, view in measured:
         ends = (view.low.get(0.99), view.high.get(0.99))
         within = "/".join("?" if end is None else decimals(end * 1e3) for end in ends)
@@ -124,7 +124,7 @@ def quality_table(status: InterfaceStatus) -> Table | None:
 
 def _counters(classes: Iterable[ClassStatus]) -> Table:
     numbers = ("granted", _POLICY, "sent\nbytes", "sent\npackets", "dropped\npackets", "backlog")
-    rows = _table("class", _TIER, *numbers, "SLA", numbers=numbers)
+    rows = plain_table("class", _TIER, *numbers, "SLA", numbers=numbers)
     for one in classes:
         rows.add_row(
             *_who(one),
@@ -176,7 +176,7 @@ def status_sentences(status: InterfaceStatus) -> Iterator[Text]:
     if not status.running:
         yield Text("No `shaper run` is up: these are the kernel's counters, and delay is not measured", style="yellow")
     else:
-        yield from _capture(status.capture)
+        yield from capture_sentences(status.capture)
     if status.unshaped_packets:
         yield Text(f"{status.unshaped_packets} packets went past the shaper", style="yellow")
     if status.schedule is not None:
@@ -239,7 +239,7 @@ def _shortfall(shortfall: Shortfall) -> Text:
     )
 
 
-def _capture(capture: CaptureHealth) -> Iterator[Text]:
+def capture_sentences(capture: CaptureHealth) -> Iterator[Text]:
     if not capture.running:
         yield Text(clean(f"Delay is not measured: {capture.reason or 'there is no capture'}"), style="yellow")
     elif not capture.trusted:

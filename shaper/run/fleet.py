@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from collectors.histogram import DelayHistogram
 from shaper.errors import UnavailableError
 from shaper.kernel.protocol import Kernel
 from shaper.model.policy import Direction, Interface, Policy
@@ -35,6 +36,14 @@ class Applied:
     direction: Direction = Direction.EGRESS
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one direction of an interface has counted and measured since its start; the delays by class."""
+
+    status: InterfaceStatus
+    delays: Mapping[str, DelayHistogram]
+
+
 _FAILED = "another interface of the policy failed"
 
 
@@ -58,6 +67,10 @@ class Fleet:
     def statuses(self) -> tuple[InterfaceStatus, ...]:
         """The last status of every interface; safe from other threads."""
         return tuple(self._statuses.values())
+
+    def measured(self) -> tuple[Measured, ...]:
+        """The last status of every interface, and all delays since the start."""
+        return tuple(Measured(status, self._runs[key].delays()) for key, status in self._statuses.items())
 
     def tick(self) -> None:
         """A tick of every interface."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from collectors.histogram import DelayHistogram
 from shaper.compile.program import Program
 from shaper.errors import ShaperError
 from shaper.history.buffered import BufferedHistory
@@ -323,6 +324,10 @@ class InterfaceRun:
         if at - self._pruned > _PRUNE_EVERY:
             self._pruned = at
             self._history.prune(before=at - _RETENTION)
+
+    def delays(self) -> dict[str, DelayHistogram]:
+        """The delays of every class since the start."""
+        return self._observer.delays()
 
     def totals(self) -> RunTotals:
         """The whole run, after a last look, so that what is still queued counts as in flight and not as lost."""

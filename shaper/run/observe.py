@@ -152,6 +152,10 @@ class Observer:
             for path, leaf in self._leaves.items()
         }
 
+    def delays(self) -> dict[str, DelayHistogram]:
+        """The delays of every leaf class since the start."""
+        return {path: leaf.delays for path, leaf in self._leaves.items()}
+
     def leaf(self, path: str) -> _Leaf | None:
         """What is remembered of a class, for the observer that follows."""
         return self._leaves.get(path)

@@ -42,6 +42,7 @@ class Requests:
         """Does what is asked and answers; a failure is an answer, too."""
         handlers: dict[str, Callable[[Request], object]] = {
             "status": lambda _: self._fleet.statuses(),
+            "measured": lambda _: self._fleet.measured(),
             "apply": self._on_apply,
             "clear": self._on_clear,
             "release": self._on_release,

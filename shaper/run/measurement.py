@@ -1,0 +1,303 @@
+"""One measurement of what is there, without controlling: by packets captured for it, or from a running shaper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from collectors.capture import Capture
+from collectors.errors import CaptureError
+from collectors.evidence import Evidence
+from collectors.histogram import DelayHistogram
+from collectors.sample import FlowKey
+from shaper.compile.program import Program
+from shaper.compile.tap import DETAILS
+from shaper.errors import ShaperError, TryAgainError, UnavailableError
+from shaper.kernel.protocol import ClassCounters, DeviceCounters, Kernel, within
+from shaper.model.match import Packet, classify
+from shaper.model.measurement import ClassMeasure, Loss, Measurement
+from shaper.model.observation import CaptureHealth
+from shaper.model.policy import Interface
+from shaper.model.status import ClassStatus, InterfaceStatus
+from shaper.run.clock import Clock
+from shaper.run.recorder import COUNTS, Recorder, Wanted, call, histogram_view
+from shaper.run.standing import interface_of, program_of
+from shaper.run.state import DeviceState
+from shaper.stats import availability
+
+HORIZON = 3.0
+"""Seconds after which a packet that never left its queue counts as lost."""
+
+_EVERY = 0.2
+_SETTLE = 0.15
+_NOTHING = ClassCounters(0, 0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`seconds` to measure, `flows` of each class to name; `evidence` says what to keep and where, None for nothing.
+
+    With a `secret` addresses are told by a hash.
+    """
+
+    seconds: float
+    flows: int = 5
+    pcap: Path | None = None
+    room: int = 0
+    payload: bool = False
+    secret: bytes = b""
+
+
+@dataclass(slots=True)
+class _Queue:
+    """What the counters of a class said, time after time."""
+
+    backlogs: list[int]
+    seconds: list[tuple[int, int]]
+    last: ClassCounters
+
+
+def wanted_of(interface: Interface) -> dict[str, Wanted]:
+    """What is asked of each class of an interface."""
+    return {leaf.path: Wanted(leaf.sla, leaf.service) for leaf in interface.leaves()}
+
+
+def measure(
+    kernel: Kernel, state: DeviceState, asked: Asked, *, clock: Clock, sleep: Callable[[float], None]
+) -> Measurement:
+    """Captures for as long as is asked, and reads the counters meanwhile. Nothing is written to the kernel.
+
+    Raises UnavailableError when nothing of ours is there.
+    """
+    kernel = within(kernel, state.netns)
+    record = state.record()
+    if record is None:
+        raise UnavailableError(f"nothing of the shaper's is on {state.title}", hint="apply a policy first")
+    interface = interface_of(record)
+    program = program_of(record, interface, kernel.capabilities(), kernel.link(state.device))
+    handles = {program.handles[leaf.path]: leaf.path for leaf in interface.leaves()}
+    evidence = None
+    if asked.pcap is not None:
+        evidence = _refusable(lambda: Evidence(_named(asked, state), room=asked.room, **_kept(asked)))
+    capture, why = _capture(program, evidence)
+    recorder = Recorder(handles, wanted_of(interface))
+    try:
+        first = kernel.counters(state.shaped)
+        queues = {handle: _Queue([], [], first.classes.get(handle, _NOTHING)) for handle in handles}
+        begun = clock.boot()
+        last = _watch(kernel, state, asked, capture, recorder, queues, clock=clock, sleep=sleep)
+        seconds = clock.boot() - begun
+        if capture is not None:
+            sleep(_SETTLE)
+            queued = {handle: one.queued_packets for handle, one in kernel.counters(state.shaped).classes.items()}
+            recorder.add(capture.settle(now=clock.wall(), queued=queued))
+        measures = recorder.measures(_hitters(capture, asked))
+    except CaptureError as error:
+        raise ShaperError(f"the measurement broke off: {error}", hint=error.hint) from error
+    finally:
+        if capture is not None:
+            capture.close()
+        files = evidence.close() if evidence is not None else ()
+    allocation = program.allocation_in(program.tree)
+    paths = {path: handle for handle, path in handles.items()}
+    return Measurement(
+        interface=interface.name,
+        device=state.spot,
+        direction=state.direction,
+        source="capture" if capture is not None else "counters",
+        seconds=seconds,
+        sampling=recorder.sampling,
+        classes=tuple(
+            _counted(
+                one,
+                first.classes.get(paths[one.path], _NOTHING),
+                last.classes.get(paths[one.path], _NOTHING),
+                queues[paths[one.path]],
+                seconds=seconds,
+                limit=allocation[one.path].queue,
+                wanted=wanted_of(interface)[one.path],
+            )
+            for one in measures
+        ),
+        capture=recorder.health if capture is not None else CaptureHealth(running=False, reason=why),
+        files=tuple(str(file) for file in files),
+    )
+
+
+def _watch(
+    kernel: Kernel,
+    state: DeviceState,
+    asked: Asked,
+    capture: Capture | None,
+    recorder: Recorder,
+    queues: Mapping[int, _Queue],
+    *,
+    clock: Clock,
+    sleep: Callable[[float], None],
+) -> DeviceCounters:
+    """Drains the capture and reads the counters until the time is over; the last counters."""
+    end = clock.boot() + asked.seconds
+    second = clock.boot() + 1.0
+    while True:
+        sleep(max(0.0, min(_EVERY, end - clock.boot())))
+        if capture is not None:
+            recorder.add(capture.drain(now=clock.wall()))
+        counters, now = kernel.counters(state.shaped), clock.boot()
+        for handle, queue in queues.items():
+            one = counters.classes.get(handle, _NOTHING)
+            queue.backlogs.append(one.backlog_bytes)
+            if now >= second:
+                lost = one.drops - queue.last.drops
+                queue.seconds.append((one.sent_packets - queue.last.sent_packets + lost, lost))
+                queue.last = one
+        if now >= second:
+            second += 1.0
+        if now >= end:
+            return counters
+
+
+def _capture(program: Program, evidence: Evidence | None) -> tuple[Capture | None, str]:
+    """And why there is none."""
+    if not program.measured:
+        return None, next((note for note in program.notes if note.startswith("delay:")), "no tap")
+    handles, rules = program.handles, program.rules
+
+    def classid(key: FlowKey) -> int:
+        return handles[classify(rules, Packet(*key))]
+
+    return _refusable(
+        lambda: Capture(
+            netns=program.interface.netns,
+            device=program.interface.device,
+            tap=program.tap,
+            after_filter=program.tap_filter,
+            arriving_filter=program.arriving_filter,
+            sampling=program.sampling,
+            classify=classid,
+            horizon=HORIZON,
+            detailed=not rules.asked().keys().isdisjoint(DETAILS),
+            size_of=program.size_of(),
+            hitters=True,
+            evidence=evidence,
+        )
+    ), ""
+
+
+def _refusable(make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except CaptureError as error:
+        raise ShaperError(str(error), hint=error.hint) from error
+
+
+def _named(asked: Asked, state: DeviceState) -> Path:
+    assert asked.pcap is not None
+    return asked.pcap if state.direction.value == "egress" else asked.pcap.with_stem(f"{asked.pcap.stem}.ingress")
+
+
+def _kept(asked: Asked) -> dict[str, Any]:
+    return {"payload": asked.payload, "secret": asked.secret}
+
+
+def _hitters(capture: Capture | None, asked: Asked) -> Callable[[int], Sequence[Any]] | None:
+    if capture is None or not asked.flows:
+        return None
+    return lambda classid: capture.hitters(classid, asked.flows, secret=asked.secret)
+
+
+def _counted(
+    one: ClassMeasure,
+    first: ClassCounters,
+    last: ClassCounters,
+    queue: _Queue,
+    *,
+    seconds: float,
+    limit: int,
+    wanted: Wanted,
+) -> ClassMeasure:
+    """With the kernel's counters, which are the truth for loss and throughput: they count every packet."""
+    sent, dropped = last.sent_packets - first.sent_packets, last.drops - first.drops
+    if sent < 0 or dropped < 0:
+        raise TryAgainError("the classes were made anew meanwhile", hint="measure again")
+    loss = Loss(dropped, sent + dropped, "counters") if sent + dropped else None
+    return replace(
+        one,
+        throughput=(last.sent_bytes - first.sent_bytes) * 8 / seconds if seconds > 0 else None,
+        loss=loss,
+        occupancy=sum(queue.backlogs) / len(queue.backlogs) / limit if limit and queue.backlogs else None,
+        call=call(wanted, one.delay, loss),
+        availability=availability(queue.seconds) if queue.seconds else None,
+    )
+
+
+def between(before: Mapping[str, Any], after: Mapping[str, Any], wanted: Mapping[str, Wanted]) -> Measurement:
+    """What a running shaper measured between two answers to `measured`, whose statuses are decoded already.
+
+    Raises TryAgainError where it began anew in between.
+    """
+    first: InterfaceStatus = before["status"]
+    last: InterfaceStatus = after["status"]
+    earlier = {one.path: one for one in first.classes}
+    if last.seconds < first.seconds or any(one.path not in earlier for one in last.classes):
+        raise TryAgainError(f"the shaper on {last.place} began anew meanwhile", hint="measure again")
+    seconds = last.seconds - first.seconds
+    begun = {path: DelayHistogram.from_json(data) for path, data in before["delays"].items()}
+    sampling = max((one.delay.sampling for one in last.classes if one.delay is not None), default=1)
+    health = last.capture
+    return Measurement(
+        interface=last.interface,
+        device=last.device,
+        direction=last.direction,
+        source="run",
+        seconds=seconds,
+        sampling=sampling,
+        classes=tuple(
+            _difference(
+                earlier[one.path],
+                one,
+                DelayHistogram.from_json(after["delays"][one.path]).since(begun[one.path]),
+                wanted.get(one.path, Wanted()),
+                seconds=seconds,
+                sampling=sampling,
+            )
+            for one in last.classes
+        ),
+        capture=replace(health, **{name: getattr(health, name) - getattr(first.capture, name) for name in COUNTS}),
+    )
+
+
+def _difference(
+    before: ClassStatus,
+    after: ClassStatus,
+    delays: DelayHistogram,
+    wanted: Wanted,
+    *,
+    seconds: float,
+    sampling: int,
+) -> ClassMeasure:
+    sent = after.sent_packets - before.sent_packets
+    dropped = after.dropped_packets - before.dropped_packets
+    if sent < 0 or dropped < 0 or delays.count < 0:
+        raise TryAgainError(f"the class {after.path} began anew meanwhile", hint="measure again")
+    loss = Loss(dropped, sent + dropped, "counters") if sent + dropped else None
+    source = after.delay.source if after.delay is not None else "run"
+    delay = histogram_view(
+        delays,
+        wanted.sla,
+        window=seconds,
+        sampling=sampling,
+        source=source,
+        coverage=delays.count / sent if sent else None,
+    )
+    return ClassMeasure(
+        path=after.path,
+        throughput=(after.sent_bytes - before.sent_bytes) * 8 / seconds if seconds > 0 else None,
+        loss=loss,
+        delay=delay,
+        mean=delays.sum / delays.count if delays.count else None,
+        occupancy=after.occupancy,
+        in_flight=after.in_flight,
+        call=call(wanted, delay, loss),
+    )

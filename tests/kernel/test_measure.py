@@ -1,0 +1,83 @@
+"""`shaper measure` on a real kernel: by packets captured for it, from a running shaper, and from recordings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_cli_kernel import Box, end, send
+
+pytestmark = pytest.mark.kernel
+
+EF, AF41 = 46, 34
+
+
+@pytest.fixture
+def box(netns: Any, tmp_path: Path) -> Iterator[Box]:
+    yield Box(netns, tmp_path)
+
+
+def measured(box: Box, options: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The measurement and its classes by path."""
+    code, out, err = box.shaper(f"measure --json {options}")
+    assert code == 0, err
+    (found,) = json.loads(out)["measurements"]
+    return found, {one["path"]: one for one in found["classes"]}
+
+
+def test_classes_by_captured_packets_and_again_from_what_was_kept(box: Box, tmp_path: Path) -> None:
+    assert box.shaper(f"apply {box.policy}")[0] == 0
+    tree = box.tc()
+    flows = [send(box, rate=500_000, seconds=20, dscp=EF), send(box, rate=3_000_000, seconds=20, dscp=AF41)]
+    found, classes = measured(box, f"{box.pair.a} --for 2s --pcap {tmp_path / 'kept.pcap'}")
+    for flow in flows:
+        flow.kill()
+        flow.wait()
+    assert (found["source"], found["sampling"], found["trusted"]) == ("capture", 1, True)
+    voice, video = classes["voice"], classes["video"]
+    for one, rate in ((voice, 5e5), (video, 3e6)):
+        assert one["throughput_bit_s"] == pytest.approx(rate, rel=0.5), "the machine may be busy"
+        assert one["loss"]["source"] == "counters"
+        assert one["delay"]["count"] > 50
+        assert one["delay"]["low_s"] == {}, "a full count has no interval"
+        assert 0 <= one["delay"]["pdv_s"]["0.5"] <= one["delay"]["pdv_s"]["0.99"] < 1
+        assert one["flows"][0]["flow"].startswith(f"udp {box.pair.a_v4}:")
+        assert one["availability"]["unavailable_s"] == 0
+    assert classes["bulk"]["delay"] is None
+    assert box.tc() == tree, "nothing is written to the kernel"
+
+    read, again = measured(
+        box, f"{box.policy} --read {tmp_path / 'kept.before.pcap'} {tmp_path / 'kept.after.pcap'} --hash-addresses"
+    )
+    assert (read["source"], read["capture"]["ambiguous"]) == ("file", 0)
+    for path, one in (("voice", voice), ("video", video)):
+        assert again[path]["delay"]["quantiles_s"] == one["delay"]["quantiles_s"]
+        assert again[path]["delay"]["count"] == one["delay"]["count"]
+        assert box.pair.a_v4 not in again[path]["flows"][0]["flow"]
+
+
+def test_a_running_shaper_is_asked(box: Box) -> None:
+    run = box.start()
+    flow = send(box, rate=1_000_000, seconds=20, dscp=EF)
+    found, classes = measured(box, "--for 2s --class voice")
+    flow.kill()
+    flow.wait()
+    end(run)
+    assert found["source"] == "run"
+    assert list(classes) == ["voice"]
+    assert found["window_s"] == pytest.approx(2, abs=1.5)
+    assert classes["voice"]["delay"]["count"] > 50
+    assert classes["voice"]["loss"]["offered_packets"] >= classes["voice"]["delay"]["count"] * 0.9
+
+
+def test_no_traffic_is_no_data_and_nothing_of_ours_is_an_error(box: Box) -> None:
+    code, _, err = box.shaper(f"measure {box.pair.a} --for 1s")
+    assert (code, "nothing of the shaper's" in err) == (69, True)
+    assert box.shaper(f"apply {box.policy}")[0] == 0
+    code, out, _ = box.shaper(f"measure {box.pair.a} --for 1s --class voice")
+    assert (code, "no data" in out) == (4, True)
+    code, _, err = box.shaper(f"measure {box.pair.a} --for 1s --class voise")
+    assert (code, "has no class 'voise'" in err) == (64, True)

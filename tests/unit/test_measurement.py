@@ -1,0 +1,195 @@
+"""One measurement: what recordings and a running shaper's counts become, and what a sample may claim."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from statistics import mean
+
+import pytest
+from click.testing import CliRunner
+from report_samples import RUNNING
+from wire_samples import udp
+
+from collectors import pcap
+from collectors.histogram import DelayHistogram
+from collectors.sample import CaptureWindow, ClassWindow
+from shaper.cli.entry import cli
+from shaper.errors import ShaperError, TryAgainError
+from shaper.model.sla import MosTarget, Sla
+from shaper.policy import parse_policy
+from shaper.run.measurement import between
+from shaper.run.recorder import Recorder, Wanted
+from shaper.run.recordings import read_pair
+
+POLICY = """\
+version: 1
+interfaces:
+  wan: {device: eth1, bandwidth: {egress: 20mbit}, policy: p}
+policies:
+  p:
+    classes:
+      voice: {tier: special, guarantee: 1mbit, limit: 2mbit, match: [{dscp: ef}], sla: {mos: 4.2}}
+      rest: {default: true}
+"""
+BEGUN = 1_700_000_000 * 10**9
+
+
+def pair(folder: Path, *, lost: frozenset[int] = frozenset()) -> tuple[Path, Path, list[float]]:
+    """200 packets of a call, 20 ms apart, and 200 others; each waits a little. And the waits of the calls."""
+    chance, waits = Random(5), []
+    before, after = [], []
+    for number in range(200):
+        for tos in (46 << 2, 0):
+            stamp, wait = BEGUN + number * 20_000_000 + tos, chance.randrange(1_000_000, 9_000_000)
+            data = udp(payload=number.to_bytes(4, "big") + bytes(160), tos=tos, number=number, sport=5000 + tos)
+            before.append((stamp, len(data), data))
+            if tos and number in lost:
+                continue
+            after.append((stamp + wait, len(data), data))
+            waits += [wait / 1e9] if tos else []
+    paths = folder / "before.pcap", folder / "after.pcap"
+    for path, frames in zip(paths, (before, sorted(after)), strict=True):
+        path.write_bytes(pcap.header() + b"".join(map(pcap.record, frames)))
+    return *paths, waits
+
+
+def test_a_recorded_pair_by_the_classes_of_a_policy(tmp_path: Path) -> None:
+    before, after, waits = pair(tmp_path, lost=frozenset((3, 50, 51)))
+    (interface,) = parse_policy(POLICY, source="p.yaml").interfaces
+    found = read_pair(before, after, interface=interface)
+    voice = next(one for one in found.classes if one.path == "voice")
+    assert voice.loss is not None
+    assert (voice.loss.lost, voice.loss.offered, voice.loss.low) == (3, 200, None)
+    assert voice.delay is not None
+    assert voice.mean == pytest.approx(mean(waits))
+    assert voice.delay.quantiles[0.99] == pytest.approx(sorted(waits)[194], rel=0.006)
+    assert voice.delay.least == pytest.approx(min(waits), rel=0.006)
+    steps = sorted(abs(after - before) for before, after in pairwise(waits))
+    assert voice.ipdv[0.5] == pytest.approx(steps[98], rel=0.02)
+    assert voice.call is not None
+    assert (voice.call.codec, 4.2 < voice.call.mos < 4.41) == ("g711-plc", True)
+    assert voice.throughput == pytest.approx(197 * 206 * 8 / found.seconds, rel=0.01)
+    assert found.capture.audited > 0
+    assert found.capture.misclassified == 0
+
+
+def test_a_recording_of_a_sample_says_what_it_is_worth(tmp_path: Path) -> None:
+    before, after, _ = pair(tmp_path, lost=frozenset((3, 50, 51)))
+    (one,) = read_pair(before, after, interface=None, sampling=8).classes
+    assert one.delay is not None
+    assert one.delay.low[0.5] <= one.delay.quantiles[0.5] <= one.delay.high[0.5]
+    assert one.loss is not None
+    assert one.loss.low is not None
+    assert one.loss.high is not None
+    assert one.loss.low < one.loss.ratio < one.loss.high
+    assert (one.throughput, one.ipdv, one.dispersion) == (None, {}, None), "a sample says nothing of these"
+
+
+def test_what_came_after_the_end_of_the_second_file_is_not_lost(tmp_path: Path) -> None:
+    before, after, _ = pair(tmp_path)
+    frames = list(pcap.frames(after))[:100]
+    after.write_bytes(pcap.header() + b"".join(map(pcap.record, frames)))
+    (one,) = read_pair(before, after, interface=None).classes
+    assert one.loss is not None
+    assert (one.loss.lost, one.loss.offered) == (0, 100)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_no_recording_is_refused_with_a_mend(tmp_path: Path, side: int) -> None:
+    files = list(pair(tmp_path)[:2])
+    files[side].write_bytes(b"GIF89a")
+    with pytest.raises(ShaperError, match="neither pcap nor pcapng") as refused:
+        read_pair(files[0], files[1], interface=None)
+    assert refused.value.hint
+    files[side].write_bytes(pcap.header())
+    if side:
+        with pytest.raises(ShaperError, match="no frames"):
+            read_pair(files[0], files[1], interface=None)
+
+
+def window(delays: tuple[float, ...], *, lost: int = 0, sampling: int = 1, drops: int = 0) -> CaptureWindow:
+    one = ClassWindow(delays, len(delays) + lost, (len(delays) + lost) * 100, 0, len(delays), lost, {0.1: 300})
+    return CaptureWindow(1.0, {7: one}, 2 * len(delays) + lost, drops, 0, 0, 0, {}, sampling)
+
+
+def test_percentiles_are_of_all_windows_together_and_never_averaged() -> None:
+    recorder = Recorder({7: "voice"}, {})
+    recorder.add(window((1.0,) * 10))
+    recorder.add(window((0.001,) * 990))
+    (one,) = recorder.measures()
+    assert one.delay is not None
+    assert one.delay.quantiles[0.95] == pytest.approx(0.001, rel=0.006)
+    assert one.delay.quantiles[0.99] == pytest.approx(0.001, rel=0.006)
+    assert one.delay.largest == 1.0
+
+
+def test_a_capture_that_lost_frames_is_not_trusted_and_nothing_is_made_up() -> None:
+    recorder = Recorder({7: "voice"}, {"voice": Wanted(Sla(mos=MosTarget(4.0, "g711")))})
+    recorder.add(window((0.001,) * 100, drops=3))
+    (one,) = recorder.measures()
+    assert not recorder.health.trusted
+    assert one.loss is not None
+    assert one.loss.lost == 0, "frames that the capture lost are no lost packets"
+
+
+def counted(seconds: float, sent: int, dropped: int, delays: list[float]) -> dict[str, object]:
+    histogram = DelayHistogram()
+    histogram.add(delays)
+    voice = replace(RUNNING.classes[0], sent_packets=sent, sent_bytes=sent * 200, dropped_packets=dropped)
+    status = replace(RUNNING, seconds=seconds, classes=(voice,))
+    return {"status": status, "delays": {"voice": json.loads(json.dumps(histogram.as_json()))}}
+
+
+def test_between_two_answers_of_a_running_shaper() -> None:
+    before = counted(10.0, 1000, 5, [0.5] * 900)
+    after = counted(20.0, 1500, 30, [0.5] * 900 + [0.002] * 475)
+    found = between(before, after, {})
+    (one,) = found.classes
+    assert (found.source, found.seconds) == ("run", 10.0)
+    assert one.delay is not None
+    assert (one.delay.count, one.delay.coverage) == (475, 0.95)
+    assert one.delay.quantiles[0.99] == pytest.approx(0.002, rel=0.011), "what came before is not in it"
+    assert one.delay.least == pytest.approx(0.002, rel=0.011)
+    assert one.loss is not None
+    assert (one.loss.lost, one.loss.offered) == (25, 525)
+    assert one.throughput == 500 * 200 * 8 / 10
+    with pytest.raises(TryAgainError, match="began anew"):
+        between(after, before, {})
+
+
+def invoke(*arguments: str | Path) -> tuple[int, str]:
+    done = CliRunner().invoke(cli, ["measure", *map(str, arguments)], standalone_mode=False)
+    return (done.return_value if done.exception is None else 64), done.output + str(done.exception or "")
+
+
+def test_the_command_reads_recordings_without_a_kernel(tmp_path: Path) -> None:
+    before, after, _ = pair(tmp_path)
+    (tmp_path / "p.yaml").write_text(POLICY)
+    code, out = invoke(tmp_path / "p.yaml", "--read", before, after, "--class", "voice", "--flows", "1")
+    assert code == 0
+    assert "voice: a call (g711-plc) scores 4.39" in out
+    assert "udp 192.0.2.1:5184 > 198.51.100.2:5010" in out
+    code, out = invoke("--read", before, after, "--json", "--hash-addresses")
+    assert code == 0
+    (found,) = json.loads(out)["measurements"]
+    assert found["classes"][0]["delay"]["count"] == 400
+    assert "192.0.2.1" not in out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--sampling", "8"), "is of recordings"),
+        (("--payload",), "name one with --pcap"),
+        (("eth1", "-i", "wan"), "is of a policy"),
+        (("--for", "3"), "has no unit"),
+        (("--pcap-room", "3"), "has no unit"),
+    ],
+)
+def test_options_that_make_no_sense(options: tuple[str, ...], said: str) -> None:
+    code, out = invoke(*options)
+    assert (code, said in out) == (64, True), out
