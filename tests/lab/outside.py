@@ -36,15 +36,20 @@ def end_in_the_middle(verb: str, program: str, folder: Path, number: signal.Sign
         stdin=subprocess.DEVNULL,
         env={**os.environ, "TMPDIR": str(folder)},
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 # none where all runs in the background
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509 # which nohup or a background leaves ignored
     )
     assert running.stdout is not None
-    with running.stdout as said:
-        assert said.readline() == b"ready\n"
-        machines = descendants(running.pid)
-        assert any(program in line for line in machines.values())
-        os.killpg(running.pid, number)
-        assert running.wait(timeout=30) == 128 + number
+    try:
+        with running.stdout as said:
+            assert said.readline() == b"ready\n"
+            machines = descendants(running.pid)
+            assert any(program in line for line in machines.values())
+            os.killpg(running.pid, number)
+            assert running.wait(timeout=30) == 128 + number
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
     limit = time.monotonic() + 10  # the kernel ends a machine's processes after its first one has gone
     while left := {pid for pid, line in machines.items() if command_line(pid) == line}:
         assert time.monotonic() < limit, [machines[pid] for pid in left]

@@ -108,8 +108,18 @@ def classes(result: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]
             yield path, mode, one
 
 
+def differing(one: Any, other: Any, path: str = "") -> Iterator[str]:
+    """What stands in both and is not the same, and where."""
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        for name in one:
+            yield from differing(one[name], other[name], f"{path}/{name}")
+    elif one != other:
+        yield f"{path}: {one!r} and {other!r}"
+
+
 def test_the_same_bytes_wherever_and_whenever_it_runs(runs: dict[str, bytes]) -> None:
-    assert json.loads(runs["copy"]) == json.loads(runs["here"])  # which says what differs
+    differences = list(differing(json.loads(runs["here"]), json.loads(runs["copy"])))
+    assert not differences, "\n".join(differences)
     assert runs["copy"] == runs["here"]
 
 
