@@ -37,8 +37,8 @@ def test_the_branch_office() -> None:
     assert interface.device_where == Where("branch.yaml", 8, 13)
     voice = interface.classes[1]
     assert (voice.tier, voice.guarantee, voice.limit) == (Tier.SPECIAL, 2_000_000, 5_000_000)
-    assert voice.where == Where("branch.yaml", 20, 7)
-    assert voice.matches[1].where == Where("branch.yaml", 26, 13)
+    assert voice.where == Where("branch.yaml", 21, 7)
+    assert voice.matches[1].where == Where("branch.yaml", 27, 13)
     assert [leaf.path for leaf in interface.leaves()] == [
         "network-control", "voice", "video", "office/web", "office/rest", "backup",
     ]  # fmt: skip

@@ -18,7 +18,7 @@ from shaper.policy import parse_policy, read_policy
 from shaper.run import apply
 from shaper.run.prepare import prepare
 from shaper.run.state import DeviceState
-from shaper.tree import Tree, tree
+from shaper.tree import GSO_MAX_SEGS, Tree, tree
 
 KERNELS = {"small": SMALL_KERNEL, "full": FULL_KERNEL, "flower": FLOWER_KERNEL}
 WITH_BPF = ("small", "full")
@@ -26,6 +26,10 @@ NOON = datetime.fromisoformat("2026-11-25T12:00+00:00").timestamp()
 """A Wednesday."""
 SCHEDULED = {"branch-office", "home-cable", "satellite"}
 BOTH_WAYS = {"branch-office", "home-cable", "home-dsl", "voip-trunk", "satellite"}
+
+
+SLOW = {*BOTH_WAYS, "video-site"}
+"""Below 1 Gbit/s; the demo is none of these sites."""
 
 
 class Machine:
@@ -82,9 +86,13 @@ def test_they_show_what_can_be_said() -> None:
 @pytest.mark.parametrize("path", STARTERS, ids=lambda path: path.stem)
 def test_applied_again_and_cleared(tmp_path: Path, path: Path, name: str) -> None:
     machine = Machine(name, tmp_path)
+    offloads = machine.kernel.offloads(["eth1"])
     assert all(plan.steps for plan in machine.put(path))
+    small = [one for one in machine.kernel.offloads(["eth1"]) if one.name == GSO_MAX_SEGS]
+    assert (small != [one for one in offloads if one.name == GSO_MAX_SEGS]) == (path.stem in SLOW)
     assert not any(plan.steps for plan in machine.put(path))
     machine.clear()
+    assert machine.kernel.offloads(["eth1"]) == offloads
     assert machine.kernel.read("eth1") == tree("eth1", ())
 
 
