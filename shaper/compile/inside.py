@@ -32,6 +32,7 @@ from shaper.tree import (
     Statement,
     table_name,
 )
+from shaper.tree.marks import CONNMARK
 
 _BEFORE_TRANSLATION = 90
 """A priority before NF_IP_PRI_NAT_SRC."""
@@ -50,6 +51,8 @@ class Inside:
     why: str
     networks: Numbers
     ports: Numbers
+    connmark: bool = False
+    """Whether packets get the marks of their connections by connmark, since the kernel lacks ctinfo."""
 
     @property
     def connection(self) -> Connection:
@@ -71,7 +74,7 @@ class Inside:
             return None
         mark = self.networks.unknown.mask | self.ports.unknown.mask
         one = self.connection
-        return Restore(mark, one.dscp_bits, one.saved_bit) if one.dscp else Restore(mark)
+        return Restore(mark, one.dscp_bits, one.saved_bit) if one.dscp else Restore(mark, connmark=self.connmark)
 
     def carried(self, rules: Rules) -> Rules:
         """The rules with their questions to the inside put to the mark; network control is the router's own."""
@@ -167,6 +170,7 @@ class Inside:
             parts.append(
                 f"{self.why}: addresses and ports inside are told by {bits:#010x} of the "
                 f"{'connection' if self.comes_in else 'packet'}'s mark, set by nftables table {self.table().name}"
+                + (", which packets get by connmark, since the kernel lacks ctinfo" if self.connmark else "")
             )
         if self.connection.dscp and self.comes_in:
             parts.append(
@@ -192,7 +196,9 @@ def marks_for(interface: Interface, capabilities: Capabilities, link: LinkFacts)
     wanted = [network for match in asked for network in (*getattr(match, address), *match.net)]
     ranges = [one for match in asked for one in (*getattr(match, port), *match.port)]
     addresses = numbers.networks(wanted, connection.lowest)
-    found = Inside(interface, why, addresses, numbers.ports(ranges, connection.lowest + addresses.width))
+    by_connmark = comes_in and "ctinfo" not in capabilities.actions and not connection.dscp
+    ports = numbers.ports(ranges, connection.lowest + addresses.width)
+    found = Inside(interface, why, addresses, ports, by_connmark)
     if not found.numbered and not (connection.dscp and comes_in):
         return None
     where = next((match.where for match in asked if _of_inside(match, comes_in)), None) or interface.where
@@ -207,7 +213,10 @@ def _require(found: Inside, asked: Iterable[Match], capabilities: Capabilities, 
         what = f"{interface.title}: the DSCP of connections cannot be restored"
     lacking = [] if "nft-ct" in capabilities.features else ["nftables with connection tracking"]
     if found.comes_in and "ctinfo" not in capabilities.actions:
-        lacking.append("the ctinfo action")
+        if not found.connmark:
+            lacking.append("the ctinfo action")
+        elif not capabilities.actions >= CONNMARK:
+            lacking.append("the ctinfo action, or connmark and skbedit in its place")
     if lacking:
         raise UnavailableError(
             f"{what}, and the kernel ({capabilities.kernel}) lacks {' and '.join(lacking)}",

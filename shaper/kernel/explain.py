@@ -46,6 +46,7 @@ _CONFIG = {
     "u32": "CONFIG_NET_CLS_U32",
     "mirred": "CONFIG_NET_ACT_MIRRED",
     "ctinfo": "CONFIG_NET_ACT_CTINFO",
+    "connmark": "CONFIG_NET_ACT_CONNMARK",
     "ifb": "CONFIG_IFB",
 }
 _MODULES = {
@@ -55,6 +56,7 @@ _MODULES = {
     "u32": "cls_u32",
     "mirred": "act_mirred",
     "ctinfo": "act_ctinfo",
+    "connmark": "act_connmark",
     "ifb": "ifb",
 }
 
@@ -113,12 +115,17 @@ def _place(node: Node) -> str:
     return node.device if isinstance(node, Offload) else ""
 
 
+def _restoring(node: Node) -> str:
+    restore = node.restore if isinstance(node, BpfFilter) else None
+    return "" if restore is None else "connmark" if restore.connmark else "ctinfo"
+
+
 def _unknown_kind(node: Node, said: str) -> str:
     if said == UNKNOWN_QDISC and isinstance(node, Qdisc):
         return node.kind
     kinds = {
         UNKNOWN_FILTER: kind_of_filter(node) if isinstance(node, Filter) else "bpf",
-        UNKNOWN_ACTION: "ctinfo" if isinstance(node, BpfFilter) and node.restore else "mirred",
+        UNKNOWN_ACTION: _restoring(node) or "mirred",
         UNKNOWN_LINK: "ifb",
     }
     return kinds.get(said, "")

@@ -49,7 +49,7 @@ FULL = Capabilities(
     qdiscs=frozenset({"htb", "fq_codel", "bfifo", "pfifo", "clsact", "ingress", "tbf", "hfsc", "cake", "ets", "prio"})
     | {"codel", "pie", "fq_pie", "red", "sfq"},
     filters=frozenset({"bpf", "u32", "flower"}),
-    actions=frozenset({"mirred", "gact", "police", "pedit", "csum", "skbedit", "ctinfo"}),
+    actions=frozenset({"mirred", "gact", "police", "pedit", "csum", "skbedit", "ctinfo", "connmark"}),
     links=frozenset({"ifb", "veth"}),
     features=frozenset({"stab", "nft-ct"}),
 )

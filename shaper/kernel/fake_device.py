@@ -51,6 +51,7 @@ from shaper.tree import (
     kind_of_filter,
 )
 from shaper.tree import BpfFilter as Bpf
+from shaper.tree.marks import restoring
 
 _MAX_DEPTH = 8
 _MAX_PRIO = 7
@@ -381,7 +382,7 @@ class Device:
     def _check_bpf(self, node: Bpf) -> None:
         if node.target and "mirred" not in self.able.actions:
             raise Refused(errors.ENOENT, UNKNOWN_ACTION)
-        if node.restore and "ctinfo" not in self.able.actions:
+        if node.restore and not restoring(node.restore) <= self.able.actions:
             raise Refused(errors.ENOENT, UNKNOWN_ACTION)
         if not _runs(node.program):
             raise Refused(errors.EINVAL, "")

@@ -20,9 +20,9 @@ def table_words(table: MarkTable) -> Iterator[tuple[str, str]]:
 
 
 def restore_text(restore: Restore) -> str:
-    """`mark 0x000f0000, DSCP 0xfc000000`."""
+    """`mark 0x000f0000, DSCP 0xfc000000`, and by which action where it is not ctinfo."""
     parts = [f"mark {restore.mark:#010x}" if restore.mark else "", f"DSCP {restore.dscp:#010x}" if restore.dscp else ""]
-    return ", ".join(filter(None, parts))
+    return ", ".join(filter(None, parts)) + (" by connmark" if restore.connmark else "")
 
 
 def nft_lines(table: MarkTable) -> Iterator[str]:

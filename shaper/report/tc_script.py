@@ -35,6 +35,7 @@ from shaper.tree import (
     OtherFilter,
     Police,
     Qdisc,
+    Restore,
     Tree,
     U32Filter,
     U32Link,
@@ -174,14 +175,19 @@ def _htb(cls: HtbClass) -> str:
     )
 
 
+def _restored(restore: Restore) -> str:
+    if restore.connmark:
+        return f" action connmark pipe action skbedit mark 0x0/{0xFFFFFFFF ^ restore.mark:#x} pipe"
+    saved = f" dscp {restore.dscp:#x} {restore.state:#x}" if restore.dscp else ""
+    return f" action ctinfo{saved}" + (f" cpmark {restore.mark:#x}" if restore.mark else "") + " pipe"
+
+
 def _bpf(node: BpfFilter) -> str:
     text = f"bpf bytecode '{bytecode(node.program)}'"
     if node.classid:
         text += f" flowid {handle_text(node.classid) if node.classid > 0xFFFF else f'0:{node.classid:x}'}"
     if node.restore:
-        mark, dscp, state = node.restore
-        text += " action ctinfo" + (f" dscp {dscp:#x} {state:#x}" if dscp else "")
-        text += (f" cpmark {mark:#x}" if mark else "") + " pipe"
+        text += _restored(node.restore)
     if node.mirror:
         text += f" action mirred egress mirror dev {shlex.quote(node.mirror)} continue"
     if node.redirect:

@@ -7,7 +7,7 @@ import platform
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +17,7 @@ from shaper.errors import Exit, NotPermittedError, ShaperError
 from shaper.kernel.protocol import Kernel
 from shaper.plan.steps import Step, Verb
 from shaper.tree import ROOT, ROOT_MAJORS, Capabilities, Qdisc, handle
+from shaper.tree.marks import CONNMARK
 
 _NOBODYS = handle(ROOT_MAJORS[-1], 0)
 
@@ -137,8 +138,16 @@ def _kinds(have: Capabilities) -> Iterator[Row]:
     yield row("link ifb", "ifb" in have.links, f"no tap before the queue: {without}")
     without = "a policy that asks for inside addresses behind masquerading is refused"
     yield row("nftables ct mark", "nft-ct" in have.features, without)
-    instead = "behind masquerading what comes in can't be told apart by inside addresses, nor its DSCP restored"
-    yield row("action ctinfo", "ctinfo" in have.actions, instead)
+    yield _connection_marks(have, row)
+
+
+def _connection_marks(have: Capabilities, row: Callable[[str, bool, str], Row]) -> Row:
+    """By which action what comes in is given the mark of its connection, and so told apart by inside addresses."""
+    if "ctinfo" not in have.actions and have.actions >= CONNMARK:
+        instead = "connmark and skbedit take its place behind masquerading; `restore-dscp` is refused"
+    else:
+        instead = "behind masquerading what comes in can't be told apart by inside addresses, nor its DSCP restored"
+    return row("action ctinfo", "ctinfo" in have.actions, instead)
 
 
 def _capture(netns: str) -> Row:

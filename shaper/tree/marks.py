@@ -10,6 +10,9 @@ FAMILY_IPV4, FAMILY_IPV6 = 2, 10
 POSTROUTING, PREROUTING = 4, 0
 """Netfilter's hooks (NF_INET_POST_ROUTING, NF_INET_PRE_ROUTING)."""
 
+CONNMARK = frozenset({"connmark", "skbedit"})
+"""The actions that give a packet its connection's mark where there is no ctinfo."""
+
 
 class MarkSet(NamedTuple):
     """Ranges of numbers, both ends included, sorted and apart: of addresses (`bits` 32 or 128) or of ports (16)."""
@@ -61,12 +64,19 @@ class MarkTable:
 
 class Restore(NamedTuple):
     """What a filter gives a packet of its connection: the bits `mark` of the mark, and the DSCP from the six bits
-    `dscp` where one of `state` says that they were saved; 0 for none.
+    `dscp` where one of `state` says that they were saved; 0 for none. By the action ctinfo, or where a kernel lacks
+    it by `connmark` and skbedit, which give the same mark, and no DSCP.
     """
 
     mark: int
     dscp: int = 0
     state: int = 0
+    connmark: bool = False
+
+
+def restoring(restore: Restore) -> frozenset[str]:
+    """The kinds of actions that it takes."""
+    return CONNMARK if restore.connmark else frozenset({"ctinfo"})
 
 
 def table_name(shaped: str) -> str:

@@ -355,6 +355,7 @@ FED: dict[str, list[Step]] = {
         add(redirect()),
         change(replace(redirect(), restore=Restore(0, 0xFC000000, 0x02000000))),
         change(replace(redirect(), restore=Restore(0x00FF0000, 0xFC000000, 0x02000000))),
+        change(replace(redirect(), restore=Restore(0x00FF0000, connmark=True))),
         change(redirect()),
     ],
     "the hook goes with its filters": [*up, delete(hook()), add(redirect()), add(hook()), add(redirect())],

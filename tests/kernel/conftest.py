@@ -19,6 +19,7 @@ import pytest
 
 from collectors.netlink import inside
 from shaper.kernel.netlink import NetlinkKernel
+from shaper.tree import Capabilities
 
 T = TypeVar("T")
 _serial = itertools.count()
@@ -81,9 +82,9 @@ class Lab:
         """Runs Python code inside; a socket that it opens stays there."""
         return inside(self.peer if peer else self.name, action)
 
-    def kernel(self, *, peer: bool = False) -> NetlinkKernel:
-        """The kernel as the namespace sees it; closed at the end of the test."""
-        kernel = NetlinkKernel(self.peer if peer else self.name)
+    def kernel(self, *, peer: bool = False, known: Capabilities | None = None) -> NetlinkKernel:
+        """The kernel as the namespace sees it; closed at the end of the test. What is `known` is not probed."""
+        kernel = NetlinkKernel(self.peer if peer else self.name, known=known)
         self._kernels.append(kernel)
         return kernel
 

@@ -25,9 +25,12 @@ from scapy.packet import Raw
 from collectors.netlink import inside
 from shaper.compile import compile_interface
 from shaper.compile.program import Program
+from shaper.kernel.netlink import NetlinkKernel
 from shaper.model.match import NETWORK_CONTROL, Packet, classify
 from shaper.model.policy import Direction, Interface
 from shaper.plan import diff
+from shaper.tree import Capabilities
+from shaper.tree.marks import CONNMARK
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -72,10 +75,10 @@ class Sent(NamedTuple):
 class Router:
     """Three namespaces in a row: hosts inside, the router, the network outside."""
 
-    def __init__(self, lab: Lab, hosts: str) -> None:
+    def __init__(self, lab: Lab, hosts: str, known: Capabilities | None = None) -> None:
         """`hosts` is an empty namespace."""
         self._lab = lab
-        self.kernel = lab.kernel()
+        self.kernel = lab.kernel(known=known)
         for there, far, near in ((hosts, "host", "in0"), (lab.peer, "net", "wan0")):
             lab.run(f"ip link add {near} type veth peer name {far} netns {there}")
             for namespace, device in ((there, far), (lab.name, near)):
@@ -197,21 +200,27 @@ class Trial:
 
 
 @contextlib.contextmanager
-def masquerading(lab: Lab) -> Iterator[Router]:
-    """A router in a lab's namespaces, and hosts of its own behind it."""
+def masquerading(lab: Lab, *, known: Capabilities | None = None) -> Iterator[Router]:
+    """A router in a lab's namespaces, and hosts of its own behind it; `known` is what its kernel is taken to have."""
     hosts = type(lab)()
     with contextlib.ExitStack() as stack:
         stack.callback(hosts.close)
         hosts.open()
-        router = Router(lab, hosts.name)
+        router = Router(lab, hosts.name, known)
         stack.callback(router.close)
         router.masquerade()
         yield router
 
 
+def gives_marks(kernel: NetlinkKernel) -> bool:
+    """Whether what comes in can have the mark of its connection."""
+    actions = kernel.capabilities().actions
+    return "ctinfo" in actions or actions >= CONNMARK
+
+
 def masqueraded(router: Router, seeds: range, packets: int, *, nat: str = "auto") -> Iterator[Totals]:
     """The totals, after each policy; of the answers too where the kernel gives them the marks of their connections."""
-    comes_in = "ctinfo" in router.kernel.capabilities().actions
+    comes_in = gives_marks(router.kernel)
     totals, trial = Totals(), Trial(router, tuple(Direction) if comes_in else (Direction.EGRESS,), nat)
     for seed in seeds:
         trial.run(seed, packets, totals)

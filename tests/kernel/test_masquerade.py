@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from agreement import Totals
 from conftest import Lab
-from masquerade import Router, between_hosts, masqueraded, masquerading, turned
+from masquerade import Router, between_hosts, gives_marks, masqueraded, masquerading, turned
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
@@ -32,11 +33,25 @@ def router(netns: Lab) -> Iterator[Router]:
 
 
 def test_packets_are_known_by_what_they_are_inside(router: Router) -> None:
-    """Where the kernel has ctinfo their answers, too."""
+    """Where the kernel has ctinfo or connmark their answers, too."""
     totals = all_of(router)
     assert not totals.differences, "\n".join([str(totals), *totals.differences[:10]])
-    assert totals.answers == (totals.packets if "ctinfo" in router.kernel.capabilities().actions else 0)
+    assert totals.answers == (totals.packets if gives_marks(router.kernel) else 0)
     assert totals.by_rule > (totals.packets + totals.answers) / 4
+
+
+@pytest.mark.full
+def test_a_kernel_without_ctinfo_tells_answers_apart_by_connmark(netns: Lab) -> None:
+    able = netns.kernel().capabilities()
+    able = replace(able, actions=able.actions - {"ctinfo"})
+    with masquerading(netns, known=able) as router:
+        *_, totals = masqueraded(router, range(4), PACKETS)
+        print(totals)
+        assert not totals.differences, "\n".join([str(totals), *totals.differences[:10]])
+        assert totals.answers == totals.packets == 4 * PACKETS
+        shown = netns.run("tc filter show dev wan0 ingress")
+        assert "connmark" in shown
+        assert "ctinfo" not in shown
 
 
 def test_without_the_marks_the_same_packets_go_elsewhere(router: Router) -> None:

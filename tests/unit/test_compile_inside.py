@@ -16,14 +16,20 @@ from packet_samples import ip_sample, rules_about
 from shaper.compile import compile_interface
 from shaper.compile.inside import marks_for
 from shaper.compile.mark_numbers import networks, ports
-from shaper.errors import UnavailableError
+from shaper.errors import ShaperError, UnavailableError
+from shaper.kernel.codec import bpf
+from shaper.kernel.codec.bpf import BpfOptions
+from shaper.kernel.codec.mirred import Sent
+from shaper.kernel.fake import FakeKernel
 from shaper.model.explain import explain
 from shaper.model.match import NETWORK_CONTROL, Packet, Rules, classify, network_control_matches
 from shaper.model.nat import Connection
 from shaper.model.policy import Direction, Interface
+from shaper.plan import diff
 from shaper.policy import parse_policy
 from shaper.report.explain import explanation_json
-from shaper.tree import BpfFilter, CakeOptions, Capabilities, Restore
+from shaper.tree import BpfFilter, CakeOptions, Capabilities, Restore, tree
+from shaper.tree.marks import CONNMARK
 
 ABLE = replace(
     FULL_KERNEL, actions=FULL_KERNEL.actions | {"ctinfo"}, features=FULL_KERNEL.features | {"nft-ct"},
@@ -143,6 +149,31 @@ def test_what_the_trees_hold() -> None:
     assert not incoming.measured
 
 
+def test_without_ctinfo_the_mark_comes_by_connmark_and_means_the_same() -> None:
+    able = replace(lacking(actions="ctinfo"), actions=lacking(actions="ctinfo").actions | CONNMARK)
+    interface = office("{src: 10.0.0.0/24}", way=Direction.INGRESS)
+    by_ctinfo, by_connmark = (compile_interface(interface, each, TRANSLATES) for each in (ABLE, able))
+    assert "by connmark, since the kernel lacks ctinfo" in " ".join(by_connmark.notes)
+    (hook,) = (one for one in by_connmark.tree.filters if one.device == "eth1")
+    assert isinstance(hook, BpfFilter)
+    assert hook.restore is not None
+    assert hook.restore.connmark
+    same = replace(hook, restore=hook.restore._replace(connmark=False))
+    assert same in by_ctinfo.tree.filters
+    assert [one for one in by_connmark.tree.filters if one != hook] == [
+        one for one in by_ctinfo.tree.filters if one != same
+    ]
+    options = BpfOptions(hook.program, hook.classid, Sent(7, away=True), (), hook.restore)
+    assert bpf.decode(bpf.encode(options)) == options
+    steps = diff(tree("shi-eth1", ()), by_connmark.tree, bounds={}).steps
+    fake = FakeKernel("eth1", capabilities=able)
+    fake.send("shi-eth1", steps)
+    assert fake.read("shi-eth1", fed_by="eth1") == by_connmark.tree
+    with pytest.raises(ShaperError) as error:
+        FakeKernel("eth1", capabilities=lacking(actions="ctinfo")).send("shi-eth1", steps)
+    assert "act_connmark" in error.value.hint
+
+
 @given(st.integers(0, 63), st.integers(0, 0xFFFFFFFF), st.sampled_from([0x0800, 0x86DD]))
 def test_a_dscp_is_saved_as_it_goes_out(dscp: int, before: int, ethertype: int) -> None:
     more = "connection: {restore-dscp: true}"
@@ -161,7 +192,12 @@ def lacking(**groups: str) -> Capabilities:
     ("interface", "able", "said", "line"),
     [
         (office(), lacking(features="nft-ct"), "lacks nftables with connection tracking", 7),
-        (office(way=Direction.INGRESS), lacking(actions="ctinfo"), "lacks the ctinfo action", 7),
+        (
+            office(way=Direction.INGRESS),
+            lacking(actions="ctinfo"),
+            "lacks the ctinfo action, or connmark and skbedit",
+            7,
+        ),
         (office(more="classifier: flower"), ABLE, "flower sees no mark", 7),
         (office("{src: 10.0.0.1}, {dscp: ef, mark: 7}"), ABLE, "this asks for 0xffff0000 of them", 7),
         (

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from collectors.netlink import attribute, attributes
 from shaper.kernel.codec import actions as lists
-from shaper.kernel.codec import ctinfo, mirred
+from shaper.kernel.codec import connmark, ctinfo, mirred
 from shaper.tree import Action, Handle, Insn, Restore
 
 _ACT, _CLASSID, _OPS_LEN, _OPS, _FLAGS = 1, 3, 4, 5, 8
@@ -34,8 +35,7 @@ def encode(options: BpfOptions) -> bytes:
     if options.classid:
         data += attribute(_CLASSID, struct.pack("=I", options.classid))
     if options.sent is not None:
-        sending = [ctinfo.encode(options.restore)] if options.restore is not None else []
-        sending.append(mirred.encode(options.sent))
+        sending = [*_restoring(options.restore), mirred.encode(options.sent)]
         data += attribute(_ACT, b"".join(attribute(order, action) for order, action in enumerate(sending, 1)))
     elif options.actions:
         data += attribute(_ACT, lists.encode(options.actions))
@@ -49,8 +49,8 @@ def decode(data: bytes) -> BpfOptions | None:
     if _OPS not in found or flags & _FLAG_ACT_DIRECT:
         return None
     listed = list(attributes(found.get(_ACT, b"")).values())
-    restore = ctinfo.decode(listed[0]) if listed else None
-    sending = listed if restore is None else listed[1:]
+    restore, taken = _restored(listed)
+    sending = listed[taken:]
     sent = mirred.decode(sending[0]) if len(sending) == 1 else None
     actions = () if sent is not None else lists.decode(found.get(_ACT, b""))
     if actions is None:
@@ -58,3 +58,18 @@ def decode(data: bytes) -> BpfOptions | None:
     classid = struct.unpack_from("=I", found[_CLASSID])[0] if _CLASSID in found else 0
     program = tuple(Insn(*fields) for fields in _INSN.iter_unpack(found[_OPS]))
     return BpfOptions(program, classid, sent, actions, restore)
+
+
+def _restoring(restore: Restore | None) -> tuple[bytes, ...]:
+    if restore is None:
+        return ()
+    return connmark.encode(restore) if restore.connmark else (ctinfo.encode(restore),)
+
+
+def _restored(listed: Sequence[bytes]) -> tuple[Restore | None, int]:
+    """What the first actions restore, and how many these are."""
+    if listed and (found := ctinfo.decode(listed[0])):
+        return found, 1
+    if len(listed) > 1 and (found := connmark.decode(*listed[:2])):
+        return found, 2
+    return None, 0
