@@ -13,7 +13,7 @@ from shaper.compile.choose import choose
 from shaper.compile.ground import Ground
 from shaper.compile.hfsc import compile_hfsc
 from shaper.compile.htb import compile_htb
-from shaper.compile.inside import marks_for
+from shaper.compile.inside import marks_for, unread_note
 from shaper.compile.link import counted, link_notes, table_of
 from shaper.compile.notes import drift_note, service_notes
 from shaper.compile.numbers import Adopted
@@ -71,7 +71,14 @@ def compile_interface(
         )
     marks = marks_for(interface, capabilities, link)
     told = [marks.note()] if marks else []
-    said = (*link_notes(interface, link, table), *sized, *service_notes(interface), *drift_note(interface), *told)
+    said = (
+        *link_notes(interface, link, table),
+        *sized,
+        *service_notes(interface),
+        *drift_note(interface),
+        *unread_note(interface, link),
+        *told,
+    )
     ground = Ground(
         interface,
         capabilities,

@@ -17,7 +17,7 @@ from shaper.compile.mark_numbers import Numbers
 from shaper.errors import UnavailableError, Where
 from shaper.model.match import NETWORK_CONTROL, Match, PortRange, Prefix, Rule, Rules
 from shaper.model.nat import Connection, Nat
-from shaper.model.policy import Classifier, Direction, Interface
+from shaper.model.policy import Backend, Classifier, Direction, Interface
 from shaper.tree import (
     FAMILY_IPV4,
     FAMILY_IPV6,
@@ -185,6 +185,18 @@ def translated(interface: Interface, link: LinkFacts) -> str:
     if interface.nat is Nat.AUTO:
         return link.translates
     return "the policy says `nat: yes`" if interface.nat is Nat.YES else ""
+
+
+def unread_note(interface: Interface, link: LinkFacts) -> Iterator[str]:
+    """Where `nat: auto` matters and rules that may translate can't be read."""
+    asks = interface.backend is Backend.CAKE or any(
+        _of_inside(match, interface.direction is Direction.INGRESS) for match in _asked(interface.rules())
+    )
+    if interface.nat is Nat.AUTO and not link.translates and link.unread and asks:
+        yield (
+            f"warning: the nat table of {' and of '.join(link.unread)} is in use, whose rules `nat: auto` cannot read: "
+            f"where they translate what {interface.device} sends, write `nat: yes` at the interface, else `nat: no`"
+        )
 
 
 def marks_for(interface: Interface, capabilities: Capabilities, link: LinkFacts) -> Inside | None:

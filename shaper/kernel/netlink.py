@@ -26,7 +26,7 @@ from collectors.netlink import (
     namespaces,
     open_socket,
 )
-from shaper.kernel import decode, explain, probe, u32
+from shaper.kernel import decode, explain, legacy, probe, u32
 from shaper.kernel.encode import Message, Refused, check, message, retuned, retuning
 from shaper.kernel.nft.channel import Nftables
 from shaper.kernel.offloads import Offloads, feeding
@@ -177,6 +177,7 @@ class NetlinkKernel:
             feeders=feeders,
             translates=translates,
             flaps=reading.flaps,
+            unread=legacy.nat_tables(self._netns),
         )
 
     def offloads(self, devices: Collection[str]) -> tuple[Offload, ...]:

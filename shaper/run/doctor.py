@@ -14,6 +14,7 @@ from pathlib import Path
 
 from collectors.netlink import inside
 from shaper.errors import Exit, NotPermittedError, ShaperError
+from shaper.kernel import legacy
 from shaper.kernel.protocol import Kernel
 from shaper.plan.steps import Step, Verb
 from shaper.tree import ROOT, ROOT_MAJORS, Capabilities, Qdisc, handle
@@ -62,6 +63,9 @@ def _permissions(kernel: Kernel, folder: Path, netns: str) -> Iterator[Row]:
     yield _may_change(kernel)
     yield from _kinds(capabilities)
     yield _capture(netns)
+    if unread := legacy.nat_tables(netns or None):
+        detail = f"the nat table of {' and of '.join(unread)} is in use, and its rules cannot be read"
+        yield Row("masquerading", Finding.MISSING, detail, "say `nat: yes` or `nat: no` at the interface")
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if os.access(there, os.W_OK | os.X_OK):
         yield Row("state folder", Finding.OK, str(folder))

@@ -16,6 +16,7 @@ from shaper.model.policy import Interface
 from shaper.plan import diff
 from shaper.plan.codec import tree_from_json, tree_to_json
 from shaper.plan.steps import Plan, Step
+from shaper.run.doctor import Finding
 from shaper.run.offloads import released
 from shaper.run.ours import ours
 from shaper.run.prepare import Prepared
@@ -78,9 +79,19 @@ def live_to_json(prepared: Prepared) -> dict[str, Any]:
 
 
 def read_capabilities(path: Path) -> Capabilities:
-    """From what `doctor --json` printed. Raises SnapshotError."""
+    """From what `doctor --json` printed.
+
+    Raises SnapshotError; UnavailableError with what doctor found where it could not probe the kernel.
+    """
     with _Reading(path, "what `shaper doctor --json` printed"):
-        data = _object(path)["capabilities"]
+        whole = _object(path)
+        data = whole["capabilities"]
+        if data is None:
+            needed = [one for one in whole["findings"] if one["state"] == Finding.NEEDED]
+            raise UnavailableError(
+                f"{path}: {'; '.join(str(one['detail']) for one in needed) or 'the kernel was not probed'}",
+                hint="; ".join(str(one["instead"]) for one in needed if one["instead"]),
+            )
         return Capabilities(str(data["kernel"]), *(frozenset(map(str, data.get(name, ()))) for name in _KINDS))
 
 
@@ -184,7 +195,8 @@ def _device(data: Any) -> Device:
 
 def _link(data: Any) -> LinkFacts:
     own = _feeder(data["own"]) if data.get("own") else None
-    return LinkFacts(**{**data, "own": own, "feeders": tuple(map(_feeder, data.get("feeders", ())))})
+    feeders, unread = tuple(map(_feeder, data.get("feeders", ()))), tuple(map(str, data.get("unread", ())))
+    return LinkFacts(**{**data, "own": own, "feeders": feeders, "unread": unread})
 
 
 def _feeder(data: Any) -> Feeder:

@@ -50,8 +50,9 @@ class LinkFacts:
     `joined_packet` is the largest that it may hand over as received, joined by GRO or LRO. `header` is the link-layer
     header in bytes (14 for Ethernet, 0 for a tunnel or PPP); `speed` is in bit/s. `own` is the device as what feeds
     the queue of what comes in by it, None where nobody has looked; `feeders` are all other devices. `translates` says
-    by what the sources of packets that it sends are translated, "" where nothing is known of that. `flaps` counts how
-    often the carrier came or went since the device was made.
+    by what the sources of packets that it sends are translated, "" where nothing is known of that; `unread` names
+    programs whose rules may translate them and cannot be read. `flaps` counts how often the carrier came or went since
+    the device was made.
     """
 
     name: str
@@ -66,3 +67,4 @@ class LinkFacts:
     feeders: tuple[Feeder, ...] = ()
     translates: str = ""
     flaps: int = 0
+    unread: tuple[str, ...] = ()

@@ -91,3 +91,20 @@ def test_what_comes_in_is_refused_with_its_line_where_ctinfo_lacks(box: Box) -> 
     assert f"{box.policy}:7:40: error: wan (ingress): chain leaving of table ip nat masquerades" in err
     assert "lacks the ctinfo action" in err
     assert "mend: " in err
+
+
+@pytest.mark.skipif(shutil.which("iptables-legacy") is None, reason="missing capability: iptables-legacy")
+def test_masquerading_by_iptables_legacy_is_said_to_be_unread(box: Box) -> None:
+    box.lab.run("nft flush ruleset")
+    box.lab.run("iptables-legacy -t filter -L -n", check=False)
+    said = " ".join(box.shaper(f"plan {box.policy}")[1].split())
+    assert "iptables-legacy" not in said
+    box.lab.run(f"iptables-legacy -t nat -A POSTROUTING -o {box.pair.a} -j MASQUERADE")
+    said = " ".join(box.shaper(f"plan {box.policy}")[1].split())
+    assert "warning: the nat table of iptables-legacy is in use" in said
+    rows = json.loads(box.shaper("doctor --json")[1])["findings"]
+    (row,) = (one for one in rows if one["name"] == "masquerading")
+    assert "nat: yes" in row["instead"]
+    box.policy.write_text(box.policy.read_text().replace("policy: office}", "policy: office, nat: yes}"))
+    said = " ".join(box.shaper(f"plan {box.policy}")[1].split())
+    assert "iptables-legacy" not in said

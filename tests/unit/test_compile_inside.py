@@ -28,7 +28,7 @@ from shaper.model.policy import Direction, Interface
 from shaper.plan import diff
 from shaper.policy import parse_policy
 from shaper.report.explain import explanation_json
-from shaper.tree import BpfFilter, CakeOptions, Capabilities, Restore, tree
+from shaper.tree import BpfFilter, CakeOptions, Capabilities, LinkFacts, Restore, tree
 from shaper.tree.marks import CONNMARK
 
 ABLE = replace(
@@ -131,6 +131,20 @@ def test_nothing_is_marked_where_nothing_asks_for_the_inside() -> None:
     assert marks_for(office(), ABLE, ETHERNET) is None
     assert marks_for(office(more="nat: no"), ABLE, TRANSLATES) is None
     assert marks_for(office(more="nat: yes"), ABLE, ETHERNET) is not None
+
+
+def test_rules_that_cannot_be_read_are_said_where_they_matter() -> None:
+    link = replace(ETHERNET, unread=("iptables-legacy",))
+
+    def warned(interface: Interface, of: LinkFacts = link) -> bool:
+        return "nat table of iptables-legacy" in " ".join(compile_interface(interface, ABLE, of).notes)
+
+    assert warned(office())
+    assert not warned(office(), ETHERNET)
+    assert not warned(office(), replace(TRANSLATES, unread=link.unread))
+    assert not warned(office(more="nat: no"))
+    assert not warned(office(more="nat: yes"))
+    assert not warned(office("{dscp: ef}"))
 
 
 def test_what_the_trees_hold() -> None:

@@ -212,6 +212,17 @@ def test_against_files_it_is_the_same_plan(desk: Desk, tmp_path: Path) -> None:
         kernel.send("eth1", [])
 
 
+def test_what_doctor_could_not_probe_is_said_with_its_reason(tmp_path: Path) -> None:
+    path = tmp_path / "caps.json"
+    found = {"name": "program tc", "state": "needed", "detail": "no namespace may be made", "instead": "run as root"}
+    path.write_text(json.dumps({"capabilities": None, "findings": [{**found, "state": "ok", "detail": "fine"}, found]}))
+    with pytest.raises(UnavailableError) as error:
+        snapshot.read_capabilities(path)
+    assert error.value.exit is Exit.UNAVAILABLE
+    assert error.value.message == f"{path}: no namespace may be made"
+    assert error.value.hint == "run as root"
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"interfaces": [{"device": "eth1", "live": {}}]}', "version: 1"])
 def test_a_file_that_is_no_snapshot_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "odd.json"
