@@ -11,7 +11,7 @@ EVERYTHING = Capabilities(
     frozenset({"bpf", "flower", "u32"}),
     frozenset({"mirred", "ctinfo", "gact", "police", "pedit", "csum", "skbedit"}),
     frozenset({"ifb", "veth"}),
-    frozenset({"nft-ct"}),
+    frozenset({"nft-ct", "nft-cgroup"}),
 )
 
 

@@ -25,7 +25,7 @@ _USUAL = Capabilities(
     frozenset({"bpf", "flower", "u32"}),
     frozenset({"mirred", "ctinfo", "gact", "police", "pedit", "csum", "skbedit"}),
     frozenset({"ifb"}),
-    frozenset({"nft-ct"}),
+    frozenset({"nft-ct", "nft-cgroup"}),
 )
 _MTU, _HEADER = 1500, 14
 

@@ -50,6 +50,12 @@ def require(interface: Interface, rules: Rules, capabilities: Capabilities) -> N
                 hint="take the condition out, or take `ingress` out of the interface's bandwidth",
                 where=where,
             )
+        if name == "cgroup":
+            raise UnavailableError(
+                f"what comes in by {interface.device} has no socket yet: it waits before anybody knows whose it is",
+                hint="match what the packet itself shows, or take `ingress` out of the interface's bandwidth",
+                where=where,
+            )
         if name == "mark":
             raise UnavailableError(
                 f"what comes in by {interface.device} has no mark yet: it waits before nftables sees it",

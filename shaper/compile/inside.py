@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from shaper.compile import mark_numbers as numbers
+from shaper.compile.groups import Groups, groups_of
 from shaper.compile.mark_numbers import Numbers
 from shaper.errors import UnavailableError, Where
 from shaper.model.match import NETWORK_CONTROL, Match, PortRange, Prefix, Rule, Rules
@@ -51,6 +52,7 @@ class Inside:
     why: str
     networks: Numbers
     ports: Numbers
+    groups: Groups
     connmark: bool = False
     """Whether packets get the marks of their connections by connmark, since the kernel lacks ctinfo."""
 
@@ -77,7 +79,10 @@ class Inside:
         return Restore(mark, one.dscp_bits, one.saved_bit) if one.dscp else Restore(mark, connmark=self.connmark)
 
     def carried(self, rules: Rules) -> Rules:
-        """The rules with their questions to the inside put to the mark; network control is the router's own."""
+        """The rules with their questions to the inside, and for cgroups, put to the mark; network control is the
+        router's own.
+        """
+        rules = self.groups.carried(rules)
         if not self.numbered:
             return rules
         return rules._replace(
@@ -104,7 +109,8 @@ class Inside:
                 rules.append((*begin, asked, self._set(0 if absent else bit, bit)))
         if self.connection.dscp and self.comes_in:
             rules += self._saving(leaving)
-        chains = [MarkChain("leaving", POSTROUTING, _BEFORE_TRANSLATION, tuple(rules))]
+        chains = [MarkChain("leaving", POSTROUTING, _BEFORE_TRANSLATION, tuple(rules))] if rules else []
+        chains += self.groups.chains(leaving)
         if self.restore is not None and self.restore.mark:
             wiping = Statement("iifname", text=self.interface.device), Statement("mark", 0, _ALL ^ self.restore.mark)
             chains.append(MarkChain("arriving", PREROUTING, _EARLY, (wiping,)))
@@ -177,6 +183,8 @@ class Inside:
                 f"what comes in gets the DSCP that its connection went out with, kept in "
                 f"{self.connection.dscp_bits | self.connection.saved_bit:#010x} of the connection's mark"
             )
+        if self.groups.paths:
+            parts.append(self.groups.note())
         return "; ".join(parts)
 
 
@@ -209,13 +217,47 @@ def marks_for(interface: Interface, capabilities: Capabilities, link: LinkFacts)
     ranges = [one for match in asked for one in (*getattr(match, port), *match.port)]
     addresses = numbers.networks(wanted, connection.lowest)
     by_connmark = comes_in and "ctinfo" not in capabilities.actions and not connection.dscp
-    ports = numbers.ports(ranges, connection.lowest + addresses.width)
-    found = Inside(interface, why, addresses, ports, by_connmark)
+    told = numbers.ports(ranges, connection.lowest + addresses.width)
+    groups = groups_of(interface.rules(), connection.lowest + addresses.width + told.width)
+    found = Inside(interface, why, addresses, told, groups, by_connmark)
+    if groups.paths:
+        _require_groups(found, capabilities)
     if not found.numbered and not (connection.dscp and comes_in):
-        return None
+        return found if groups.paths else None
     where = next((match.where for match in asked if _of_inside(match, comes_in)), None) or interface.where
     _require(found, asked, capabilities, where)
     return found
+
+
+def _require_groups(found: Inside, capabilities: Capabilities) -> None:
+    """Raises UnavailableError, with the line that asks for a cgroup, where it cannot be told here."""
+    interface, connection, asked = found.interface, found.connection, found.interface.rules().asked()
+    what, where = f"{interface.title}: `cgroup` is told by a bit of the mark for each", asked["cgroup"]
+    needed = found.networks.width + found.ports.width + found.groups.width
+    if "nft-cgroup" not in capabilities.features:
+        why = f", which nftables sets by `socket cgroupv2`, and the kernel ({capabilities.kernel}) lacks that"
+        hint = "`modprobe nf_tables nft_socket`, a kernel built with CONFIG_NFT_SOCKET, and cgroup2 mounted"
+    elif interface.classifier in (Classifier.FLOWER, Classifier.U32) or Classifier.BPF not in capabilities.filters:
+        why = ", which is seen by the bpf filter alone"
+        hint = "leave `classifier` out, on a kernel with cls_bpf (`modprobe cls_bpf`)"
+    elif needed > connection.room:
+        why = f"; with what else is kept there that takes {needed} bits, of which there are {connection.room}"
+        hint = "give the shaper more bits, such as `connection: {mark: 0xffffff00}`, or ask for a group above them"
+    else:
+        for one in (one for match in _every(interface.rules()) for one in match.mark):
+            if one.mask & connection.mark:
+                why = f", and a rule asks for {one.mask & connection.mark:#010x} of the bits that are the shaper's"
+                hint = "ask for other bits, or give the shaper others: `connection: {mark: ...}`"
+                raise UnavailableError(what + why, hint=hint, where=asked["mark"])
+        return
+    raise UnavailableError(what + why, hint=hint, where=where)
+
+
+def _every(rules: Rules) -> Iterator[Match]:
+    """Every match, those within others too."""
+    for rule in rules.ordered:
+        for match in rule.all_of:
+            yield from _parts(match, match.where)
 
 
 def _require(found: Inside, asked: Iterable[Match], capabilities: Capabilities, where: Where) -> None:

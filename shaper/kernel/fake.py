@@ -51,7 +51,7 @@ FULL = Capabilities(
     filters=frozenset({"bpf", "u32", "flower"}),
     actions=frozenset({"mirred", "gact", "police", "pedit", "csum", "skbedit", "ctinfo", "connmark"}),
     links=frozenset({"ifb", "veth"}),
-    features=frozenset({"stab", "nft-ct"}),
+    features=frozenset({"stab", "nft-ct", "nft-cgroup"}),
 )
 """A distribution's kernel."""
 
@@ -388,7 +388,7 @@ class FakeKernel:
             self.remove_device(node.name)
 
     def _table(self, step: Step) -> None:
-        if "nft-ct" not in self._capabilities.features:
+        if not {"nft-ct", "nft-cgroup"} & self._capabilities.features:
             raise Refused(errors.EOPNOTSUPP, "")
         if isinstance(step.before, MarkTable) and self._tables.pop(step.before.name, None) is None:
             raise Refused(errors.ENOENT, "")

@@ -42,6 +42,7 @@ from shaper.tree import (
     CLSACT_EGRESS,
     CLSACT_HANDLE,
     FAMILY_IPV4,
+    OUTPUT,
     POSTROUTING,
     ROOT,
     Capabilities,
@@ -145,11 +146,21 @@ def _has_stab(channel: Channel, place: int) -> bool:
     return any(one.handle == handle and stab.decode(one.attributes.get(TCA_STAB, b"")) == table for one in found)
 
 
-def _has_marks() -> bool:
-    """A table that reads and sets a connection's mark must come back as it was sent."""
-    rule = (Statement("oifname", text="lo"), Statement("saddr", 4, 0, "held"), Statement("ct-mark", 1, 0xFFFFFFFE))
-    chain = MarkChain("out", POSTROUTING, 0, ((Statement("nfproto", FAMILY_IPV4), *rule),))
-    table = MarkTable("probe", (MarkSet("held", 32, ((1, 2),)),), (chain,))
+_SOURCE = (Statement("nfproto", FAMILY_IPV4), Statement("oifname", text="lo"), Statement("saddr", 4, 0, "held"))
+_BY_GROUP = (Statement("oifname", text="lo"), Statement("cgroup", 0, text="/"), Statement("mark", 1, 0xFFFFFFFE))
+_TABLES = {
+    "nft-ct": MarkTable(
+        "probe",
+        (MarkSet("held", 32, ((1, 2),)),),
+        (MarkChain("out", POSTROUTING, 0, ((*_SOURCE, Statement("ct-mark", 1, 0xFFFFFFFE)),)),),
+    ),
+    "nft-cgroup": MarkTable("probe-groups", (), (MarkChain("out", OUTPUT, 0, (_BY_GROUP,)),)),
+}
+"""Features, and the tables by which they are found: a connection's mark, a socket's cgroup."""
+
+
+def _has_table(table: MarkTable) -> bool:
+    """Whether it comes back as it was sent."""
     with contextlib.closing(Nftables()) as nftables:
         try:
             nftables.send(Step(Verb.ADD, None, table))
@@ -187,7 +198,7 @@ def _probe() -> dict[str, list[str]]:
             actions = [kind for place, kind in enumerate(_ACTIONS, 100) if _has_action(channel, kind, place)]
         links = [kind for kind in _LINKS if _has_link(channel, kind)]
         features = ["stab"] if _has_stab(channel, len(_QDISCS) + 1) else []
-    features += ["nft-ct"] if _has_marks() else []
+    features += [name for name, table in _TABLES.items() if _has_table(table)]
     return {"qdiscs": qdiscs, "filters": filters, "actions": actions, "links": links, "features": features}
 
 

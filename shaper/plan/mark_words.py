@@ -6,8 +6,19 @@ import ipaddress
 import zlib
 from collections.abc import Iterator
 
-from shaper.tree import FAMILY_IPV4, POSTROUTING, MarkSet, MarkTable, Restore, Statement
+from shaper.tree import (
+    FAMILY_IPV4,
+    FORWARD,
+    OUTPUT,
+    POSTROUTING,
+    PREROUTING,
+    MarkSet,
+    MarkTable,
+    Restore,
+    Statement,
+)
 
+_HOOKS = {PREROUTING: "prerouting", FORWARD: "forward", OUTPUT: "output", POSTROUTING: "postrouting"}
 _TYPES = {32: "ipv4_addr", 128: "ipv6_addr", 16: "inet_service"}
 
 
@@ -32,7 +43,7 @@ def nft_lines(table: MarkTable) -> Iterator[str]:
         ranges = ", ".join(_range(held, *one) for one in held.ranges)
         yield f"\tset {held.name} {{ type {_TYPES[held.bits]}; flags interval; elements = {{ {ranges} }}; }}"
     for chain in table.chains:
-        hook = "postrouting" if chain.hook == POSTROUTING else "prerouting"
+        hook = _HOOKS[chain.hook]
         yield f"\tchain {chain.name} {{"
         yield f"\t\ttype filter hook {hook} priority {chain.priority}; policy accept;"
         for rule in chain.rules:
@@ -63,6 +74,8 @@ def statement_text(statement: Statement) -> str:
             return f"{ip} saddr {'!= ' if mask else ''}@{text}"
         case "sport":
             return f"th sport {'!= ' if mask else ''}@{text}"
+        case "cgroup":
+            return f'socket cgroupv2 level {number} "{text.removeprefix("/")}"'
         case "dscp" | "no-dscp":
             where = f"@nh,8,8 & {mask << 2:#x}" if number == 4 else f"@nh,0,16 & {mask << 6:#x}"  # of the DSCP
             return f"{where} {'!=' if what == 'dscp' else '=='} 0"

@@ -142,6 +142,8 @@ def _kinds(have: Capabilities) -> Iterator[Row]:
     yield row("link ifb", "ifb" in have.links, f"no tap before the queue: {without}")
     without = "a policy that asks for inside addresses behind masquerading is refused"
     yield row("nftables ct mark", "nft-ct" in have.features, without)
+    without = "a policy that asks for a `cgroup` is refused; it takes CONFIG_NFT_SOCKET and a mounted cgroup2"
+    yield row("nftables cgroup", "nft-cgroup" in have.features, without)
     yield _connection_marks(have, row)
 
 

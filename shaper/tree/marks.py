@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 FAMILY_IPV4, FAMILY_IPV6 = 2, 10
 """What `meta nfproto` gives (NFPROTO_IPV4, NFPROTO_IPV6)."""
-POSTROUTING, PREROUTING = 4, 0
-"""Netfilter's hooks (NF_INET_POST_ROUTING, NF_INET_PRE_ROUTING)."""
+PREROUTING, FORWARD, OUTPUT, POSTROUTING = 0, 2, 3, 4
+"""Netfilter's hooks (NF_INET_PRE_ROUTING, NF_INET_FORWARD, NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING)."""
 
 CONNMARK = frozenset({"connmark", "skbedit"})
 """The actions that give a packet its connection's mark where there is no ctinfo."""
@@ -27,7 +27,8 @@ class Statement(NamedTuple):
 
     `oifname`, `iifname`: the device `text`. `nfproto`: the family `number`. `saddr`: the source of IP version `number`
     is in the set `text`, with `mask` 1 it is not. `sport`: the same of the source port. `dscp`: of the DSCP in IP
-    version `number` a bit of `mask` is set; `no-dscp`: none is. `mark`, `ct-mark`: of the packet's or the connection's
+    version `number` a bit of `mask` is set; `no-dscp`: none is. `cgroup`: it was sent by a socket of the cgroup `text`,
+    `number` levels below the root, or of one below that. `mark`, `ct-mark`: of the packet's or the connection's
     mark the bits of `mask` are kept and those of `number` set. `other`: what is not ours to write.
     """
 

@@ -39,7 +39,7 @@ class Nftables:
         if generation is None:
             return None
         tables = self._at(generation)[1]
-        if name not in tables:
+        if name not in tables or _has_groups(tables[name]):  # which go and come without a word from nftables
             tables[name] = self._read(name)
         return tables[name]
 
@@ -121,3 +121,8 @@ class Nftables:
                 wire.message(wire.GETRULE), wire.head(family) + attribute(wire.RULE_TABLE, wire.name(table))
             ),
         )
+
+
+def _has_groups(table: MarkTable | None) -> bool:
+    rules = (rule for chain in table.chains for rule in chain.rules) if table is not None else ()
+    return any(one.what in ("cgroup", "other") for rule in rules for one in rule)

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Sequence
 
 from collectors.netlink import text
+from shaper.kernel.cgroups import number_of, path_of
 from shaper.kernel.nft.wire import Expression, name, number
 from shaper.tree import Statement
 
@@ -20,11 +21,13 @@ _SOURCE = {4: (12, 4), 6: (8, 16)}
 _DS_FIELD = {4: (1, 1, 2), 6: (0, 2, 6)}
 """Offset and bytes of what holds the DSCP, and how far to the left the DSCP stands in it."""
 _NAME_LENGTH = 16
+_CGROUP, _CGROUP_NUMBER = 3, 8
+"""NFT_SOCKET_CGROUPV2, and the bytes of what it gives."""
 _MOST = 3
 
 
 def encode(statement: Statement) -> list[Expression]:
-    """Raises ValueError for what is not ours to write."""
+    """Raises ValueError for what is not ours to write, OSError for a cgroup that is not there."""
     match statement:
         case Statement("iifname" | "oifname" as what, text=device):
             key = _OIFNAME if what == "oifname" else _IIFNAME
@@ -40,6 +43,9 @@ def encode(statement: Statement) -> list[Expression]:
             asked = (mask << shift).to_bytes(length, "big")
             test = _DIFFERS if what == "dscp" else _EQUAL
             return [_payload(_NETWORK, offset, length), _bitwise(asked, bytes(length)), _compare(test, bytes(length))]
+        case Statement("cgroup", number=level, text=path):
+            group = number_of(path).to_bytes(_CGROUP_NUMBER, sys.byteorder)
+            return [("socket", {1: number(_CGROUP), 2: _REGISTER, 3: number(level)}), _compare(_EQUAL, group)]
         case Statement("mark", number=bits, mask=kept):
             return [_meta(_META_MARK), _marked(kept, bits), ("meta", {2: number(_META_MARK), 3: _REGISTER})]
         case Statement("ct-mark", number=bits, mask=kept):
@@ -74,6 +80,10 @@ def _guess(some: Sequence[Expression]) -> Statement | None:
     match first, last, len(some):
         case "meta", "cmp", 2:
             return _compared(_number(says.get(2)), ends.get(3, b""))
+        case "socket", "cmp", 2 if _number(says.get(1)) == _CGROUP:
+            level = _number(says.get(3))
+            path = path_of(int.from_bytes(ends.get(3, b""), sys.byteorder), level)
+            return Statement("cgroup", level, text=path) if path else None  # it has gone, or come back as another
         case "payload", "lookup", 2:
             held, inverted = text(ends.get(1, b"")), _number(ends.get(5))
             if _number(says.get(2)) == _TRANSPORT:
