@@ -10,7 +10,7 @@ A VLAN tag is the same whether the kernel holds it beside the packet, for the de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from shaper.compile.bpf import HARDWARE_TYPE, MARK, PROTOCOL, Assembler, Label
@@ -32,6 +32,9 @@ from shaper.tree import Handle, Insn
 _ADDRESS_OFFSETS = {"src": (12, 8), "dst": (16, 24)}
 """In IPv4's and in IPv6's header."""
 _MAC_OFFSETS = {"src_mac": 6, "dst_mac": 0}
+
+_FEW = 16
+"""Ranges that are asked one after the other."""
 
 _UNSEEN = {
     "iif": (
@@ -220,9 +223,34 @@ def _field(asm: Assembler, slot: int, spans: Iterable[Span], other: Label) -> No
 
 
 def _ranges(asm: Assembler, spans: Iterable[Span], other: Label) -> None:
-    """Goes to `other` unless A is in one of the ranges."""
-    wanted = merged(spans)
-    held = Label()
+    """Goes to `other` unless A is in one of the ranges. A long list is halved until a few are left."""
+    wanted, held = merged(spans), Label()
+    if len(wanted) <= _FEW:
+        _one_by_one(asm, wanted, held, other)
+    else:
+        _halved(asm, wanted, held, other)
+    asm.place(held)
+
+
+def _halved(asm: Assembler, wanted: Sequence[Span], held: Label, other: Label) -> None:
+    """Goes to `held` or to `other`. The few at the end have places near by to jump to: a far one costs each of them."""
+    if len(wanted) <= _FEW:
+        near, nowhere = Label(), Label()
+        _one_by_one(asm, wanted, near, nowhere)
+        asm.place(near)
+        asm.goto(held)
+        asm.place(nowhere)
+        asm.goto(other)
+        return
+    middle, above = len(wanted) // 2, Label()
+    asm.jump("ge", wanted[middle][0], yes=above)
+    _halved(asm, wanted[:middle], held, other)
+    asm.place(above)
+    _halved(asm, wanted[middle:], held, other)
+
+
+def _one_by_one(asm: Assembler, wanted: Sequence[Span], held: Label, other: Label) -> None:
+    """Goes to `other`, or to `held`, or falls through, which is the same."""
     for first, last in wanted[:-1]:
         if first == last:
             asm.jump("eq", first, yes=held)
@@ -237,7 +265,6 @@ def _ranges(asm: Assembler, spans: Iterable[Span], other: Label) -> None:
     else:
         asm.jump("ge", first, no=other)
         asm.jump("gt", last, yes=other)
-    asm.place(held)
 
 
 def _masked(asm: Assembler, load: Callable[[], None], wanted: Iterable[Masked], other: Label) -> None:

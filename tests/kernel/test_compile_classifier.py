@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import ipaddress
 import socket
 import struct
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from scapy.packet import Raw
 from sorting import CLASSES, FRAMES, MAC, RULES, V4, V6, Sorter, by_bpf, quiet_link
 
 from shaper.compile.tap import picking, tap_filter
+from shaper.model.match import Match, Prefix, Rule, Rules, network_control_matches
 from shaper.tree import Insn
 
 if TYPE_CHECKING:
@@ -87,3 +89,16 @@ def received(packets: socket.socket) -> set[bytes]:
             frames.add(packets.recv(2048))
         except BlockingIOError:
             return frames
+
+
+def test_a_list_of_1500_networks_sorts_real_packets(netns: Lab) -> None:
+    """As many as a list in a file may have: the kernel takes the program, and shows it again."""
+    listed = tuple(Prefix(4, 0x0B000000 + (number << 9), 24) for number in range(1500))
+    sorter = Sorter(netns, ("listed", "rest"), by_bpf)
+    control = (Rule((match,), "rest") for match in network_control_matches())
+    sorter.obey(Rules((*control, Rule((Match(dst=listed),), "listed")), "rest"))
+    for number in (0, 1, 749, 750, 1499):
+        for add, expected in ((0, "listed"), (255, "listed"), (256, "rest"), (511, "rest")):
+            target = str(ipaddress.IPv4Address(0x0B000000 + (number << 9) + add))
+            frame = Ether(**MAC) / IP(src="10.0.0.1", dst=target) / UDP(sport=5, dport=5) / Raw(bytes(20))
+            assert sorter.class_of(bytes(frame)) == expected, target

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from shaper.compile.classifier import classifier
 from shaper.errors import PolicyError, UnavailableError, Where
-from shaper.model.match import Masked, Match, Packet, PortRange, Rule, Rules, classify
+from shaper.model.match import Masked, Match, Packet, PortRange, Prefix, Rule, Rules, classify
 from shaper.model.policy import Interface
 from shaper.policy import parse_policy
+from shaper.tree import Insn
 
 randoms = st.integers(0, 2**32).map(Random)
 
@@ -121,3 +122,34 @@ def test_only_ethernet_has_addresses_and_tags() -> None:
     program = classifier(rules, {"a": 1, "rest": 2})
     assert run(program, Skb(data, 14, 0x8100)) == 1
     assert run(program, Skb(data, 14, 0x8100, hardware_type=65534)) == 2
+
+
+def taken(program: tuple[Insn, ...], skb: Skb) -> int:
+    """How many instructions the packet takes."""
+    counted = 0
+
+    class Counting(tuple[Insn, ...]):
+        def __getitem__(self, at: Any) -> Any:
+            nonlocal counted
+            counted += 1
+            return super().__getitem__(at)
+
+    run(Counting(program), skb)
+    return counted
+
+
+@given(randoms, st.sampled_from((17, 40, 300, 1500)), st.sampled_from((24, 32)))
+def test_a_long_list_of_addresses_is_halved_and_means_the_same(random: Random, count: int, length: int) -> None:
+    networks = sorted(random.sample(range(0, 1 << 24, 2), count))
+    prefixes = tuple(Prefix(4, network << 8, length) for network in networks)
+    rules = Rules((Rule((Match(dst=prefixes),), "listed"),), "rest")
+    program = classifier(rules, {"listed": 1, "rest": 2})
+    check(program)
+    for network in (networks[0], networks[-1], *random.sample(networks, 10)):
+        for address in ((network << 8) + step for step in (-1, 0, 1, 255, 256)):
+            packet = Packet(0x0800, 17, 1, address, 2, 3, 0)
+            header = struct.pack("!BBHHHBBHII", 0x45, 0, 28, 0, 0, 64, 17, 0, 1, address & 0xFFFFFFFF)
+            skb = Skb(bytes(14) + header + bytes(8), 14, 0x0800)
+            if 0 <= address < 1 << 32:
+                assert run(program, skb) == (1 if classify(rules, packet) == "listed" else 2)
+                assert taken(program, skb) < 100
