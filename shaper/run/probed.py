@@ -20,6 +20,9 @@ _LEAST_SECONDS, _MOST_SECONDS = 5.0, 60.0
 _PACKETS = 25
 """The window holds so many packets where that takes no longer than the most seconds."""
 
+_FEW = 2
+"""Packets of a class that do not count as traffic: those that were counted between two looks."""
+
 _REPORTED = (0.5, 0.95, 0.99)
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _SECONDS_KEPT = 3600
@@ -118,6 +121,34 @@ class Findings:
         silent = TargetResult("throughput", sla.throughput, None, 0, SlaState.NO_DATA)
         state = SlaState.MISSED if found.state is SlaState.MISSED else SlaState.NO_DATA
         return SlaResult(found.path, state, (*found.targets, silent))
+
+
+class OwnTraffic:
+    """Whether anything but probes passed a class, by the kernel's count of packets and the probe's of its own.
+
+    With `connections` the probe's own count is a packet or two off for each.
+    """
+
+    def __init__(self, *, connections: bool) -> None:
+        self._connections = connections
+        self._seen: deque[tuple[float, int, int]] = deque()
+
+    def add(self, now: float, *, passed: int, probes: int) -> None:
+        """Packets that came to the class, and probes sent, both since some beginning, at boot time `now`."""
+        if self._seen and passed < self._seen[-1][1]:
+            self._seen.clear()  # somebody made the class anew
+        self._seen.append((now, passed, probes))
+        while len(self._seen) > 2 and self._seen[1][0] <= now - _LEAST_SECONDS:
+            self._seen.popleft()
+
+    @property
+    def idle(self) -> bool:
+        """Over the last seconds; not before there are two counts to compare."""
+        if len(self._seen) < 2:
+            return False
+        (_, passed, probes), (_, passed_now, probes_now) = self._seen[0], self._seen[-1]
+        sent = probes_now - probes
+        return passed_now - passed - sent <= _FEW * (1 + (sent if self._connections else 0))
 
 
 def _view(

@@ -20,7 +20,7 @@ from shaper.model.status import ClassStatus
 from shaper.run.alarms import Alarms
 from shaper.run.clock import Clock
 from shaper.run.keys import read_key
-from shaper.run.probed import Findings
+from shaper.run.probed import Findings, OwnTraffic
 from shaper.run.probers import prober
 
 _TIMEOUT = 1.0
@@ -28,11 +28,6 @@ _TIMEOUT = 1.0
 
 _AGAIN = 5.0
 _ENDING = 2.0
-_BUSY = 5.0
-"""Seconds over which a class that has sent nothing of its own counts as idle."""
-
-_FEW = 2
-"""Packets in that time that do not count: those that were counted between two looks."""
 
 
 @dataclass(slots=True)
@@ -100,7 +95,7 @@ class Probing:
         self._alarms = alarms
         self._workers: dict[str, _Worker] = {}
         self._findings: dict[str, Findings] = {}
-        self._counted: dict[str, deque[tuple[float, int, int]]] = {}
+        self._traffic: dict[str, OwnTraffic] = {}
 
     def open(self, interface: Interface) -> None:
         """Goes over to the probes of an interface's classes; those that stay the same go on."""
@@ -118,7 +113,7 @@ class Probing:
             if path in self._workers or leaf.probe is None:
                 continue
             self._findings[path] = Findings(leaf, leaf.probe)
-            self._counted[path] = deque()
+            self._traffic[path] = OwnTraffic(connections=leaf.probe.kind.transaction)
             worker = _Worker(leaf.probe, interface.device, interface.netns, self._clock)
             if leaf.probe.when is ProbeWhen.IDLE:
                 worker.rest.set()  # until the class is seen to be idle
@@ -137,7 +132,7 @@ class Probing:
             if worker.thread is not None:
                 worker.thread.join(_ENDING)
         for path in self._findings.keys() - self._workers.keys():
-            del self._findings[path], self._counted[path]
+            del self._findings[path], self._traffic[path]
 
     def owns(self, key: FlowKey) -> bool:
         """Whether a captured packet is a probe's: what is said of a class's own packets leaves it out."""
@@ -158,9 +153,9 @@ class Probing:
             while worker.settled:
                 found.add([worker.settled.popleft()])
             if (one := seen.get(path)) is not None:
-                self._note(path, now, one.sent_packets + one.dropped_packets, worker.packets)
+                self._traffic[path].add(now, passed=one.sent_packets + one.dropped_packets, probes=worker.packets)
             if worker.probe.when is ProbeWhen.IDLE:
-                (worker.rest.clear if self._idle(path) else worker.rest.set)()
+                (worker.rest.clear if self._traffic[path].idle else worker.rest.set)()
             if worker.says:
                 failing.append(f"{path}: {worker.says}")
         if failing:
@@ -172,24 +167,7 @@ class Probing:
     def _with(self, cls: ClassStatus, now: float) -> ClassStatus:
         worker, found = self._workers[cls.path], self._findings[cls.path]
         status = found.status(now=now, resting=worker.rest.is_set(), says=worker.says)
-        if not self._idle(cls.path):
+        if not self._traffic[cls.path].idle:
             return replace(cls, probe=status)
         judged = found.judged(status)
         return replace(cls, probe=replace(status, judges=judged is not None), sla=judged or cls.sla)
-
-    def _note(self, path: str, now: float, offered: int, probes: int) -> None:
-        seen = self._counted[path]
-        if seen and offered < seen[-1][1]:
-            seen.clear()  # somebody made the class anew
-        seen.append((now, offered, probes))
-        while len(seen) > 2 and seen[1][0] <= now - _BUSY:
-            seen.popleft()
-
-    def _idle(self, path: str) -> bool:
-        """Whether nothing but probes passed, over the last seconds; not before there was something to compare."""
-        seen = self._counted[path]
-        if len(seen) < 2:
-            return False
-        (_, before, sent_before), (_, after, sent) = seen[0], seen[-1]
-        few = _FEW * (1 + (sent - sent_before if self._workers[path].probe.kind.transaction else 0))
-        return after - before - (sent - sent_before) <= few

@@ -10,6 +10,7 @@ import pytest
 from test_cli_kernel import SHAPER, Box, end, send, until
 
 from shaper.api.client import ask
+from shaper.history.probes import ProbeRow
 from shaper.history.store import History
 from shaper.run.state import DeviceState
 
@@ -56,6 +57,12 @@ def cls(box: Box, path: str) -> dict[str, Any]:
     return dict(found)
 
 
+def kept(box: Box) -> list[ProbeRow]:
+    """What the history has of the class voice."""
+    with History(state_of(box).history) as history:
+        return [row for row in history.probes(device=box.pair.a, since=0) if row.path == "voice"]
+
+
 def test_an_idle_class_is_judged_by_its_probe_and_a_busy_one_by_its_packets(box: Box) -> None:
     reflector = box.lab.start(f"{SHAPER} reflect", peer=True)
     assert reflector.stderr.readline().startswith("reflecting")
@@ -82,10 +89,9 @@ def test_an_idle_class_is_judged_by_its_probe_and_a_busy_one_by_its_packets(box:
     busy = cls(box, "voice")
     assert not busy["probe"]["judges"]
     assert busy["sla"]["targets"][0]["samples"] == busy["delay"]["count"]
+    # Both are in the history, once a second, and as rows of their own.
+    until(lambda: [row.judges for row in kept(box)][-1:] == [False], seconds=20)
+    assert any(row.judges and row.waited_count for row in kept(box))
     sender.kill()
     code, _, _ = end(process)
     assert code == 0
-    with History(state_of(box).history) as history:
-        rows = [row for row in history.probes(device=box.pair.a, since=0) if row.path == "voice"]
-        assert any(row.judges and row.waited_count for row in rows)
-        assert not rows[-1].judges
