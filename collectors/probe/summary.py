@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from collectors.probe.availability import INTERVAL, Availability, availability
 from collectors.probe.log import Outcome
 from collectors.probe.ntp import ErrorEstimate
+
+_SECOND = 1.0
 
 Series = Sequence[tuple[int, float]]
 """Delays in seconds by the sequence number of their packet, in the order of sending."""
@@ -42,7 +43,8 @@ class Summary:
     `duplicates` counts answers beyond the first, `reordered` packets as RFC 4737 does, of the answered ones. `ipdv_*`
     are differences of the delays of packets sent one after the other (RFC 3393), `pdv_*` how far each exceeds the least
     (RFC 5481): of one-way delays where a reflector gave its times, in which an offset of the clocks cancels out, of
-    round trips else. `available` is None where there is not a packet for every second.
+    round trips else. `seconds` has packets sent and lost of each second, for who judges availability; nothing where
+    there is not a packet for every second.
     """
 
     sent: int
@@ -58,7 +60,7 @@ class Summary:
     pdv_back: tuple[float, ...]
     ipdv: tuple[float, ...]
     pdv: tuple[float, ...]
-    available: Availability | None
+    seconds: tuple[tuple[int, int], ...]
     phases: dict[str, tuple[float, ...]]
     hops: tuple[int, ...]
 
@@ -95,7 +97,7 @@ def summarise(
         pdv_back=pdv(back),
         ipdv=ipdv(trips),
         pdv=pdv(trips),
-        available=availability(by_second(settled)) if interval <= INTERVAL else None,
+        seconds=by_second(settled, interval) if interval <= _SECOND else (),
         phases={name: tuple(one.phases[name] for one in settled if name in one.phases) for name in names},
         hops=tuple(sorted({one.hops for one in settled if one.hops is not None})),
     )
@@ -138,15 +140,15 @@ def one_way(
     )
 
 
-def by_second(outcomes: Sequence[Outcome]) -> tuple[tuple[int, int], ...]:
-    """Packets sent and lost in each second from the first on; the last second counts only when it is whole."""
+def by_second(outcomes: Sequence[Outcome], interval: float) -> tuple[tuple[int, int], ...]:
+    """Packets sent and lost in each second from the first on, without one at the end that is not whole."""
     if not outcomes:
         return ()
     first = outcomes[0].at
     last = max(one.at for one in outcomes)
-    seconds = [[0, 0] for _ in range(max(1, math.ceil((last - first) / INTERVAL - 1e-9)))]
+    seconds = [[0, 0] for _ in range(max(1, math.floor((last - first + interval) / _SECOND + 1e-6)))]
     for one in outcomes:
-        place = int((one.at - first) / INTERVAL)
+        place = int((one.at - first) / _SECOND + 1e-9)
         if place < len(seconds):
             seconds[place][0] += 1
             seconds[place][1] += one.lost

@@ -15,8 +15,9 @@ from shaper.model.aqm import MOST_FLOWS, MOST_SFQ_DEPTH, AqmKind
 from shaper.model.link import LINK_LAYERS
 from shaper.model.nat import Nat
 from shaper.model.policy import Backend, Classifier, Direction, Drift, OnFlap, Tier
+from shaper.model.probe import ProbeKind, ProbeWhen
 from shaper.model.service import SERVICE_CLASSES
-from shaper.policy import fields, queues, targets, treatment, values, when
+from shaper.policy import fields, probe, queues, targets, treatment, values, when
 from shaper.policy import schema as schema_of
 from shaper.policy.directions import SAME_EITHER_WAY
 from shaper.policy.names import (
@@ -188,6 +189,13 @@ _SCALARS: Mapping[Callable[..., Any], JsonSchemaValue] = {
         ]
     },
     treatment.priority: {"type": "integer", "minimum": 0, "maximum": treatment.MOST_PRIORITY},
+    probe.address: {**_TEXT, "examples": ["192.0.2.10"]},
+    probe.kind: _names(ProbeKind),
+    probe.when: _names(ProbeWhen),
+    probe.port: _named_or_number(("862", "domain")),
+    probe.interval: _text(rf"^\s*{_TIME}", "200ms"),
+    probe.size: {"type": "integer", "minimum": 0, "maximum": probe.LARGEST},
+    probe.text: {"type": "string", "minLength": 1},
     values.classifier: _names(Classifier),
     values.on_flap: _names(OnFlap),
     values.drift: _names(Drift),

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.text import Text
 
 from collectors.histogram import SlidingDelays
-from collectors.probe.availability import IN_A_ROW
 from collectors.probe.ntp import ErrorEstimate
 from collectors.probe.summary import OneWay, Summary
 from shaper.model.probe import Probe
 from shaper.policy.names import dscp_text
 from shaper.report.words import clean
+from shaper.stats.availability import IN_A_ROW, availability
 from shaper.units import format_duration, format_percent
 
 _PERCENTILES = (0.5, 0.95, 0.99)
@@ -67,7 +67,7 @@ _IGNORED = {
 def probe_json(probed: Probed) -> dict[str, Any]:
     """Everything, raw samples included; delays in seconds."""
     summary, probe = probed.summary, probed.probe
-    way = summary.one_way
+    way, available = summary.one_way, availability(summary.seconds)
     return {
         "to": probe.to,
         "kind": probe.kind.value,
@@ -102,8 +102,8 @@ def probe_json(probed: Probed) -> dict[str, Any]:
         "clocks": {"own": _clock(probed.own), "peer": _clock(probed.peer)},
         "ipdv_s": {"there": summary.ipdv_there, "back": summary.ipdv_back, "round_trip": summary.ipdv},
         "pdv_s": {"there": summary.pdv_there, "back": summary.pdv_back, "round_trip": summary.pdv},
-        "available_s": summary.available and summary.available.available,
-        "unavailable_s": summary.available and summary.available.unavailable,
+        "available_s": available.available,
+        "unavailable_s": available.unavailable,
         "hops_left_there": list(summary.hops),
     }
 
@@ -141,9 +141,10 @@ def _lines(probed: Probed) -> Iterator[Text]:
         yield Text(f"The name was looked up in {format_duration(probed.names_seconds)}")
     if summary.one_way is not None:
         yield Text(_worth(summary.one_way, probed), style="default" if summary.one_way.meaningful else "yellow")
-    available = summary.available
-    if available is not None and available.ratio is not None and available.seconds >= IN_A_ROW:
-        yield Text(f"Available {format_percent(available.ratio)} of {available.seconds} s")
+    available = availability(summary.seconds)
+    known = available.available + available.unavailable
+    if available.ratio is not None and known >= IN_A_ROW:
+        yield Text(f"Available {format_percent(available.ratio)} of {known} s")
     if not why:
         for (by, text), count in probed.refusals.items():
             yield Text(clean(f"{by + ' says: ' if by else ''}{text} ({count} times)"), style="yellow")

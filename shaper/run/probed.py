@@ -7,14 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from collectors.histogram import DelayHistogram, SlidingDelays
-from collectors.probe.availability import INTERVAL, availability
 from collectors.probe.log import Outcome
 from shaper.model.observation import DelayView
 from shaper.model.policy import TrafficClass
 from shaper.model.probe import Probe
 from shaper.model.sla import SlaResult, SlaState, TargetResult
 from shaper.model.status import Histogram, ProbeStatus
+from shaper.run.views import REPORTED, delay_view, percentiles_of, thresholds_of
 from shaper.sla import evaluate
+from shaper.stats.availability import availability
 
 _LEAST_SECONDS, _MOST_SECONDS = 5.0, 60.0
 _PACKETS = 25
@@ -23,8 +24,8 @@ _PACKETS = 25
 _FEW = 2
 """Packets of a class that do not count as traffic: those that were counted between two looks."""
 
-_REPORTED = (0.5, 0.95, 0.99)
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_SECOND = 1.0
 _SECONDS_KEPT = 3600
 
 
@@ -63,7 +64,7 @@ class Findings:
             )
 
     def _count(self, one: Outcome) -> None:
-        number = int(one.at / INTERVAL)
+        number = int(one.at / _SECOND)
         if self._second is not None and self._second[0] == number:
             _, sent, lost = self._second
             self._second = (number, sent + 1, lost + one.lost)
@@ -71,7 +72,7 @@ class Findings:
         if self._second is not None:
             self._seconds.append(self._second[1:])
             if number > self._second[0] + 1:
-                self._seconds.append((0, 0))  # nothing was sent in between: nothing goes on across it
+                self._seconds.append((0, 0))  # nothing was sent in between
         self._second = (number, 1, int(one.lost))
 
     def status(self, *, now: float, resting: bool, says: str) -> ProbeStatus:
@@ -80,17 +81,16 @@ class Findings:
             self._window.popleft()
         sent = len(self._window)
         sla = self._cls.sla
-        percentiles = tuple(sorted({*_REPORTED, *(target.percentile for target in sla.delays)}))
-        thresholds = tuple(sorted({target.seconds for target in sla.delays}))
-        each_second = availability(tuple(self._seconds)) if self._probe.interval <= INTERVAL else availability(())
+        thresholds = thresholds_of(sla)
+        each_second = availability(self._seconds if self._probe.interval <= _SECOND else ())
         bounds = tuple(sorted({*_BUCKETS, *thresholds}))
         return replace(
             self._status,
             resting=resting,
             says=says,
             loss=sum(one.lost for one in self._window) / sent if sent else None,
-            round_trip=_view([one.round_trip for one in self._window], self.reach, _REPORTED, ()),
-            waited=_view([one.waited for one in self._window], self.reach, percentiles, thresholds),
+            round_trip=_view((one.round_trip for one in self._window), self.reach, REPORTED, ()),
+            waited=_view((one.waited for one in self._window), self.reach, percentiles_of(sla), thresholds),
             round_trips=_histogram(self._trips, _BUCKETS),
             waits=_histogram(self._waits, bounds),
             available=each_second.available,
@@ -152,13 +152,13 @@ class OwnTraffic:
 
 
 def _view(
-    delays: Sequence[float | None], reach: float, percentiles: Sequence[float], thresholds: Sequence[float]
+    delays: Iterable[float | None], reach: float, percentiles: Sequence[float], thresholds: Sequence[float]
 ) -> DelayView | None:
     known = [delay for delay in delays if delay is not None]
     sliding = SlidingDelays(least=len(known), seconds=reach)
     sliding.add(0.0, known, seconds=reach)
-    view = sliding.view(percentiles, thresholds)
-    return None if view is None else DelayView(view.count, view.window, view.quantiles, view.late, view.largest)
+    view = delay_view(sliding, percentiles, thresholds, sampling=1, coverage=None)
+    return None if view is None else replace(view, source="probe")
 
 
 def _histogram(delays: DelayHistogram, bounds: Sequence[float]) -> Histogram:

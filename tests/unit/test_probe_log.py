@@ -164,8 +164,6 @@ def outcomes(lost: Sequence[bool]) -> list[Outcome]:
 
 
 def test_availability_is_by_whole_seconds() -> None:
-    found = summarise(outcomes([False] * 25 + [True] * 60 + [False] * 50), interval=0.2, own=LOOSE).available
-    assert found is not None
-    assert (found.available, found.unavailable) == (15, 12)
-    sparse = summarise(outcomes([False] * 9), interval=1.5, own=LOOSE)
-    assert sparse.available is None
+    found = summarise(outcomes([False] * 25 + [True] * 63 + [False] * 50), interval=0.2, own=LOOSE)
+    assert found.seconds == ((5, 0),) * 5 + ((5, 5),) * 12 + ((5, 3),) + ((5, 0),) * 9
+    assert summarise(outcomes([False] * 9), interval=1.5, own=LOOSE).seconds == ()

@@ -35,6 +35,15 @@ def test_the_classes_that_police_and_mark_are_accepted() -> None:
     assert treated == {"video", "guests", "scavenger"}
 
 
+def test_the_probe_of_a_class_is_accepted() -> None:
+    (cls,) = re.findall(r"sends by its device and so through the class's queue:\n\n```\n(.*?)```", README, re.DOTALL)
+    head = "version: 1\ninterfaces: {wan: {device: eth1, bandwidth: {egress: 20mbit}, policy: p}}\npolicies:\n  p:\n"
+    text = f"{head}    classes:\n{cls}      rest: {{default: true}}\n"
+    (interface,) = parse_policy(text, source="README.md").interfaces
+    (probe,) = [leaf.probe for leaf in interface.leaves() if leaf.probe]
+    assert (probe.to, probe.dscp, probe.interval) == ("192.0.2.10", 46, 0.2)
+
+
 def test_every_command_that_it_names_is_there() -> None:
     named = set(re.findall(r"^(?:sudo )?shaper ([a-z]+(?:-[a-z]+)*)", README, re.MULTILINE))
     assert named >= {"doctor", "check", "plan", "run", "status", "clear"}
