@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 
 from collectors.probe.ntp import ErrorEstimate
@@ -28,6 +29,11 @@ class _Timex(ctypes.Structure):
     )
 
 
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def clock_error() -> ErrorEstimate:
     """The most that CLOCK_REALTIME may be off in seconds, and whether it is synchronised at all.
 
@@ -36,8 +42,7 @@ def clock_error() -> ErrorEstimate:
     OSError.
     """
     timex = _Timex()
-    libc = ctypes.CDLL(None, use_errno=True)
-    state = libc.adjtimex(ctypes.byref(timex))
+    state = _libc().adjtimex(ctypes.byref(timex))
     if state < 0:
         code = ctypes.get_errno()
         if code in (errno.EPERM, errno.EACCES, errno.ENOSYS):

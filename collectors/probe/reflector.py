@@ -46,8 +46,9 @@ class Reflector:
     """Answers the packets of `allowed` networks, at most `rate` a second of each address.
 
     With a `key` it answers authenticated packets only. `stateful` counts its answers by session, so that a sender can
-    tell loss on the way there from loss on the way back; stateless it gives back the sender's numbers. `counts` says
-    how many packets were answered, and why the others were not.
+    tell loss on the way there from loss on the way back; stateless it gives back the sender's numbers. `port` is its
+    own: what comes from the same port would be another reflector's answer. `counts` says how many packets were
+    answered, and why the others were not.
     """
 
     allowed: Sequence[Network]
@@ -55,6 +56,7 @@ class Reflector:
     key: bytes = b""
     stateful: bool = False
     rate: float = 1000.0
+    port: int = 862
     counts: Counter[str] = field(default_factory=Counter)
     _sessions: OrderedDict[tuple[str, int, int], tuple[int, float]] = field(default_factory=OrderedDict)
     _buckets: OrderedDict[str, _Bucket] = field(default_factory=OrderedDict)
@@ -92,7 +94,7 @@ class Reflector:
         host, port = packet.source
         source = ip_address(host.partition("%")[0])
         source = getattr(source, "ipv4_mapped", None) or source
-        if port < _LOWEST_PORT:
+        if port < _LOWEST_PORT or port == self.port:
             return "source-port"
         if not any(source.version == network.version and source in network for network in self.allowed):
             return "not-allowed"

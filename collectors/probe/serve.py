@@ -29,7 +29,8 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
     try:
         made = socket.socket(family, socket.SOCK_DGRAM)
     except OSError as error:
-        raise ProbeError(f"the reflector has no socket: {error.strerror}") from error
+        hint = "without IPv6: --listen 0.0.0.0:862"
+        raise ProbeError(f"the reflector has no socket: {error.strerror}", hint) from error
     with contextlib.closing(made):
         try:
             receiving(made, v6=family == socket.AF_INET6)

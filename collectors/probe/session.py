@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import select
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from collectors.errors import ProbeError
 from collectors.probe.codecs import Codec
 from collectors.probe.endpoint import Departure, Endpoint
 from collectors.probe.log import Log, Outcome
@@ -13,6 +15,10 @@ from collectors.probe.stamp import BadPacketError
 
 _NAP = 0.2
 """Seconds after which a session looks whether it was told to stop."""
+
+
+_GONE = frozenset({errno.ENODEV, errno.ENXIO})
+"""The device that the socket was bound to is no more; one that comes by its name is another."""
 
 
 class Clock(Protocol):
@@ -69,6 +75,8 @@ class Datagrams:
         try:
             self.endpoint.send(data)
         except OSError as error:
+            if error.errno in _GONE:
+                raise ProbeError(f"no probe can be sent: {error.strerror}", "`ip link` shows the devices") from error
             self.log.refused(error.strerror or str(error), "this machine")
         else:
             self._count += 1

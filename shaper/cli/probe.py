@@ -85,6 +85,15 @@ def probe(
         raise click.UsageError(f"--kind {kind} needs a --port")
     if key_file is not None and wanted is not ProbeKind.STAMP:
         raise click.UsageError(f"--key-file authenticates stamp, not {kind}")
+    unsaid = {
+        "--port": port is None or wanted is not ProbeKind.ICMP,
+        "--size": not size or wanted.sized,
+        "--name": not name or wanted.named,
+        "--path": path == "/" or wanted in (ProbeKind.HTTP, ProbeKind.HTTPS),
+    }
+    for option, fits in unsaid.items():
+        if not fits:
+            raise click.UsageError(f"{option} says nothing of --kind {kind}")
     key = read_key(key_file) if wanted is ProbeKind.STAMP else b""
     address, looked_up = _address(to)
     if looked_up is not None and wanted.named and wanted is not ProbeKind.DNS:

@@ -59,7 +59,7 @@ def reflect(
     listens.
     """
     host, port = listening_address(listen)
-    reflector = Reflector(_networks(allow), clock_error, read_key(key_file), stateful, rate)
+    reflector = Reflector(_networks(allow), clock_error, read_key(key_file), stateful, rate, port)
     stopped: list[int] = []
 
     def told(number: int, _: FrameType | None) -> None:
@@ -84,7 +84,7 @@ def reflect(
 _WORDS = {
     "answered": "answered",
     "not-allowed": "from networks that are not allowed",
-    "source-port": "from ports below 1024",
+    "source-port": "from ports below 1024, or the same port",
     "rate": "beyond the rate",
     "short": "too short",
     "hmac": "with a digest that is not of this key",

@@ -35,7 +35,8 @@ class Policed:
 class ProbeStatus:
     """A probe of one class. Counts are since the start, `loss` and the views over the last seconds.
 
-    `resting` while the class has traffic of its own; `judges` while the class's SLA is judged by the probe.
+    `idle` while nothing but the probe passes the class, `judges` while its SLA is judged by the probe then; `resting`
+    while it does not send.
     `round_trip` is of the whole way, `waited` of the queue of this hop, by the kernel's stamps; `dropped` packets
     entered that queue and never left it. `available` and `unavailable` are whole seconds. `says` is why it fails, ""
     while it does not.
@@ -46,6 +47,7 @@ class ProbeStatus:
     port: int
     dscp: int
     resting: bool = False
+    idle: bool = False
     judges: bool = False
     sent: int = 0
     lost: int = 0

@@ -13,9 +13,10 @@ from collectors.errors import ProbeError
 from collectors.probe.log import Outcome
 from collectors.probe.session import Prober, paced
 from collectors.sample import FlowKey
-from shaper.errors import ShaperError
+from shaper.errors import ShaperError, internal
 from shaper.model.policy import Interface
 from shaper.model.probe import Probe, ProbeWhen
+from shaper.model.sla import SlaState
 from shaper.model.status import ClassStatus
 from shaper.run.alarms import Alarms
 from shaper.run.clock import Clock
@@ -27,6 +28,9 @@ _TIMEOUT = 1.0
 """Seconds after which an answer counts as lost, and by which what is found lags behind."""
 
 _AGAIN = 5.0
+_SILENT = 3
+"""Lost packets in a row that make an alarm: one alone is only counted."""
+
 _ENDING = 2.0
 
 
@@ -41,8 +45,7 @@ class _Worker:
     stop: threading.Event = field(default_factory=threading.Event)
     rest: threading.Event = field(default_factory=threading.Event)
     settled: deque[Outcome] = field(default_factory=deque)
-    prober: Prober | None = None
-    gone: int = 0
+    now: tuple[int, Prober | None] = (0, None)
     says: str = ""
     thread: threading.Thread | None = None
 
@@ -54,37 +57,41 @@ class _Worker:
         while not self.stop.is_set():
             try:
                 self._session()
-            except (ShaperError, ProbeError, OSError, ValueError) as error:
-                self.says = getattr(error, "message", "") or str(error)
-                self.stop.wait(_AGAIN)
+            except (ShaperError, ProbeError) as error:
+                self.says = error.message
+            except Exception as error:
+                self.says = internal(error).message
+            self.stop.wait(_AGAIN)
 
     def _session(self) -> None:
         key = read_key(Path(self.probe.key_file)) if self.probe.key_file else b""
         made = prober(self.probe, self.clock, timeout=_TIMEOUT, key=key, device=self.device, netns=self.netns)
-        self.prober = made
+        before, _ = self.now
+        self.now = before, made
+        silent = 0
         try:
             each = paced(
                 made, self.clock, interval=self.probe.interval, stopped=self.stop.is_set, resting=self.rest.is_set
             )
             for outcome in each:
                 self.settled.append(outcome)
-                self.says = "" if not outcome.lost else self._reason(made)
+                silent = silent + 1 if outcome.lost else 0
+                self.says = self._reason(made) if silent >= _SILENT else ""
         finally:
-            self.gone += made.packets
-            self.prober = None
+            self.now = before + made.packets, None
             made.close()
 
     @staticmethod
     def _reason(made: Prober) -> str:
-        """What was said last of packets that nobody answered."""
+        """The newest thing that was said of packets that nobody answered."""
         (by, text), _ = next(reversed(made.log.refusals.items()), (("", "no answer"), 0))
         return f"{by} says: {text}" if by else text
 
     @property
     def packets(self) -> int:
         """Sent so far."""
-        made = self.prober
-        return self.gone + (made.packets if made is not None else 0)
+        before, made = self.now
+        return before + (made.packets if made is not None else 0)
 
 
 class Probing:
@@ -137,7 +144,7 @@ class Probing:
     def owns(self, key: FlowKey) -> bool:
         """Whether a captured packet is a probe's: what is said of a class's own packets leaves it out."""
         for worker in tuple(self._workers.values()):
-            made = worker.prober
+            _, made = worker.now
             if made is None or key.dst != int(ip_address(worker.probe.to)) or not made.owns(key.protocol, key.sport):
                 continue
             if key.dport is None or key.dport == worker.probe.port:
@@ -170,4 +177,5 @@ class Probing:
         if not self._traffic[cls.path].idle:
             return replace(cls, probe=status)
         judged = found.judged(status)
-        return replace(cls, probe=replace(status, judges=judged is not None), sla=judged or cls.sla)
+        judges = judged is not None and any(target.state is not SlaState.NO_DATA for target in judged.targets)
+        return replace(cls, probe=replace(status, idle=True, judges=judges), sla=judged or cls.sla)

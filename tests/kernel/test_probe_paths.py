@@ -41,6 +41,8 @@ def reflecting(netns: Any, *options: str) -> Iterator[Callable[[], str]]:
     process = netns.start(f"{SHAPER} reflect {' '.join(options)}", peer=True)
     said = process.stderr.readline()
     assert said.startswith("reflecting on"), said + process.stderr.read()
+    ids = next(line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if line.startswith("Uid"))
+    assert ids.split()[1:] == ["65534"] * 4  # it is nobody by then
 
     def end() -> str:
         process.send_signal(signal.SIGTERM)

@@ -78,9 +78,11 @@ def test_an_idle_class_is_judged_by_its_probe_and_a_busy_one_by_its_packets(box:
     assert voice["delay"] is None
     assert voice["histogram"]["count"] == 0
 
+    until(lambda: bool(cls(box, "web")["probe"]["says"]))
     web = cls(box, "web")
     assert web["probe"]["lost_packets"] > 0
     assert web["probe"]["says"] == "Connection refused"
+    assert (web["probe"]["idle"], web["probe"]["judges"]) == (True, False)
     assert web["sla"]["state"] == "no data"  # what was refused at the far end says nothing of this hop
 
     sender = send(box, rate=500_000, seconds=25, dscp=EF)

@@ -58,11 +58,18 @@ def test_with_state_it_counts_by_session() -> None:
 
 def test_whom_it_does_not_answer() -> None:
     made = reflector()
-    for source in (("198.51.100.1", 40_000), ("192.0.2.7", 862), ("192.0.2.7", 53), ("2001:db9::1", 40_000)):
+    made.port = 8620
+    for source in (
+        ("192.0.2.7", 8620),
+        ("198.51.100.1", 40_000),
+        ("192.0.2.7", 862),
+        ("192.0.2.7", 53),
+        ("2001:db9::1", 40_000),
+    ):
         assert answers(made, asked(source=source)) is None
     assert answers(made, asked(source=("2001:db8::1", 40_000))) is not None
     assert answers(made, asked(source=("::ffff:192.0.2.9", 40_000))) is not None  # a socket of both versions
-    assert made.counts == {"not-allowed": 2, "source-port": 2, "answered": 2}
+    assert made.counts == {"not-allowed": 2, "source-port": 3, "answered": 2}
 
 
 def test_so_many_a_second_for_each_address() -> None:
