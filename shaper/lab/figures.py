@@ -60,10 +60,13 @@ def _class(trial: Trial, leaf: TrafficClass) -> dict[str, Any]:
         "throughput_bit_s": sum(known) / len(known) if known else None,
         "by_second": {
             "violated": verdicts,
-            "delay_p99_s": [
-                percentile_of(sorted(seconds[number].delays), 0.99) if number < len(seconds) else None
-                for number in range(trial.seconds)
-            ],
+            **{
+                f"delay_p{q * 100:g}_s": [
+                    percentile_of(sorted(seconds[number].delays), q) if number < len(seconds) else None
+                    for number in range(trial.seconds)
+                ]
+                for q in (0.95, 0.99)
+            },
             "lost": [seconds[number].lost if number < len(seconds) else None for number in range(trial.seconds)],
             "sent_bit_s": rates,
             "granted_bit_s": [

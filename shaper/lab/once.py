@@ -49,7 +49,8 @@ def run_once(
             command=command,
         )
     on = fingerprint()
-    return {**figures(interface, trial), "fingerprint": asdict(on) if on else None}
+    link = [list(step) for step in traffic.narrow.rates] if traffic.narrow else None
+    return {**figures(interface, trial), "link_bit_s": link, "fingerprint": asdict(on) if on else None}
 
 
 @click.command("once")

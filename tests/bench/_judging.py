@@ -111,6 +111,7 @@ def table(
     yield from _sums(results, [one for one in scenarios if one in feasible], controllers)
     yield from _tiers(results, scenarios, controllers)
     yield from _details(results, scenarios, controllers)
+    yield from _moving(results, controllers)
 
 
 def _violations(results: Results, scenarios: Sequence[str], controllers: Sequence[str]) -> Iterator[str]:
@@ -184,6 +185,29 @@ def _details(results: Results, scenarios: Sequence[str], controllers: Sequence[s
                 f"{fmean(used) if used else math.nan:7.1%}{min(jain) if jain else math.nan:6.2f}  "
                 + "; ".join(_class_words(path, [one["classes"][path] for one in found]) for path in found[0]["classes"])
             )
+
+
+def _moving(results: Results, controllers: Sequence[str]) -> Iterator[str]:
+    """Of scenarios whose link moves, from 5 s after each change on: p95 of the slowest class, and what was sent."""
+    for scenario in sorted({scenario for (scenario, _, _), one in results.of.items() if one.get("link_bit_s")}):
+        yield f"\n{scenario}: of each state of the link, from 5 s on: p95 (mean of its seconds, worst), sent into it"
+        for name in controllers:
+            found = [one for (s, n, _), one in sorted(results.of.items()) if (s, n) == (scenario, name)]
+            if not found:
+                continue
+            cells = []
+            for index, (begin, rate) in enumerate(found[0]["link_bit_s"]):
+                later = found[0]["link_bit_s"][index + 1 :]
+                seconds = range(int(begin) + 5, int(later[0][0] if later else found[0]["seconds"]))
+                delays, used = [], []
+                for one in found:
+                    classes = [each["by_second"] for each in one["classes"].values()]
+                    late = [[each["delay_p95_s"][n] or 0.0 for each in classes] for n in seconds]
+                    delays += [max(each) for each in late]
+                    used += [sum(each["sent_bit_s"][n] or 0.0 for each in classes) / rate for n in seconds]
+                mean, worst = fmean(delays) * 1e3, max(delays) * 1e3
+                cells.append(f"{rate / 1e6:g} Mbit/s: {mean:.0f} ms, {worst:.0f} ms, {fmean(used):.0%}")
+            yield f"{name:16} " + "; ".join(cells)
 
 
 def _class_words(path: str, found: Sequence[Result]) -> str:

@@ -52,10 +52,20 @@ class Run:
     def file(self) -> Path:
         return self.folder / f"{self.scenario}.{self.name}.{self.seed}.json"
 
+    def form(self) -> Path | None:
+        """The policy that the controller has in the place of the scenario's own, None where it takes that."""
+        forms = self.entry.get("policies", {})
+        name = forms.get(own_policy(self.scenario).stem)
+        return CONTROLLERS / f"{name}.yaml" if name else None
+
+    @property
+    def possible(self) -> bool:
+        """Whether the controller has a policy for the scenario at all."""
+        return "policies" not in self.entry or self.form() is not None
+
     def policy(self) -> Path:
         """The scenario's policy as this controller has it, written beside the results."""
-        scenario = SCENARIOS / f"{self.scenario}.yaml"
-        document = yaml.safe_load((scenario.parent / read_scenario(scenario).policy).read_text())
+        document = yaml.safe_load((self.form() or own_policy(self.scenario)).read_text())
         if aqm := self.entry.get("aqm"):
             document["defaults"] = {"aqm": aqm}
         for interface in document["interfaces"].values():
@@ -74,7 +84,7 @@ class Run:
         """Runs it and leaves its file. Raises ShaperError."""
         scenario = SCENARIOS / f"{self.scenario}.yaml"
         command: list[str] = []
-        if "law" in self.entry or "structure" in self.entry:
+        if {"law", "structure", "autorate"} & self.entry.keys():
             where = CONTROLLERS / "as_shaper.py"
             shown = where if self.real else Path("/run/checkout") / where.relative_to(ROOT)
             command = [str(shown), json.dumps(self.entry)]
@@ -95,6 +105,12 @@ class Run:
         scratch = self.file.with_suffix(f".{os.getpid()}.part")
         scratch.write_text(json.dumps(found))
         scratch.replace(self.file)
+
+
+def own_policy(scenario: str) -> Path:
+    """The policy that a scenario names."""
+    path = SCENARIOS / f"{scenario}.yaml"
+    return (path.parent / read_scenario(path).policy).resolve()
 
 
 def size(classes: Mapping[str, Any], peaks: Mapping[str, str], above: str = "") -> None:
@@ -177,7 +193,7 @@ def main() -> int:
     """0 when every run was carried out, 1 when one failed; it goes on with the others."""
     baselines = yaml.safe_load((CONTROLLERS / "baselines.yaml").read_text())
     wanted = arguments(baselines)
-    runs = list(wanted_runs(wanted, baselines))
+    runs = [run for run in wanted_runs(wanted, baselines) if run.possible]
     failed = 0
     if not wanted.table:
         todo = [run for run in runs if not run.file.exists()]

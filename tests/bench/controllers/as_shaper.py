@@ -12,6 +12,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import autorate
 from aimd import Aimd
 
 from shaper import cli, control
@@ -32,6 +33,9 @@ def main() -> None:
     entry = json.loads(sys.argv[1])
     if law := entry.get("law"):
         control.step = LAWS[law](**entry["settings"]).step
+    if reflector := entry.get("autorate"):
+        autorate.begin("wan0", reflector)
+        sys.argv += ["--drift", "report"]
     if entry.get("structure") == "flat":
         interface.Holding = Flat  # type: ignore[misc]
     sys.argv = ["shaper", *sys.argv[2:]]
