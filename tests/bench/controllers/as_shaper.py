@@ -33,7 +33,7 @@ def main() -> None:
     entry = json.loads(sys.argv[1])
     if law := entry.get("law"):
         control.step = LAWS[law](**entry["settings"]).step
-    if reflector := entry.get("autorate"):
+    if (reflector := entry.get("autorate")) and sys.argv[2] == "run":
         autorate.begin("wan0", reflector)
         sys.argv += ["--drift", "report"]
     if entry.get("structure") == "flat":
