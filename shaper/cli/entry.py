@@ -27,6 +27,7 @@ _COMMANDS = (
     "release",
     "doctor",
     "measure",
+    "top",
     "explain",
     "probe",
     "reflect",

@@ -16,7 +16,7 @@ from shaper.model.status import ClassStatus, InterfaceStatus, PendingConfirmatio
 from shaper.report.words import clean, decimals, schedule_text, size_text, target_text
 from shaper.units import format_duration, format_percent, format_rate
 
-_STATES = {
+STATES = {
     SlaState.MET: ("met", "green"),
     SlaState.MISSED: ("MISSED", "bold red"),
     SlaState.NO_DATA: ("no data", "yellow"),
@@ -155,7 +155,7 @@ def _delay(view: DelayView | None) -> tuple[Text, Text]:
 
 
 def _state(sla: SlaResult | None) -> Text:
-    return Text(*_STATES[sla.state if sla else SlaState.NONE])
+    return Text(*STATES[sla.state if sla else SlaState.NONE])
 
 
 def status_sentences(status: InterfaceStatus) -> Iterator[Text]:
