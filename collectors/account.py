@@ -63,6 +63,10 @@ class Account:
         self._since: float | None = None
         self._hitters: dict[int, Hitters] | None = {} if hitters else None
 
+    def claim(self, sampling: int) -> None:
+        """From now on one packet in so many is looked at, or more of them."""
+        self._sampling = sampling
+
     def hitters(self, classid: int, count: int, *, secret: bytes = b"") -> tuple[Hitter, ...]:
         """The flows of a class that sent the most so far, where they are kept."""
         known = (self._hitters or {}).get(classid)

@@ -17,8 +17,12 @@ from collectors.hitters import Hitter
 from collectors.netlink import inside
 from collectors.ring import RETIRE_MS, Instruction, PacketRing, link
 from collectors.sample import CaptureWindow, Classifier
+from collectors.sampling import MOST, Sampling
 
 T = TypeVar("T")
+Filters = Callable[[int], tuple[Sequence[Instruction], Sequence[Instruction]]]
+"""From one packet in so many to `after_filter` and `arriving_filter`."""
+
 TAUS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 """Lengths of the windows of the arrival envelope, in seconds."""
 
@@ -48,6 +52,8 @@ class Capture:
         netns: str = "",
         hitters: bool = False,
         evidence: Evidence | None = None,
+        filters: Filters | None = None,
+        most: int = MOST,
     ) -> None:
         """`tap` is the ifb with the copies; `after_filter` passes outgoing packets, 1 in `sampling`, cut short.
 
@@ -56,8 +62,9 @@ class Capture:
         `horizon` (s) must exceed the longest wait in the queue; scapy decodes at most `audit_rate` frames a second;
         `taus` (s) are the windows of the envelope; `detailed` as in Account; `size_of` says how many bytes the device's
         queue counts a frame of so many bytes for, so that rates from here and from its counters are of one unit.
-        `hitters` keeps the flows that send the most; `evidence` is given every frame. `netns` names the network
-        namespace of both devices, "" for this one. Raises CaptureError without the devices or the permission.
+        With `filters`, which give both filters for a rate, it looks at fewer packets where `most` frames a second are
+        not enough. `hitters` keeps the flows that send the most; `evidence` is given every frame. `netns` names the
+        network namespace of both devices, "" for this one. Raises CaptureError without the devices or the permission.
         """
         self._netns = netns
         mtu = self._inside(lambda: link(device)).mtu
@@ -91,6 +98,9 @@ class Capture:
             self.close()
             raise
         self._newest_before = self._newest_after = 0
+        self._filters, self._own, self._incoming = filters, own, bool(arriving_filter)
+        self._sampling = Sampling(sampling, horizon, most=most)
+        self._read_frames = 0
 
     def drain(self, *, now: float) -> CaptureWindow:
         """Everything that came in since the last drain; never waits. `now` is CLOCK_REALTIME in seconds.
@@ -102,7 +112,30 @@ class Capture:
         self._read()
         idle = int(now * 1e9) - _LAG
         complete = min(max(self._newest_before, idle), max(self._newest_after, idle))
-        return self._account.window(now=now, complete=complete, drops=self._drops())
+        drops = self._drops()
+        window = self._account.window(now=now, complete=complete, drops=drops)
+        if self._filters is not None:
+            self._choose(self._filters, drops, now)
+        return window
+
+    def _choose(self, filters: Filters, drops: int, now: float) -> None:
+        """The rate for what comes from now on."""
+        chosen = self._sampling
+        earlier = chosen.before, chosen.after
+        chosen.take(self._read_frames, drops, now=now)
+        self._read_frames = 0
+        # The denser side first is the side after: what the side before picks must never be missed there.
+        if chosen.after != earlier[1]:
+            self._after.narrow(self._of(filters, chosen.after, before=False))
+        if chosen.before != earlier[0]:
+            self._before.narrow(self._of(filters, chosen.before, before=True))
+        self._account.claim(chosen.claimed)
+
+    def _of(self, filters: Filters, sampling: int, *, before: bool) -> tuple[Instruction, ...]:
+        after_filter, arriving_filter = filters(sampling)
+        if self._incoming:
+            return tuple(arriving_filter) if before else (*self._own, *after_filter)
+        return (*self._own, *after_filter) if before else tuple(after_filter)
 
     def settle(self, *, now: float, queued: Mapping[int, int] | None = None) -> CaptureWindow:
         """The last drain: what has not left is in flight as far as its class still holds packets, and the rest is lost.
@@ -140,6 +173,7 @@ class Capture:
         # Not the greatest ever seen: the clock may have been set back.
         self._newest_after = after[-1][0] if after else self._newest_after
         self._newest_before = before[-1][0] if before else self._newest_before
+        self._read_frames += len(before) + len(after)
         self._account.add(before, after)
         if self._evidence is not None:
             self._evidence.add(before, after)

@@ -100,6 +100,13 @@ class PacketRing:
         except OSError as error:
             raise _refused(self.device, error) from error
 
+    def narrow(self, program: Sequence[Instruction]) -> None:
+        """Another filter from the next frame on, in one step. Raises CaptureError."""
+        try:
+            self._attach(program)
+        except OSError as error:
+            raise _refused(self.device, error) from error
+
     def _attach(self, program: Sequence[Instruction]) -> None:
         code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *instruction) for instruction in program))
         program_header = struct.pack("HP", len(program), ctypes.addressof(code))

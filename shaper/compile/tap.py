@@ -102,6 +102,11 @@ def arriving_filter(sampling: int) -> tuple[Insn, ...]:
     return picking(sampling, picked=SNAP_LENGTH, of=Way.IN)
 
 
+def filters(sampling: int, *, incoming: bool) -> tuple[tuple[Insn, ...], tuple[Insn, ...]]:
+    """Both for another rate, no denser than that of the tree: what a capture narrows itself to."""
+    return tap_filter(sampling), arriving_filter(sampling) if incoming else ()
+
+
 class Way(enum.Enum):
     """Which packets of a tap are looked at."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from collectors.evidence import Evidence
 from collectors.histogram import DelayHistogram
 from collectors.sample import FlowKey
 from shaper.compile.program import Program
-from shaper.compile.tap import DETAILS
+from shaper.compile.tap import DETAILS, filters
 from shaper.errors import ShaperError, TryAgainError, UnavailableError
 from shaper.kernel.protocol import ClassCounters, DeviceCounters, Kernel, within
 from shaper.model.match import Packet, classify
@@ -181,6 +182,7 @@ def _capture(program: Program, evidence: Evidence | None) -> tuple[Capture | Non
             size_of=program.size_of(),
             hitters=True,
             evidence=evidence,
+            filters=partial(filters, incoming=bool(program.arriving_filter)),
         )
     ), ""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from collectors.capture import Capture
 from collectors.errors import CaptureError
 from collectors.sample import CaptureWindow, FlowKey
 from shaper.compile.program import Program
-from shaper.compile.tap import DETAILS
+from shaper.compile.tap import DETAILS, filters
 from shaper.model.match import Packet, classify
 from shaper.run.alarms import Alarms
 from shaper.run.clock import Clock
@@ -62,6 +63,7 @@ class Measuring:
                 horizon=_HORIZON,
                 detailed=not rules.asked().keys().isdisjoint(DETAILS),
                 size_of=program.size_of(),
+                filters=partial(filters, incoming=bool(program.arriving_filter)),
             )
         except CaptureError as error:
             self.why = f"{error}"

@@ -70,7 +70,7 @@ class Recorder:
         self.health = CaptureHealth(running=True)
 
     def add(self, window: CaptureWindow) -> None:
-        """One more; a window whose capture lost frames counts in the health only."""
+        """One more. Where the capture itself lost frames, loss is not told: what is missing proves nothing."""
         self._seconds += window.seconds
         self._sampling = max(self._sampling, window.sampling)
         matched = sum(one.matched for one in window.classes.values())
@@ -115,7 +115,7 @@ class Recorder:
         wanted = self._wanted.get(path, Wanted())
         judged = one.lost + one.delays.count
         loss = None
-        if judged:
+        if judged and not self.health.capture_drops:
             low, high = wilson(one.lost, judged) if self._sampling > 1 else (None, None)
             loss = Loss(one.lost, judged, "packets", low, high)
         offered = one.bytes * 8 / self._seconds if self._seconds > 0 and self._sampling == 1 else None

@@ -1,0 +1,58 @@
+"""How many packets a capture looks at: one in a power of two, by its own load.
+
+The samples are nested (RFC 5475, hash-based selection: more bits of one hash must be zero), so a rate may change while
+packets wait: the tap after the queue always passes at least what the tap before it passed a horizon ago.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MOST = 60_000
+"""Frames a second of both taps that are looked at: some 5 % of a core."""
+LARGEST = 4096
+_CALM = 10.0
+"""Seconds of little load before more is looked at."""
+_SPARE = 4
+"""Little is a load so many times below the most, so that twice as many still are."""
+
+
+@dataclass(slots=True)
+class Sampling:
+    """`before` and `after` are the rates of the two taps, one in so many; `least` is the densest. Times in s."""
+
+    least: int
+    horizon: float
+    most: int = MOST
+    before: int = 0
+    after: int = 0
+    claimed: int = 0
+    """What may be said of a window: the sparsest rate that any packet in it was picked by."""
+    _changed: float | None = None
+    _calm: float | None = None
+    _last: float | None = None
+
+    def __post_init__(self) -> None:
+        self.before = self.after = self.claimed = self.least
+
+    def take(self, frames: int, drops: int, *, now: float) -> None:
+        """So many frames were read since the last call, and so many were lost for want of room."""
+        if self._changed is not None and now - self._changed > self.horizon:
+            self._changed = None
+            self.after = self.claimed = self.before
+        last, self._last = self._last, now
+        if last is None or now <= last:
+            return
+        rate = (frames + drops) / (now - last)
+        if (rate > self.most or drops) and self.before < LARGEST and self._changed is None:
+            self.before *= 2
+            self.claimed = max(self.claimed, self.before)
+            self._changed, self._calm = now, None
+        elif rate * _SPARE > self.most or self.before == self.least:
+            self._calm = None
+        elif self._calm is None:
+            self._calm = now
+        elif now - self._calm > _CALM and self._changed is None:
+            self.before //= 2
+            self.after = min(self.after, self.before)  # the claim stays for a horizon: what waits was picked before
+            self._changed, self._calm = now, None

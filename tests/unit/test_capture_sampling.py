@@ -1,0 +1,57 @@
+"""The rate of a capture: by its load, one step at a time, and never so that a packet would seem lost."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collectors.sampling import LARGEST, Sampling
+
+HORIZON = 3.0
+loads = st.lists(st.tuples(st.integers(0, 4000), st.sampled_from((0, 0, 0, 5)), st.floats(0.05, 2)), max_size=120)
+
+
+def power(number: int) -> bool:
+    return number & (number - 1) == 0
+
+
+@given(loads=loads, least=st.sampled_from((1, 2, 16)))
+def test_what_is_picked_before_the_queue_is_picked_after_it(loads: list[tuple[int, int, float]], least: int) -> None:
+    chosen, now = Sampling(least, HORIZON, most=1000), 0.0
+    picked = [(now, chosen.before)]
+    for frames, drops, seconds in loads:
+        now += seconds
+        chosen.take(frames, drops, now=now)
+        picked.append((now, chosen.before))
+        recent = [
+            rate
+            for index, (_, rate) in enumerate(picked)
+            if index + 1 == len(picked) or picked[index + 1][0] > now - HORIZON
+        ]
+        assert all(chosen.after <= rate for rate in recent), "the denser sample holds the sparser one"
+        assert chosen.claimed >= max(recent[-1], chosen.before)
+        assert least <= chosen.before <= LARGEST
+        assert power(chosen.before) and power(chosen.after)
+
+
+def test_it_looks_at_less_under_load_and_at_more_after_it() -> None:
+    chosen, now = Sampling(1, HORIZON, most=1000), 0.0
+    chosen.take(0, 0, now=now)
+    seen = []
+    for frames in [500] * 10 + [200] * 10 + [0] * 90:
+        now += 0.2
+        chosen.take(frames // chosen.before, 0, now=now)
+        seen.append(chosen.before)
+    assert seen[0] == 2, "2500 frames a second are too many"
+    assert max(seen) == 2, "the side after still passes all: more would be too early"
+    assert seen[-1] == 1
+    assert chosen.after == 1
+
+
+def test_lost_frames_are_load_too() -> None:
+    chosen = Sampling(4, HORIZON)
+    chosen.take(10, 0, now=0.0)
+    chosen.take(10, 1, now=1.0)
+    assert (chosen.before, chosen.after, chosen.claimed) == (8, 4, 8)
+    chosen.take(10, 0, now=4.5)
+    assert (chosen.before, chosen.after, chosen.claimed) == (8, 8, 8)
