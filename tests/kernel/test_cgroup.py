@@ -159,7 +159,10 @@ def test_what_a_group_sends_goes_to_its_class(netns: Lab, able: NetlinkKernel, g
         assert office.moved() == {"rest": 15}, "who sets all bits of a mark is no member"
 
 
-def test_all_of_a_connection_that_a_group_makes_is_its_own(netns: Lab, able: NetlinkKernel, group: str) -> None:
+def test_a_connection_that_a_group_makes_is_its_own_until_it_is_closed(
+    netns: Lab, able: NetlinkKernel, group: str
+) -> None:
+    """The last acknowledgement is sent by what is left of the socket, where this end closes first."""
     pair = netns.link_pair()
     office = Office(able, pair, group)
     server = within(netns, "", ECHO, peer=True)
@@ -169,7 +172,8 @@ def test_all_of_a_connection_that_a_group_makes_is_its_own(netns: Lab, able: Net
     done(server)
     moved = office.moved()
     print(moved)
-    assert set(moved) == {"backup"}
+    assert moved.get("rest", 0) <= 1
+    assert moved["backup"] >= 22
 
 
 def test_of_a_server_in_a_group_all_but_the_answer_to_the_first_packet_is_its_own(

@@ -20,7 +20,7 @@ def test_the_probe_finds_everything() -> None:
     assert found.filters == set(probe._FILTERS)
     assert found.actions == set(probe._ACTIONS)
     assert found.links == set(probe._LINKS)
-    assert found.features >= {"stab", "nft-ct"}
+    assert found.features >= {"stab", "nft-ct", "nft-cgroup"}
 
 
 @pytest.mark.parametrize(

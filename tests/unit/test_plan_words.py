@@ -15,10 +15,12 @@ from shaper.plan import codec, diff
 from shaper.plan.describe import describe
 from shaper.plan.impact import impacts
 from shaper.plan.steps import Plan, Step, Verb
+from shaper.report.as_json import node_json
 from shaper.tree import (
     CLSACT,
     CLSACT_HANDLE,
     ROOT,
+    U32_ROOT,
     BpfFilter,
     CakeOptions,
     Diffserv,
@@ -32,6 +34,10 @@ from shaper.tree import (
     OtherFilter,
     Qdisc,
     RawOptions,
+    U32Filter,
+    U32Key,
+    U32Link,
+    U32Table,
     flower_key,
     handle,
     ticks,
@@ -51,6 +57,12 @@ ASKED = (
 )
 FLOWER = FlowerFilter(handle(0x5A00, 0), 100, 2, 0x0800, tuple(flower_key(*key) for key in ASKED), VOICE)
 SIX = FlowerFilter(handle(0x5A00, 0), 101, 1, 0x86DD, (flower_key("src6", 1 << 120, -1 << 120),), VOICE)
+U32_TABLE = U32Table(handle(0x5A00, 0), 0x0800, 1 << 20, 0x0800)
+U32_PORTS = U32Filter(handle(0x5A00, 0), 0x0800, 1 << 20 | 12, 0x0800, (U32Key(0, 80, 0xFFFF),), VOICE)
+U32_LINK = U32Filter(
+    handle(0x5A00, 0), 0x0800, U32_ROOT | 3, 0x0800, (U32Key(8, 17 << 16, 0xFF << 16),),
+    link=U32Link(1 << 20, 0, 0, 0x0F00, 6),
+)  # fmt: skip
 CLASSIFIER = BpfFilter(handle(0x5A00, 0), 10, 1, (Insn(6, 0, 0, VOICE),))
 
 
@@ -87,6 +99,17 @@ CLASSIFIER = BpfFilter(handle(0x5A00, 0), 10, 1, (Insn(6, 0, 0, VOICE),))
             Step(Verb.DELETE, replace(SIX, protocol=0x88CC, keys=()), None),
             "filter flower 0x1 at 5a00: preference 101: ",
         ),
+        (Step(Verb.ADD, None, replace(U32_TABLE, handle=0)), "list of u32 filters at 5a00: preference 2048: add"),
+        (Step(Verb.ADD, None, U32_TABLE), "table 1: of u32 filters at 5a00: preference 2048: add"),
+        (
+            Step(Verb.ADD, None, U32_PORTS),
+            "filter u32 1:c at 5a00: preference 2048: add, match ip, 0x00000050/0x0000ffff at 0, class 5a00:10",
+        ),
+        (
+            Step(Verb.ADD, None, U32_LINK),
+            "filter u32 root:3 at 5a00: preference 2048: add, match ip, 0x00110000/0x00ff0000 at 8 -> table 1: 0 bytes "
+            "and what 0x0f00 at 0 says, shifted by 6, on",
+        ),
         (
             Step(Verb.CHANGE, CLASSIFIER, replace(CLASSIFIER, program=(Insn(6, 0, 0, 7),))),
             "filter bpf at 5a00: preference 10: program of 1 instructions (",
@@ -95,6 +118,24 @@ CLASSIFIER = BpfFilter(handle(0x5A00, 0), 10, 1, (Insn(6, 0, 0, VOICE),))
 )
 def test_a_step_in_words(step: Step, words: str) -> None:
     assert describe(step, NAMES).startswith(words)
+
+
+def test_u32_filters_come_back_from_json_and_are_shown_in_it() -> None:
+    plan = Plan("eth1", tuple(Step(Verb.ADD, None, node) for node in (U32_TABLE, U32_PORTS, U32_LINK)))
+    assert codec.from_json(json.loads(json.dumps(codec.to_json(plan)))) == plan
+    shown = [node_json(node) for node in (U32_TABLE, U32_PORTS, U32_LINK)]
+    assert [(one["kind"], one["handle"], one.get("classid")) for one in shown] == [
+        ("u32", "0x100000", None), ("u32", "0x10000c", "5a00:10"), ("u32", "0xfff00003", None),
+    ]  # fmt: skip
+    assert shown[2]["link"] == {"table": "0x100000", "skip": 0, "at": 0, "mask": 0x0F00, "shift": 6}
+    assert shown[1]["keys"] == [{"offset": 0, "value": "0x00000050", "mask": "0x0000ffff"}]
+
+
+def test_an_edit_of_u32_filters_is_not_atomic_and_a_list_is_harmless() -> None:
+    steps = [Step(Verb.ADD, None, node) for node in (U32_TABLE, U32_PORTS, U32_LINK)]
+    table, *filters = impacts(Plan("eth1", tuple(steps)))
+    assert not table.disruptive
+    assert all(one.disruptive and "not atomic: 2 filters" in one.reason for one in filters)
 
 
 def test_without_names_the_handle_stands() -> None:
