@@ -14,9 +14,11 @@ from shaper.kernel.codec import u32 as cls_u32
 from shaper.kernel.codec.clock import codel_canonical
 from shaper.tree import (
     FLOWER_FIELDS,
+    PIPE,
     ROOT,
     U32_ROOT,
     FifoOptions,
+    Finish,
     FlowerKey,
     FqCodelOptions,
     HtbClass,
@@ -24,6 +26,7 @@ from shaper.tree import (
     Insn,
     Options,
     RawOptions,
+    SetMeta,
     U32Filter,
     U32Key,
     U32Link,
@@ -178,6 +181,12 @@ def test_a_u32_filter_comes_back_from_what_the_kernel_dumps(node: U32Filter) -> 
     assert cls_u32.fault(node) == ""
     dumped = cls_u32.encode(node) + attribute(9, bytes(24)) + attribute(11, struct.pack("=I", 8))
     assert cls_u32.decode(dumped) == cls_u32.U32Options(node.keys, node.classid, node.link)
+
+
+def test_what_a_u32_filter_does_comes_back_too() -> None:
+    actions = (SetMeta(7, 0xFF), Finish(PIPE))
+    node = U32Filter(0x5A000000, 0x0800, U32_ROOT | 1, 0x0800, (U32Key(0, 0, 1),), 1, None, actions)
+    assert cls_u32.decode(cls_u32.encode(node)) == cls_u32.U32Options(node.keys, 1, None, actions)
 
 
 @given(st.integers(1, 0xFFF), st.integers(0, 0x7FF))
