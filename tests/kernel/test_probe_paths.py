@@ -32,6 +32,7 @@ from shaper.run.probers import prober
 
 pytestmark = pytest.mark.kernel
 CLOCK = SystemClock()
+IP_RECVTOS = 13
 SHAPER = f"{Path(sys.executable).parent}/shaper"
 
 
@@ -138,6 +139,8 @@ def test_scapys_sender_gets_its_answers(netns: Any) -> None:
             got = []
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
                 plain.settimeout(5)
+                plain.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 46 << 2)
+                plain.setsockopt(socket.IPPROTO_IP, IP_RECVTOS, 1)
                 plain.connect((pair.b_v4, 862))
                 for number in range(4):
                     estimate = ErrorEstimate(S=1, scale=5, multiplier=9)
@@ -146,7 +149,8 @@ def test_scapys_sender_gets_its_answers(netns: Any) -> None:
                         seq=40 + number, ts=3.9e9 + number, err_estimate=estimate, ssid=77, tlv_objects=tlv
                     )
                     plain.send(bytes(sent))
-                    data = plain.recv(2048)
+                    data, ((_, _, tos),), _, _ = plain.recvmsg(2048, 64)
+                    assert tos[0] >> 2 == 46  # the way back is that of the same class
                     assert len(data) == len(bytes(sent))
                     got.append((sent, STAMPSessionReflectorTestUnauthenticated(data), data))
             return got

@@ -97,3 +97,32 @@ def test_an_idle_class_is_judged_by_its_probe_and_a_busy_one_by_its_packets(box:
     sender.kill()
     code, _, _ = end(process)
     assert code == 0
+
+
+def test_a_probe_waits_as_long_as_the_packets_beside_it(box: Box) -> None:
+    """Two sources of one delay, in a class that is sent half more than its limit: the capture, and the kernel's stamps."""
+    text = box.policy.read_text()
+    box.policy.write_text(text.replace("interval: 100ms, size: 172", "interval: 20ms, when: always"))
+    reflector = box.lab.start(f"{SHAPER} reflect", peer=True)
+    assert reflector.stderr.readline().startswith("reflecting")
+    process = box.start("--no-metrics", "--mode static")
+    sender = send(box, rate=3_000_000, seconds=40, dscp=EF)
+
+    def counted(view: dict[str, Any] | None) -> int:
+        return view["count"] if view else 0
+
+    def both() -> bool:
+        voice = cls(box, "voice")
+        return voice["dropped_packets"] > 300 and min(counted(voice["delay"]), counted(voice["probe"]["waited"])) >= 100
+
+    until(both, seconds=35)
+    voice = cls(box, "voice")
+    sender.kill()
+    waited, delay = (view["quantiles_s"]["0.5"] for view in (voice["probe"]["waited"], voice["delay"]))
+    assert delay > 0.005  # there is a queue
+    assert abs(waited - delay) < 0.2 * delay + 0.001
+    probe = voice["probe"]
+    assert (probe["idle"], probe["judges"]) == (False, False)
+    # What the queue dropped of the probes is lost, and in the kernel's counter, too.
+    assert probe["dropped_packets"] <= min(probe["lost_packets"], voice["dropped_packets"])
+    assert end(process)[0] == 0
