@@ -125,6 +125,9 @@ def _misfits(spec: ProbeSpec, loc: Loc, document: Document) -> Iterator[Problem]
     if spec.size is not None and spec.kind.sized and spec.size < least:
         message = f"a test packet has {least} bytes or more (RFC 8762)"
         yield document.problem(Kind.BAD_PROBE, (*loc, "size"), message, f"write at least {least}, or take it out")
+    if spec.key_file and spec.kind is ProbeKind.STAMP and not spec.key_file.startswith("/"):
+        message = "a key file is named from the root, wherever the shaper runs"
+        yield document.problem(Kind.BAD_PROBE, (*loc, "key-file"), message, f"such as /etc/shaper/{spec.key_file}")
     if "path" in spec.model_fields_set and not spec.path.startswith("/"):
         yield document.problem(Kind.BAD_PROBE, (*loc, "path"), "a path begins with a slash", f"write /{spec.path}")
 

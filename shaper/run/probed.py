@@ -41,6 +41,10 @@ class Findings:
         self._second: tuple[int, int, int] | None = None  # its number, sent, lost
         self._status = ProbeStatus(probe.kind, probe.to, probe.port, probe.dscp)
 
+    def regard(self, cls: TrafficClass) -> None:
+        """The class has other targets by now, and the same probe."""
+        self._cls = cls
+
     @property
     def reach(self) -> float:
         """Seconds that the window reaches back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 
@@ -16,6 +17,9 @@ from collectors.probe.transaction import Script, Transactions
 from shaper.errors import UnavailableError
 from shaper.model.probe import Probe, ProbeKind
 from shaper.run.clock import Clock
+
+_identifiers = itertools.count(os.getpid())
+"""Of raw ICMP sockets, each of which hears the answers to all others."""
 
 
 @contextlib.contextmanager
@@ -54,7 +58,7 @@ def prober(
 def _codec(probe: Probe, endpoint: Endpoint, key: bytes) -> Codec:
     match probe.kind:
         case ProbeKind.ICMP:
-            identifier = os.getpid() & 0xFFFF if endpoint.raw else None
+            identifier = next(_identifiers) & 0xFFFF if endpoint.raw else None
             return Echo(v6=endpoint.v6, size=probe.size, identifier=identifier)
         case ProbeKind.DNS:
             return Dns(probe.name)

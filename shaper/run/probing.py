@@ -47,9 +47,11 @@ class _Worker:
     settled: deque[Outcome] = field(default_factory=deque)
     now: tuple[int, Prober | None] = (0, None)
     says: str = ""
+    target: int = 0
     thread: threading.Thread | None = None
 
     def start(self) -> None:
+        self.target = int(ip_address(self.probe.to))
         self.thread = threading.Thread(target=self._work, name=f"probe {self.probe.to}", daemon=True)
         self.thread.start()
 
@@ -118,6 +120,7 @@ class Probing:
                 self._end([path])
         for path, leaf in wanted.items():
             if path in self._workers or leaf.probe is None:
+                self._findings[path].regard(leaf)
                 continue
             self._findings[path] = Findings(leaf, leaf.probe)
             self._traffic[path] = OwnTraffic(connections=leaf.probe.kind.transaction)
@@ -145,7 +148,7 @@ class Probing:
         """Whether a captured packet is a probe's: what is said of a class's own packets leaves it out."""
         for worker in tuple(self._workers.values()):
             _, made = worker.now
-            if made is None or key.dst != int(ip_address(worker.probe.to)) or not made.owns(key.protocol, key.sport):
+            if made is None or key.dst != worker.target or not made.owns(key.protocol, key.sport):
                 continue
             if key.dport is None or key.dport == worker.probe.port:
                 return True

@@ -122,9 +122,11 @@ def test_it_says_who_refused(netns: Any) -> None:
     assert found["why_nothing_came"] == "Connection refused"
 
 
+@pytest.mark.parametrize("groups", ["1 0", "0 0"], ids=["raw socket", "ping socket"])
 @pytest.mark.parametrize("version", [4, 6])
-def test_an_echo_needs_nobody_at_the_other_end(netns: Any, version: int) -> None:
+def test_an_echo_needs_nobody_at_the_other_end(netns: Any, version: int, groups: str) -> None:
     pair = netns.link_pair()
+    netns.run(f"sysctl -q -w 'net.ipv4.ping_group_range={groups}'")
     found = summary(netns, Probe(pair.b_v4 if version == 4 else pair.b_v6, ProbeKind.ICMP, interval=0.01, size=56))
     assert (found.sent, found.received, found.duplicates) == (10, 10, 0)
     assert len(found.waits) == 10
