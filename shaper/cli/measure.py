@@ -72,7 +72,11 @@ class _Size(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Two recordings (pcap, pcapng), before the queue and after it, by one clock; with a POLICY, by its classes.",
 )
-@click.option("--sampling", type=click.IntRange(1), help="The recordings hold one packet in so many, by a hash.")
+@click.option(
+    "--sampling",
+    type=click.IntRange(1),
+    help="Look at one packet in so many (a power of two), by a hash; with --read: what the recordings hold.",
+)
 @state_option
 @json_option
 def measure(
@@ -92,8 +96,8 @@ def measure(
 ) -> int:
     """Measure delay, jitter, loss and throughput of every class once, and control nothing. Exit code 4 on no data.
 
-    Where a shaper runs, it is asked; else packets are captured as they pass the tree that stands. With --pcap packets
-    are captured in any case.
+    Where a shaper runs, it is asked; else packets are captured as they pass the tree that stands. With --pcap or
+    --sampling packets are captured in any case.
     """
     secret = secrets.token_bytes(16) if hashing else b""
     if files:
@@ -101,11 +105,13 @@ def measure(
             raise click.UsageError("--read reads; --pcap and --payload are for measuring")
         found = [_read(files, what, names, sampling=sampling or 1, flows=flows, secret=secret)]
     else:
-        if sampling is not None:
-            raise click.UsageError("--sampling is of recordings (--read); a capture chooses by itself")
+        if sampling is not None and sampling & (sampling - 1):
+            raise click.UsageError("a capture looks at one packet in a power of two: --sampling 1, 2, 4, 8 ...")
         if payload and pcap is None:
             raise click.UsageError("--payload is kept in files: name one with --pcap")
-        asked = Asked(seconds, flows=flows, pcap=pcap, room=room, payload=payload, secret=secret)
+        asked = Asked(
+            seconds, flows=flows, pcap=pcap, room=room, payload=payload, secret=secret, sampling=sampling or 1
+        )
         found = _measured(_devices(what, names, folder), folder, asked)
     found = [_only(one, classes) for one in found]
     exit_code = Exit.OK if any(cls.loss or cls.delay for one in found for cls in one.classes) else Exit.NO_DATA
@@ -138,7 +144,7 @@ def _measured(devices: tuple[str, ...], folder: Path | None, asked: Asked) -> li
         for device in devices:
             sides = both_directions(folder_of(folder), device)
             shaped = [side for side in sides if side.has("record.json")] or sides[:1]
-            first = ask(sides[0], "measured") if asked.pcap is None else None
+            first = ask(sides[0], "measured") if asked.pcap is None and asked.sampling == 1 else None
             if first is not None:
                 time.sleep(asked.seconds)
                 found += _between(shaped, first, ask(sides[0], "measured") or [])

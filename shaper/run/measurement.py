@@ -40,7 +40,7 @@ _NOTHING = ClassCounters(0, 0, 0, 0, 0, 0)
 class Asked:
     """`seconds` to measure, `flows` of each class to name; `evidence` says what to keep and where, None for nothing.
 
-    With a `secret` addresses are told by a hash.
+    With a `secret` addresses are told by a hash. At most one packet in `sampling`, a power of two, is looked at.
     """
 
     seconds: float
@@ -49,6 +49,7 @@ class Asked:
     room: int = 0
     payload: bool = False
     secret: bytes = b""
+    sampling: int = 1
 
 
 @dataclass(slots=True)
@@ -82,7 +83,7 @@ def measure(
     evidence = None
     if asked.pcap is not None:
         evidence = _refusable(lambda: Evidence(_named(asked, state), room=asked.room, **_kept(asked)))
-    capture, why = _capture(program, evidence)
+    capture, why = _capture(program, evidence, asked.sampling)
     recorder = Recorder(handles, wanted_of(interface))
     try:
         first = kernel.counters(state.shaped)
@@ -159,11 +160,13 @@ def _watch(
             return counters
 
 
-def _capture(program: Program, evidence: Evidence | None) -> tuple[Capture | None, str]:
+def _capture(program: Program, evidence: Evidence | None, sampling: int) -> tuple[Capture | None, str]:
     """And why there is none."""
     if not program.measured:
         return None, next((note for note in program.notes if note.startswith("delay:")), "no tap")
     handles, rules = program.handles, program.rules
+    sampling = max(program.sampling, sampling)
+    after_filter, arriving_filter = filters(sampling, incoming=bool(program.arriving_filter))
 
     def classid(key: FlowKey) -> int:
         return handles[classify(rules, Packet(*key))]
@@ -173,9 +176,9 @@ def _capture(program: Program, evidence: Evidence | None) -> tuple[Capture | Non
             netns=program.interface.netns,
             device=program.interface.device,
             tap=program.tap,
-            after_filter=program.tap_filter,
-            arriving_filter=program.arriving_filter,
-            sampling=program.sampling,
+            after_filter=after_filter,
+            arriving_filter=arriving_filter,
+            sampling=sampling,
             classify=classid,
             horizon=HORIZON,
             detailed=not rules.asked().keys().isdisjoint(DETAILS),

@@ -59,6 +59,20 @@ def test_classes_by_captured_packets_and_again_from_what_was_kept(box: Box, tmp_
         assert box.pair.a_v4 not in again[path]["flows"][0]["flow"]
 
 
+def test_a_sample_of_a_chosen_rate_says_what_it_is_worth(box: Box) -> None:
+    assert box.shaper(f"apply {box.policy}")[0] == 0
+    flow = send(box, rate=6_000_000, seconds=20, dscp=AF41)
+    found, classes = measured(box, f"{box.pair.a} --for 2s --sampling 4")
+    flow.kill()
+    flow.wait()
+    video = classes["video"]
+    assert found["sampling"] == video["delay"]["sampling"] == 4
+    assert 0.1 < video["delay"]["coverage_ratio"] <= 1
+    assert video["delay"]["count"] < video["loss"]["offered_packets"] / 2
+    assert video["delay"]["low_s"]["0.5"] <= video["delay"]["quantiles_s"]["0.5"] <= video["delay"]["high_s"]["0.5"]
+    assert video["ipdv_s"] == {}
+
+
 def test_a_running_shaper_is_asked(box: Box) -> None:
     run = box.start()
     flow = send(box, rate=1_000_000, seconds=20, dscp=EF)
@@ -70,7 +84,9 @@ def test_a_running_shaper_is_asked(box: Box) -> None:
     assert list(classes) == ["voice"]
     assert found["window_s"] == pytest.approx(2, abs=1.5)
     assert classes["voice"]["delay"]["count"] > 50
-    assert classes["voice"]["loss"]["offered_packets"] >= classes["voice"]["delay"]["count"] * 0.9
+    assert classes["voice"]["loss"]["offered_packets"] > 50, (
+        "counted a moment before the packets are, on a busy machine"
+    )
 
 
 def test_no_traffic_is_no_data_and_nothing_of_ours_is_an_error(box: Box) -> None:

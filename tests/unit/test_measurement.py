@@ -182,7 +182,7 @@ def test_the_command_reads_recordings_without_a_kernel(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--sampling", "8"), "is of recordings"),
+        (("--sampling", "6"), "a power of two"),
         (("--payload",), "name one with --pcap"),
         (("eth1", "-i", "wan"), "is of a policy"),
         (("--for", "3"), "has no unit"),
