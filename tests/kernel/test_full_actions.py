@@ -148,7 +148,7 @@ CLASSES = """
 police: {cir: 80bit, cbs: 1600b, pir: 160bit, pbs: 3200b, yellow: {dscp: af12}, red: {dscp: af13}}}
     rest: {default: true, set: {dscp: le}}
 """
-BOTH = ("bpf", "flower")
+EACH = ("bpf", "flower", "u32")
 
 
 class Wire:
@@ -215,7 +215,7 @@ def right_sum(header: IP) -> int:
     return int(IP(bytes(again)).chksum)
 
 
-@pytest.mark.parametrize("wire", BOTH, indirect=True)
+@pytest.mark.parametrize("wire", EACH, indirect=True)
 def test_packets_are_marked_as_written_and_the_rest_of_them_stays(wire: Wire) -> None:
     wire.bench.apply(CLASSES)
     for port, dscp in ((5001, 18), (5002, 0), (5003, 46), (7, 1)):
@@ -229,7 +229,7 @@ def test_packets_are_marked_as_written_and_the_rest_of_them_stays(wire: Wire) ->
     assert bytes(wire.through(arp)) == arp, "no IP header, nothing to write on"
 
 
-@pytest.mark.parametrize("wire", BOTH, indirect=True)
+@pytest.mark.parametrize("wire", EACH, indirect=True)
 def test_both_ip_versions_pay_from_one_bucket(wire: Wire) -> None:
     wire.bench.apply(CLASSES)
     wire.through(ipv4(5004, size=1514))
@@ -241,7 +241,7 @@ def test_both_ip_versions_pay_from_one_bucket(wire: Wire) -> None:
     assert small == [46, 18]
 
 
-@pytest.mark.parametrize("wire", BOTH, indirect=True)
+@pytest.mark.parametrize("wire", EACH, indirect=True)
 def test_an_edit_of_rules_leaves_the_tokens_and_clear_leaves_nothing(netns: Lab, wire: Wire) -> None:
     before = wire.bench.found()
     wire.bench.apply(CLASSES)
@@ -285,7 +285,7 @@ def test_other_backends_treat_packets_alike(netns: Lab, tmp_path: Path, backend:
         assert wire.lost(ipv4(7, size=1514))
 
 
-@pytest.mark.parametrize("classifier", BOTH)
+@pytest.mark.parametrize("classifier", EACH)
 def test_what_comes_in_is_treated_alike(netns: Lab, tmp_path: Path, classifier: str) -> None:
     pair = netns.link_pair()
     settings = f"htb, classifier: {classifier}, bandwidth: {{ingress: 20mbit}}"
