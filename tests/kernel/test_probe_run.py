@@ -99,14 +99,17 @@ def test_an_idle_class_is_judged_by_its_probe_and_a_busy_one_by_its_packets(box:
     assert code == 0
 
 
+@pytest.mark.timing
 def test_a_probe_waits_as_long_as_the_packets_beside_it(box: Box) -> None:
-    """Two sources of one delay, in a class that is sent more than its limit: the capture, and the kernel's stamps."""
+    """Two sources of one delay, in a FIFO that is sent twice its limit: the capture, and the kernel's stamps."""
     text = box.policy.read_text()
-    box.policy.write_text(text.replace("interval: 100ms, size: 172", "interval: 20ms, when: always"))
+    box.policy.write_text(
+        text.replace("interval: 100ms, size: 172}", "interval: 20ms, when: always}\n        aqm: fifo")
+    )
     reflector = box.lab.start(f"{SHAPER} reflect", peer=True)
     assert reflector.stderr.readline().startswith("reflecting")
     process = box.start("--no-metrics", "--mode static")
-    sender = send(box, rate=3_000_000, seconds=40, dscp=EF)
+    sender = send(box, rate=4_000_000, seconds=40, dscp=EF)
 
     def counted(view: dict[str, Any] | None) -> int:
         return view["count"] if view else 0
