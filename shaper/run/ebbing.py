@@ -20,8 +20,8 @@ from shaper.tree import Handle, Occupancy, Qdisc, Tree
 PATIENCE = 1.0
 """Seconds that queues are waited for."""
 _SOONEST, _LATEST = 0.001, 0.02
-_STALE = 1.5
-"""A look that takes so much longer than the quickest is too old to act by."""
+_STALE = 0.001
+"""Seconds: a look that takes so much longer than the quickest, and half as long again, is too old to act by."""
 
 
 def send(kernel: Kernel, device: str, steps: Sequence[Step], *, patience: float | None = None) -> tuple[Step, ...]:
@@ -49,7 +49,7 @@ def lower(kernel: Kernel, device: str, left: tuple[Step, ...], *, patience: floa
         done = [nearer(step, held.get(_handle(step), Occupancy()), came[_handle(step)]) for step in left]
         took = time.monotonic() - began
         quickest = min(quickest, took)
-        if took <= _STALE * quickest:  # else something had the processor meanwhile, and may have sent
+        if took <= quickest + max(_STALE, quickest / 2):  # else somebody had the processor, and may have sent
             kernel.send(device, [step for step in done if step.before != step.after])
             left = tuple(
                 replace(step, before=one.after) for step, one in zip(left, done, strict=True) if one.after != step.after

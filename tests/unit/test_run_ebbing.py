@@ -60,7 +60,7 @@ def test_told_at_once_the_queue_would_throw_away_the_rest() -> None:
 def test_the_limit_follows_the_queue_and_ends_where_it_should() -> None:
     kernel = queue()
     kernel.fill("eth1", LEAF, *held(800, 400, 300, 200, 100, 50))
-    assert not ebbing.send(kernel, "eth1", [CHANGE])
+    assert not ebbing.send(kernel, "eth1", [CHANGE], patience=20.0)
     sent = [step.after.options for step in kernel.sent if step.verb is Verb.CHANGE and isinstance(step.after, Qdisc)]
     limits = [options.limit for options in sent if isinstance(options, FqCodelOptions)]
     assert limits == sorted(limits, reverse=True)
