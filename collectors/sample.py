@@ -6,6 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from collectors.histogram import DelayHistogram
+
+EBPF, CAPTURE = "ebpf", "capture"
+"""Where a window comes from: counted in the kernel, or from captured packets."""
+
 
 class FlowKey(NamedTuple):
     """What of a frame decides its class; same order as the classifier's packet. Missing fields are None.
@@ -33,11 +38,12 @@ Classifier = Callable[[FlowKey], int]
 
 @dataclass(frozen=True, slots=True)
 class ClassWindow:
-    """What the capture learnt of one class since the last drain.
+    """What a collector learnt of one class since the last window.
 
-    `delays` are the queueing delays in seconds of the packets matched in this window; `arrived_*` count frames seen
-    before the qdisc, `inelastic_bytes` those of them that are not TCP; `lost` packets never left within the
-    horizon; `envelope` maps tau in seconds to the most inelastic bytes that arrived in any window of that length.
+    `delays` are the queueing delays in seconds of the packets matched in this window, `histogram` the same where they
+    were counted in the kernel; `arrived_*` count frames seen before the qdisc, `inelastic_bytes` those of them that are
+    not TCP; of them `taken` were looked at, None for all; `lost` packets never left within the horizon; `envelope` maps
+    tau in seconds to the most inelastic bytes that arrived in any window of that length.
     """
 
     delays: tuple[float, ...] = ()
@@ -47,13 +53,16 @@ class ClassWindow:
     matched: int = 0
     lost: int = 0
     envelope: Mapping[float, int] = field(default_factory=dict)
+    histogram: DelayHistogram | None = None
+    taken: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CaptureWindow:
-    """One drain of the capture, per class, and its own health. `sampling` n means 1 packet in n was looked at.
+    """One window of a collector, per class, and its own health. `sampling` n means 1 packet in n was looked at.
 
-    With n > 1 every count is of the packets that were looked at: nothing is scaled up. `captured` counts frames of both
+    With n > 1 every count is of the packets that were looked at: nothing is scaled up; but where `counted_all` what
+    arrived is counted of all packets. `source` is the collector. `captured` counts frames of both
     taps, `capture_drops` those that either lost; `ambiguous`, `undecoded` and `super_packets` count frames before the
     qdisc that are attributed to no loss, `unmatched` frames after it that were never seen before it. `in_flight` maps
     classids to packets that have neither left nor are known to be lost. Of the `audited` frames `misclassified`
@@ -72,3 +81,10 @@ class CaptureWindow:
     audited: int = 0
     misclassified: int = 0
     unmatched: int = 0
+    source: str = CAPTURE
+    counted_all: bool = False
+
+    @property
+    def arrivals_complete(self) -> bool:
+        """Whether what arrived is known of every packet."""
+        return self.counted_all or self.sampling == 1

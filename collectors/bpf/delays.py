@@ -6,37 +6,58 @@ in front of the queue. Nothing is written to the device.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import socket
 import struct
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from collectors.bpf.library import SCHED_CLS, Map, Object, load_program, processors
 from collectors.bpf.translate import hand_over
 from collectors.errors import CaptureError
+from collectors.netlink import inside
 from collectors.ring import Instruction, link
 
 OBJECT = Path(__file__).with_name("measure.bpf.o")
 
-CUTS, OCTAVES = 32, 26
+CUTS, FINE_CUTS, OCTAVES = 32, 256, 26
 LOWEST = 1.024e-6
-BUCKETS = 2 + CUTS * OCTAVES
-"""Of a class: below `LOWEST` seconds, `CUTS` to each power of two above, and beyond; as in `DelayHistogram`."""
+"""Buckets of a class: below so many seconds, then `CUTS` (3 % wide) or `FINE_CUTS` (0.4 %) to each power of two, and
+one beyond; as in `DelayHistogram`."""
 
 BINS, BIN = 2048, 1.048576e-3
 """Arrivals are kept for so many bins of so many seconds."""
 
-_CONFIG = struct.Struct("=QII")
+LIMITS = 4
+"""Of a class: how many delays there are beyond each is counted apart."""
+
+_CONFIG = struct.Struct("=QIIiIIIIiII")
+_LIMITS = struct.Struct(f"={LIMITS}Q")
 _STAMP = struct.Struct("=QII")
-_TOTALS = struct.Struct("=8Q")
+_TOTALS = struct.Struct(f"={8 + LIMITS}Q")
 _EXTREMES = struct.Struct("=2Q")
 _HEALTH = struct.Struct("=4Q")
 _SO_ATTACH_BPF = 50
 _ETH_P_ALL = 3
 _ETHERNET = 1
+_RETURN = 0x06
+_ZEROS = (0,) * LIMITS
+
+
+class Counting(NamedTuple):
+    """How the queue counts a packet, where that is not its length: as struct tc_sizespec has it."""
+
+    overhead: int
+    least: int
+    cells: bool
+    steps: bool
+    step_log: int
+    align: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +66,8 @@ class ClassCounts:
     `inelastic_bytes` are those of `arrived_bytes` that are not TCP.
 
     `arrived` counts what would be on the wire: the segments of super-packets one by one. Of these `stamped` were
-    picked, of which `matched` came out, and `ambiguous` looked like another. `least` and `largest` are of the time
+    picked, of which `matched` came out, and `ambiguous` looked like another. `late` maps limits (s) to packets that
+    waited longer. `least` and `largest` are of the time
     since the counts were read last.
     """
 
@@ -59,7 +81,9 @@ class ClassCounts:
     delay_sum: float
     least: float | None
     largest: float
-    delays: memoryview
+    delays: Sequence[int]
+    late: Mapping[float, int] = field(default_factory=dict)
+    cuts: int = CUTS
 
     def quantile(self, q: float) -> float:
         """The upper edge (s) of the bucket in which the upper order statistic is. Raises ValueError without samples."""
@@ -67,8 +91,8 @@ class ClassCounts:
         for number, count in enumerate(self.delays):
             below += count
             if below >= rank:
-                octave, cut = divmod(number - 1, CUTS)
-                return LOWEST if number == 0 else LOWEST * 2.0**octave * (1 + (cut + 1) / CUTS)
+                octave, cut = divmod(number - 1, self.cuts)
+                return LOWEST if number == 0 else LOWEST * 2.0**octave * (1 + (cut + 1) / self.cuts)
         raise ValueError(f"no quantile {q} of {self.matched} samples")
 
 
@@ -83,37 +107,65 @@ class Health:
     super_packets: int
 
 
+def buckets_of(cuts: int) -> int:
+    """So many buckets a class has. Raises ValueError."""
+    if not 1 <= cuts <= 1024 or cuts & (cuts - 1):
+        raise ValueError(f"an octave cannot be cut into {cuts}")
+    return 2 + cuts * OCTAVES
+
+
+def _mask(sampling: int) -> int:
+    """Raises ValueError."""
+    if sampling < 1 or sampling & (sampling - 1):
+        raise ValueError(f"one packet in {sampling} cannot be picked by a mask")
+    return sampling - 1
+
+
+def refusal() -> str:
+    """Why nothing can be counted in this kernel by this process, "" where it can."""
+    try:
+        KernelDelays(classifier=((_RETURN, 0, 0, 0),), handles=(), stamps=1).close()
+    except CaptureError as error:
+        return f"{error.message}: {error.hint}"
+    return ""
+
+
 class KernelDelays:
-    """Counts from the moment the entry program is put on the hook until `close()`."""
+    """Counts from `start()` until `close()` what passes the hook that the entry program stands on."""
 
     def __init__(
         self,
         *,
-        device: str,
         classifier: Sequence[Instruction],
         handles: Sequence[int],
         sampling: int = 1,
         classify: bool = False,
         stamps: int = 65536,
+        limits: Mapping[int, Sequence[float]] | None = None,
+        counting: Counting | None = None,
+        cuts: int = CUTS,
     ) -> None:
         """`classifier` answers with a class's handle, of which the minor number counts; `handles` are measured.
 
         With `classify` the answer becomes the packet's priority, by which an HTB of that major sorts it with no filter.
         One packet in `sampling`, a power of two, is stamped. Of `stamps` packets it is known at once when they came.
-        Raises CaptureError without the device, the library or the permission.
+        `limits` are delays (s) of classes beyond which packets are counted apart, the first `LIMITS` of each.
+        `counting` says what a packet counts for in the queue, None for its length. `cuts` are the buckets of delay to
+        an octave, a power of two, 1024 at most.
+        Raises CaptureError without the library or the permission.
         """
-        if sampling < 1 or sampling & (sampling - 1):
-            raise ValueError(f"one packet in {sampling} cannot be picked by a mask")
-        link(device)
+        mask = _mask(sampling)
+        self._cuts, self._buckets = cuts, buckets_of(cuts)
         self._slots = {handle: slot for slot, handle in enumerate(handles)}
         count = max(1, len(handles))
         self._processors = processors()
         self._object = Object(
             OBJECT,
             entries={
-                "delays": count * BUCKETS,
+                "delays": count * self._buckets,
                 "arrivals": count * BINS,
                 "totals": count,
+                "limits": count,
                 "extremes": 2 * count,
                 "stamps": stamps,
             },
@@ -125,12 +177,17 @@ class KernelDelays:
             for handle, slot in self._slots.items():
                 numbers[handle & 0xFFFF] = (slot + 1).to_bytes(4, "little")
             self._config = self._object.map("config", value_size=_CONFIG.size)
-            self._mask, self._phase = sampling - 1, 0
+            self._mask, self._phase, self._counting = mask, 0, counting
             self._configure()
-            programs = self._object.map("next", value_size=4)
-            programs[0] = self._object.program("stamp").to_bytes(4, "little")
+            self._limits = {handle: tuple(wanted[:LIMITS]) for handle, wanted in (limits or {}).items()}
+            marks = self._object.map("limits", value_size=_LIMITS.size)
+            for handle, wanted in self._limits.items():
+                marks[self._slots[handle]] = _LIMITS.pack(
+                    *(round(each * 1e9) for each in wanted), *_ZEROS[len(wanted) :]
+                )
+            self._next = self._object.map("next", value_size=4)
             self.entry = load_program(
-                hand_over(classifier, programs=programs.fd, hardware_type=_ETHERNET, sort=classify),
+                hand_over(classifier, programs=self._next.fd, hardware_type=_ETHERNET, sort=classify),
                 kind=SCHED_CLS,
                 name="shaper_stamp",
             )
@@ -138,12 +195,45 @@ class KernelDelays:
             self._extremes = self._each("extremes", _EXTREMES)
             self._health = self._each("health", _HEALTH)
             self._stamps = self._object.map("stamps", value_size=_STAMP.size)
-            self._delays = self._object.map("delays", value_size=8).view(count * BUCKETS * 8)
+            self._delays = self._object.map("delays", value_size=8).view(count * self._buckets * 8)
             self._arrivals = self._object.map("arrivals", value_size=8).view(count * BINS * 8)
-            self._socket = self._listen(device)
         except BaseException:
             self.close()
             raise
+
+    def start(self, device: str, *, netns: str = "") -> None:
+        """Counts what leaves the queue of a device in that network namespace, "" for this one; also a second time.
+
+        Until then the entry program only classifies: a packet that nobody would see coming out is not stamped. Raises
+        CaptureError without the device or the permission.
+        """
+
+        def listen() -> socket.socket:
+            link(device)
+            return self._listen(device)
+
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        try:
+            self._socket = inside(netns or None, listen)
+        except OSError as error:
+            raise CaptureError(
+                f"the network namespace {netns!r} cannot be entered: {error.strerror}",
+                "`ip netns list` shows those there are; it takes CAP_SYS_ADMIN",
+                errno=error.errno or 0,
+            ) from error
+        self._next[0] = self._object.program("stamp").to_bytes(4, "little")
+
+    def check(self) -> None:
+        """Raises CaptureError where packets behind the queue are seen no more: the device is gone, or was down."""
+        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if self._socket else errno.ENOTCONN
+        if code:
+            raise CaptureError(
+                f"packets behind the queue are no longer seen: {os.strerror(code)}",
+                "`ip link` shows whether the device is there and up",
+                errno=code,
+            )
 
     def _each(self, name: str, shape: struct.Struct) -> Map:
         return self._object.map(name, value_size=shape.size * self._processors)
@@ -166,8 +256,26 @@ class KernelDelays:
             ) from error
         return made
 
+    @property
+    def sampling(self) -> int:
+        """One packet in so many is stamped."""
+        return self._mask + 1
+
+    def sample(self, sampling: int) -> None:
+        """One packet in so many is stamped from now on, a power of two. Those that wait and are not picked any more are
+        forgotten, since nobody will look for them."""
+        self._mask = _mask(sampling)
+        self._configure()
+        for key, _ in list(self._stamps.items(8)):
+            if not self._picked(key):
+                self._stamps.remove(key)
+
+    def _picked(self, key: bytes) -> bool:
+        return not int.from_bytes(key, "little") >> 8 & self._mask
+
     def _configure(self) -> None:
-        self._config[0] = _CONFIG.pack(self._mask, self._phase, 0)
+        how, cuts_log = self._counting or (0,) * 6, self._cuts.bit_length() - 1
+        self._config[0] = _CONFIG.pack(self._mask, self._phase, self._counting is not None, *how, cuts_log, 0)
 
     def read(self) -> tuple[dict[int, ClassCounts], Health]:
         """The counts of every class by its handle."""
@@ -177,7 +285,7 @@ class KernelDelays:
         empty = bytes(_EXTREMES.size * self._processors)
         counts: dict[int, ClassCounts] = {}
         for handle, slot in self._slots.items():
-            arrived, size, inelastic, stamped, matched, delay, ambiguous, no_room = self._summed(
+            arrived, size, inelastic, stamped, matched, delay, ambiguous, no_room, *late = self._summed(
                 self._totals, slot, _TOTALS
             )
             bounds = list(_EXTREMES.iter_unpack(self._extremes[2 * slot + phase]))
@@ -194,7 +302,9 @@ class KernelDelays:
                 delay_sum=delay / 1e9,
                 least=(least - 1) / 1e9 if least else None,
                 largest=max(high for _, high in bounds) / 1e9,
-                delays=self._delays[slot * BUCKETS : (slot + 1) * BUCKETS],
+                delays=self._delays[slot * self._buckets : (slot + 1) * self._buckets].tolist(),
+                cuts=self._cuts,
+                late=dict(zip(self._limits.get(handle, ()), late, strict=False)),
             )
         return counts, Health(*self._summed(self._health, 0, _HEALTH))
 
@@ -202,27 +312,26 @@ class KernelDelays:
         """Over the processors."""
         return tuple(map(sum, zip(*shape.iter_unpack(values[key]), strict=True)))
 
-    def sweep(self, *, before: int) -> Mapping[int, int]:
-        """Forgets stamps of before the monotonic time (ns); how many packets of each class those were: lost.
+    def bins(self, handle: int) -> memoryview:
+        """The arrivals of a class that are not TCP, by `BIN`: generation << 32 | bytes. They go on changing."""
+        slot = self._slots[handle]
+        return self._arrivals[slot * BINS : (slot + 1) * BINS]
+
+    def sweep(self, *, before: int) -> tuple[Mapping[int, int], Mapping[int, int]]:
+        """Forgets stamps of before the monotonic time (ns): packets by class that are lost, and that have not come out.
 
         What was seen twice is forgotten and not counted.
         """
-        lost: dict[int, int] = {}
+        lost: Counter[int] = Counter()
+        waiting: Counter[int] = Counter()
         handles = list(self._slots)
         for key, value in list(self._stamps.items(8)):
             at, slot, segments = _STAMP.unpack(value)
-            if at < before and self._stamps.remove(key) and segments:
-                lost[handles[slot]] = lost.get(handles[slot], 0) + segments
-        return lost
-
-    def waiting(self) -> Mapping[int, int]:
-        """How many stamped packets of each class have not come out."""
-        handles = list(self._slots)
-        waits: dict[int, int] = {}
-        for _, value in self._stamps.items(8):
-            _, slot, segments = _STAMP.unpack(value)
-            waits[handles[slot]] = waits.get(handles[slot], 0) + segments
-        return waits
+            if at >= before:
+                waiting[handles[slot]] += segments
+            elif self._stamps.remove(key):
+                lost[handles[slot]] += segments
+        return lost, waiting
 
     def close(self) -> None:
         """Gives back the socket, programs and maps.

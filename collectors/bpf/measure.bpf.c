@@ -16,17 +16,26 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define CUTS_LOG 5			/* 32 buckets an octave: each at most 3.2 % wide */
+#define CUTS_LOG 5			/* 32 buckets an octave: each at most 3.2 % wide; how.cuts_log may be more */
 #define LOWEST_LOG 10			/* the first bucket ends at 1.024 us */
 #define OCTAVES 26			/* the last begins at 68.7 s */
-#define BUCKETS (2 + (OCTAVES << CUTS_LOG))
+#define BUCKETS(cuts_log) (2 + (OCTAVES << (cuts_log)))
 #define BINS_LOG 11			/* arrivals of the last 2.1 s, by 1.05 ms */
 #define BIN_NS_LOG 20
 #define LOOK 64				/* bytes of layer 4 that make the identity */
+#define LIMITS 4			/* of a class: delays beyond each are counted exactly */
+#define CELL 53
+#define CELL_PAYLOAD 48
 
 struct config {
 	__u64 sampling_mask;		/* a packet is taken when hash & mask is 0 */
 	__u32 phase;			/* which of the two sets of extremes is written */
+	/* how the queue counts a packet: struct tc_sizespec, as far as its table follows from it */
+	__u32 counts;			/* 0: by its length on the wire */
+	__s32 overhead;
+	__u32 least, cells, steps, step_log;	/* without steps only the overhead counts */
+	__s32 align;
+	__u32 cuts_log;			/* buckets of delay to an octave, at most 1 << LOWEST_LOG */
 	__u32 unused;
 };
 
@@ -43,6 +52,11 @@ struct totals {
 	__u64 stamped, matched;		/* of these, those that were taken, and those that came out */
 	__u64 delay_ns;
 	__u64 ambiguous, no_room;
+	__u64 late[LIMITS];		/* of the matched, those beyond each limit */
+};
+
+struct limits {
+	__u64 at[LIMITS];		/* ns; 0 for none */
 };
 
 struct extremes {
@@ -79,7 +93,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, BUCKETS);	/* times the slots */
+	__uint(max_entries, BUCKETS(CUTS_LOG));	/* times the slots */
 	__type(key, __u32);
 	__type(value, __u64);
 } delays SEC(".maps");
@@ -99,6 +113,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct totals);
 } totals SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);		/* the slots */
+	__type(key, __u32);
+	__type(value, struct limits);
+} limits SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -260,6 +281,26 @@ static __always_inline struct health *own_health(void)
 	return bpf_map_lookup_elem(&health, &zero);
 }
 
+/* The bytes that the queue counts a packet for: with a size table as __qdisc_calculate_pkt_len() does. */
+static __always_inline __u32 size_of(struct __sk_buff *skb, const struct config *how)
+{
+	__s64 size;
+
+	if (!how->counts)
+		return skb->wire_len; /* of a super-packet with the headers of every segment */
+	size = (__s64)skb->len + how->overhead;
+	if (how->steps) {
+		__s64 at = size + how->align;
+
+		size = at > 0 ? (((__u64)at >> how->step_log) + 1) << how->step_log : 1ULL << how->step_log;
+		if (size < how->least)
+			size = how->least;
+		if (how->cells)
+			size = ((__u64)size + CELL_PAYLOAD - 1) / CELL_PAYLOAD * CELL;
+	}
+	return size > 0 ? size : 1;
+}
+
 SEC("tc")
 int stamp(struct __sk_buff *skb)
 {
@@ -271,7 +312,7 @@ int stamp(struct __sk_buff *skb)
 	struct totals *sum;
 	__u32 *number;
 	__u64 hash, now, generation, *arrived;
-	__u32 protocol = 0;
+	__u32 protocol = 0, size;
 
 	if (!bad || !how)
 		return TC_ACT_UNSPEC;
@@ -288,18 +329,18 @@ int stamp(struct __sk_buff *skb)
 		bad->super_packets++;
 	now = bpf_ktime_get_ns();
 	sum->arrived += segments;
-	/* on the wire every segment has headers of its own; gso_segs counts them, wire_len has them */
-	sum->arrived_bytes += skb->wire_len;
+	size = size_of(skb, how);
+	sum->arrived_bytes += size;
 	hash = identity(skb, &protocol);
 	if (protocol != IPPROTO_TCP) {
-		sum->inelastic_bytes += skb->wire_len;
+		sum->inelastic_bytes += size;
 		bin = slot << BINS_LOG | ((now >> BIN_NS_LOG) & ((1 << BINS_LOG) - 1));
 		arrived = bpf_map_lookup_elem(&arrivals, &bin);
 		if (arrived) {
 			generation = now >> (BIN_NS_LOG + BINS_LOG) << 32;
 			if ((*arrived ^ generation) >> 32)
 				*arrived = generation;
-			__sync_fetch_and_add(arrived, skb->wire_len);
+			__sync_fetch_and_add(arrived, size);
 		}
 	}
 	if (!hash) {
@@ -325,8 +366,8 @@ int stamp(struct __sk_buff *skb)
 	return TC_ACT_UNSPEC;
 }
 
-/* The bucket of a delay: below the lowest edge 0, then CUTS equal ones to every power of two, then one more. */
-static __always_inline __u32 bucket_of(__u64 delay)
+/* The bucket of a delay: below the lowest edge 0, then equal ones to every power of two, then one more. */
+static __always_inline __u32 bucket_of(__u64 delay, __u32 cuts_log)
 {
 	__u64 above = delay >> LOWEST_LOG;
 	__u32 octave = 0;
@@ -337,8 +378,8 @@ static __always_inline __u32 bucket_of(__u64 delay)
 	HALVE(32) HALVE(16) HALVE(8) HALVE(4) HALVE(2) HALVE(1)
 #undef HALVE
 	if (octave >= OCTAVES)
-		return BUCKETS - 1;
-	return 1 + (octave << CUTS_LOG) + ((delay >> (octave + LOWEST_LOG - CUTS_LOG)) & ((1 << CUTS_LOG) - 1));
+		return BUCKETS(cuts_log) - 1;
+	return 1 + (octave << cuts_log) + ((delay >> (octave + LOWEST_LOG - cuts_log)) & ((1 << cuts_log) - 1));
 }
 
 SEC("socket")
@@ -350,8 +391,10 @@ int match(struct __sk_buff *skb)
 	struct extremes *bounds;
 	struct totals *sum;
 	struct stamp *found;
+	struct limits *late;
 	__u64 hash, delay, *count;
-	__u32 slot, segments, protocol = 0;
+	int i;
+	__u32 slot, segments, protocol = 0, cuts_log;
 
 	if (!how || !bad || skb->pkt_type != PACKET_OUTGOING)
 		return 0;
@@ -374,7 +417,17 @@ int match(struct __sk_buff *skb)
 		return 0;
 	sum->matched += segments;
 	sum->delay_ns += delay * segments;
-	bucket = slot * BUCKETS + bucket_of(delay);
+	late = bpf_map_lookup_elem(&limits, &slot);
+	if (late) {
+#pragma unroll
+		for (i = 0; i < LIMITS; i++)
+			if (late->at[i] && delay > late->at[i])
+				sum->late[i] += segments;
+	}
+	cuts_log = how->cuts_log;
+	if (cuts_log > LOWEST_LOG)
+		return 0;
+	bucket = slot * BUCKETS(cuts_log) + bucket_of(delay, cuts_log);
 	count = bpf_map_lookup_elem(&delays, &bucket);
 	if (count)
 		__sync_fetch_and_add(count, segments);

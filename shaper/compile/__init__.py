@@ -19,6 +19,7 @@ from shaper.compile.notes import drift_note, service_notes
 from shaper.compile.numbers import Adopted
 from shaper.compile.offloads import changes, offload_notes, without_super_packets
 from shaper.compile.program import Program
+from shaper.compile.stamp import stamped
 from shaper.errors import UnavailableError
 from shaper.model.policy import Backend, Direction, Interface
 from shaper.tree import Capabilities, Handle, LinkFacts
@@ -43,14 +44,17 @@ def compile_interface(
     structure: bool = True,
     tap: bool = True,
     adopted: Adopted | None = None,
+    stamp: str = "",
 ) -> Program:
     """The tree for one interface, the same for the same arguments.
 
     `previous` maps every class path that ever had a handle to it. `structure` off gives the static tree; `tap` off
     leaves the measurement of what goes out away. `link` is of the interface's device. `adopted` has the numbers of an
-    HTB tree that was taken over. Raises UnavailableError when the kernel lacks what the backend needs, or what brings
-    incoming packets to a queue, when a rate cannot be expressed, when the rules are more than one classifier holds, and
-    when handles run out. ValueError for an interface with a timetable that was not asked for its numbers at an instant.
+    HTB tree that was taken over. With `stamp`, which becomes part of its name, a loaded program measures in the kernel
+    where that can be, instead of captured packets. Raises UnavailableError when the kernel lacks what the backend
+    needs, or what brings incoming packets to a queue, when a rate cannot be expressed, when the rules are more than one
+    classifier holds, and when handles run out. ValueError for an interface with a timetable that was not asked for its
+    numbers at an instant.
     """
     if interface.phase is None:
         raise ValueError(f"{interface.name} has a schedule: its numbers are those of `interface.at(instant)`")
@@ -91,7 +95,11 @@ def compile_interface(
         marks=marks,
     )
     program = _COMPILERS[backend](ground, previous or {})
-    return in_its_numbers(program, adopted) if adopted is not None and backend is Backend.HTB else program
+    if adopted is not None and backend is Backend.HTB:
+        program = in_its_numbers(program, adopted)
+    if not stamp or not (tap or interface.direction is Direction.INGRESS):
+        return program
+    return stamped(program, stamp, capabilities)
 
 
 def _only_htb_has(interface: Interface, backend: Backend) -> None:

@@ -21,6 +21,7 @@ from shaper.tree import (
     HtbClass,
     HtbOptions,
     Insn,
+    LoadedFilter,
     Node,
     OtherFilter,
     Qdisc,
@@ -61,7 +62,7 @@ def in_its_numbers(program: Program, adopted: Adopted) -> Program:
                 return replace(node, parent=there(parent), classid=there(node.classid))
             case U32Filter(parent=parent) if parent == ROOT_HANDLE:
                 return replace(node, parent=there(parent), classid=there(node.classid))
-            case BpfFilter() | FlowerFilter() | U32Filter() | U32Table() | OtherFilter():
+            case BpfFilter() | LoadedFilter() | FlowerFilter() | U32Filter() | U32Table() | OtherFilter():
                 return replace(node, parent=there(node.parent))
         return node
 

@@ -167,6 +167,7 @@ class Ground:
             bounds=bounds,
             static=static,
             rules=rules,
+            carried=self.marks.carried(rules) if self.marks else rules,
             tap=tap if measured or comes_in else "",
             tap_filter=measurement.tap_filter(sampling) if measured else (),
             arriving_filter=measurement.arriving_filter(sampling) if measured and comes_in else (),

@@ -25,6 +25,11 @@ class Program:
     be raised into; `movable` is false where no class has a rate that a controller could move. `frame` is the largest
     frame in bytes as the kernel counts it. `adopted` has the numbers of a tree that was taken over. `policers` are the
     indexes of a leaf's, the peak rate's before the committed one's.
+
+    `carried` are the rules as a program in the kernel can ask them. `stamp` names the loaded program that measures in
+    the kernel in the place of captured packets, "" without one; `stamping` is what classifies for it, and
+    `limits` are the delays (s) that it counts apart, by class handle: those of the targets. `unstamped` says
+    why there is none although one was asked for.
     """
 
     interface: Interface
@@ -33,6 +38,7 @@ class Program:
     bounds: Mapping[str, Bounds]
     static: Allocation
     rules: Rules
+    carried: Rules
     tap: str
     tap_filter: tuple[Insn, ...] = ()
     arriving_filter: tuple[Insn, ...] = ()
@@ -41,13 +47,17 @@ class Program:
     reserved: int = 0
     movable: bool = True
     frame: int = 1514
+    stamp: str = ""
+    stamping: tuple[Insn, ...] = ()
+    unstamped: str = ""
+    limits: Mapping[Handle, tuple[float, ...]] = field(default_factory=dict)
     adopted: Adopted | None = None
     policers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def measured(self) -> bool:
         """Whether delay can be measured."""
-        return bool(self.tap_filter)
+        return bool(self.tap_filter or self.stamp)
 
     def size_of(self) -> Callable[[int], int] | None:
         """What the kernel counts a frame of so many bytes for, None where it is the same."""

@@ -12,6 +12,7 @@ from shaper.tree import (
     Filter,
     FlowerFilter,
     HtbOptions,
+    LoadedFilter,
     Options,
     OtherFilter,
     Qdisc,
@@ -91,7 +92,7 @@ def _filter(reading: FilterReading, names: Mapping[int, str], on: str) -> Filter
     if reading.kind == "flower":
         found = _flower(reading, on)
     elif reading.kind == "bpf":
-        found = _bpf(reading, names, on)
+        found = _bpf(reading, names, on) or _loaded(reading, on)
     return found or OtherFilter(reading.parent, reading.preference, reading.handle, reading.protocol, reading.kind, on)
 
 
@@ -101,6 +102,22 @@ def _flower(reading: FilterReading, on: str) -> FlowerFilter | None:
         return None
     place = reading.parent, reading.preference, reading.handle, reading.protocol
     return FlowerFilter(*place, options.keys, options.classid, options.actions, on)
+
+
+def _loaded(reading: FilterReading, on: str) -> LoadedFilter | None:
+    options = bpf.decode_loaded(reading.options)
+    if options is None:
+        return None
+    return LoadedFilter(
+        reading.parent,
+        reading.preference,
+        reading.handle,
+        options.name,
+        reading.protocol,
+        options.direct,
+        options.classid,
+        on,
+    )
 
 
 def _bpf(reading: FilterReading, names: Mapping[int, str], on: str) -> BpfFilter | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno as errors
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from collectors.netlink import (
@@ -28,6 +28,7 @@ from shaper.kernel.codec.mirred import Sent
 from shaper.plan.steps import Step, Verb
 from shaper.tree import (
     MOST_ACTIONS,
+    PROGRAM_PREFIX,
     ROOT,
     Acting,
     BpfFilter,
@@ -36,6 +37,7 @@ from shaper.tree import (
     Handle,
     HfscClass,
     HtbClass,
+    LoadedFilter,
     Node,
     Offload,
     Police,
@@ -48,6 +50,9 @@ from shaper.tree import (
 _TCAMSG, _ACT_TAB = bytes(4), 1  # struct tcamsg, TCA_ACT_TAB
 LONGEST_PROGRAM = 4000
 """Instructions in one filter. The kernel takes 4096, but then no message of a dump (32 KiB) holds the filter."""
+
+
+_LONGEST_NAME = 255
 
 
 class Message(NamedTuple):
@@ -67,11 +72,24 @@ class Refused(Exception):  # noqa: N818 -- a step refused before the kernel saw 
         self.said = said
 
 
+def lent(step: Step, programs: Mapping[str, int]) -> int:
+    """The descriptor of the program that a step puts on a hook, -1 where it puts none. Raises Refused."""
+    if not isinstance(step.after, LoadedFilter):
+        return -1
+    if step.after.name not in programs:
+        raise Refused(errors.EBADF, f"no program {step.after.name!r} is loaded here")
+    return programs[step.after.name]
+
+
 def check(step: Step) -> None:
     """What the kernel would accept and make something else of. Raises Refused with EINVAL."""
     node = step.node
-    if isinstance(node, Acting) and not (0 < node.preference <= 0xFFFF and node.handle > 0):
+    if isinstance(node, Acting | LoadedFilter) and not (0 < node.preference <= 0xFFFF and node.handle > 0):
         raise Refused(errors.EINVAL, "a filter's preference (1-65535) and handle must be pinned")
+    if isinstance(node, LoadedFilter) and not (node.name.startswith(PROGRAM_PREFIX) and node.name.isascii()):
+        raise Refused(errors.EINVAL, f"the name of a program of ours begins with {PROGRAM_PREFIX}")
+    if isinstance(node, LoadedFilter) and len(node.name) > _LONGEST_NAME:
+        raise Refused(errors.EINVAL, f"a program's name has {_LONGEST_NAME} characters at most")
     if isinstance(node, BpfFilter) and node.mirror and node.redirect:
         raise Refused(errors.EINVAL, "a filter copies or redirects, not both")
     if isinstance(node, Acting) and len(node.actions) > MOST_ACTIONS:
@@ -106,8 +124,10 @@ def _identity(node: Node | None) -> tuple[object, ...]:
             return (node.key, node.handle, node.kind)
         case HtbClass() | HfscClass():
             return (node.key, node.parent)
-        case BpfFilter() | FlowerFilter():
-            return (node.key, node.protocol, type(node))
+        case BpfFilter() | LoadedFilter():
+            return (node.key, node.protocol, BpfFilter)
+        case FlowerFilter():
+            return (node.key, node.protocol, FlowerFilter)
         case U32Filter():
             return (node.key, node.protocol, node.keys, node.link)
         case None:
@@ -115,10 +135,10 @@ def _identity(node: Node | None) -> tuple[object, ...]:
     return (node.key,)
 
 
-def message(step: Step, index: int, index_of: Callable[[str], int]) -> Message:
+def message(step: Step, index: int, index_of: Callable[[str], int], programs: Mapping[str, int]) -> Message:
     """The message of a step about a qdisc, class or filter of the device `index`.
 
-    `index_of` finds the device that a filter sends to. Raises Refused.
+    `index_of` finds the device that a filter sends to; `programs` has descriptors by name. Raises Refused.
     """
     node = step.node
     match node:
@@ -126,6 +146,8 @@ def message(step: Step, index: int, index_of: Callable[[str], int]) -> Message:
             return _qdisc(step, node, index)
         case HtbClass() | HfscClass():
             return _class(step.verb, node, index)
+        case LoadedFilter():
+            return _loaded(step, node, index, lent(step, programs))
         case BpfFilter() | FlowerFilter():
             return _filter(step.verb, node, index, index_of)
     raise Refused(errors.EOPNOTSUPP, f"a {type(node).__name__} is not ours to {step.verb}")
@@ -197,11 +219,19 @@ def retuning(police: Police) -> Message:
     )
 
 
-def place(node: Acting | U32Table, index: int, handle: Handle) -> bytes:
+def place(node: Acting | LoadedFilter | U32Table, index: int, handle: Handle) -> bytes:
     """Where the filter with that handle stands, for a message."""
     (protocol,) = struct.unpack("=H", struct.pack("!H", node.protocol))
     where = pack_tc(index, handle=handle, parent=node.parent, info=node.preference << 16 | protocol)
     return where + _kind(kind_of_filter(node))
+
+
+def _loaded(step: Step, node: LoadedFilter, index: int, descriptor: int) -> Message:
+    body = place(node, index, node.handle)
+    if step.verb is Verb.DELETE:
+        return Message(RTM_DELTFILTER, 0, body)
+    options = bpf.encode_loaded(bpf.LoadedOptions(node.name, node.direct, node.classid), descriptor)
+    return Message(RTM_NEWTFILTER, _CREATE[step.verb], body + attribute(TCA_OPTIONS, options))
 
 
 def _filter(verb: Verb, node: BpfFilter | FlowerFilter, index: int, index_of: Callable[[str], int]) -> Message:

@@ -18,6 +18,7 @@ from shaper.tree import (
     HfscClass,
     HtbClass,
     Ifb,
+    LoadedFilter,
     MarkTable,
     Node,
     Offload,
@@ -71,7 +72,7 @@ def describe(node: Node) -> str:
         case U32Table():
             what = f"table {node.handle >> 20:x}: of u32 filters" if node.handle else "the list of u32 filters"
             return f"{what} pref {node.preference} on {handle_text(node.parent)}{_on(node.device)}"
-        case BpfFilter() | FlowerFilter() | U32Filter() | OtherFilter():
+        case BpfFilter() | LoadedFilter() | FlowerFilter() | U32Filter() | OtherFilter():
             return f"filter {node.handle:#x} pref {node.preference} on {handle_text(node.parent)}{_on(node.device)}"
         case Ifb():
             return f"device {node.name}"
@@ -135,6 +136,8 @@ def _way_out(device: str, step: Step, errno: int) -> str:
     match errno:
         case errors.EPERM | errors.EACCES:
             return _PERMISSION
+        case errors.EBADF if isinstance(step.node, LoadedFilter):
+            return "its program ended with the process that had loaded it: `shaper run` loads another"
         case _ if isinstance(step.node, MarkTable):
             return f"see `nft list table inet {step.node.name}` and `shaper doctor`, then plan again"
         case errors.EEXIST:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from shaper.kernel import explain
 from shaper.kernel.decode import GONE, alias_of
-from shaper.kernel.encode import Refused, check, retuned
+from shaper.kernel.encode import Refused, check, lent, retuned
 from shaper.kernel.fake_device import Device
 from shaper.kernel.protocol import ClassCounters, DeviceCounters, PolicerCounters
 from shaper.model.device import DeviceName
@@ -29,6 +29,7 @@ from shaper.tree import (
     HtbClass,
     Ifb,
     LinkFacts,
+    LoadedFilter,
     MarkTable,
     Node,
     Occupancy,
@@ -81,6 +82,7 @@ class FakeKernel:
 
     def __init__(self, *devices: str, capabilities: Capabilities = FULL) -> None:
         self.sent: list[Step] = []
+        self.programs: dict[str, int] = {}
         self._capabilities = capabilities
         self._links: dict[str, LinkFacts] = {}
         self._ifbs: dict[str, Ifb] = {}
@@ -108,6 +110,7 @@ class FakeKernel:
         """A network namespace by a name, with devices of its own."""
         self._namespaces[name] = FakeKernel(*devices, capabilities=self._capabilities)
         self._namespaces[name]._netns = name
+        self._namespaces[name].programs = self.programs
         return self._namespaces[name]
 
     def add_device(
@@ -159,7 +162,7 @@ class FakeKernel:
                     held.qdiscs[node.parent] = replace(node, device="")
                 case HtbClass() | HfscClass():
                     held.classes[node.handle] = node
-                case BpfFilter() | FlowerFilter() | U32Filter() | U32Table() | OtherFilter():
+                case BpfFilter() | LoadedFilter() | FlowerFilter() | U32Filter() | U32Table() | OtherFilter():
                     held.filters[replace(node, device="").key] = replace(node, device="")
                 case Offload():
                     self.set_offload(node.device, node.name, node.value)
@@ -333,6 +336,9 @@ class FakeKernel:
             case HtbClass() | HfscClass() as node:
                 held.cls(step.verb, node)
             case U32Table() as node:
+                held.filter(step.verb, replace(node, device=""))
+            case LoadedFilter() as node:
+                lent(step, self.programs)
                 held.filter(step.verb, replace(node, device=""))
             case (BpfFilter() | FlowerFilter() | U32Filter()) as node:
                 for police in retuned(step):

@@ -80,6 +80,7 @@ class NetlinkKernel:
         self._netns = netns
         self._whole = beside or self
         self._inside: dict[str, NetlinkKernel] = {}
+        self.programs: dict[str, int] = beside.programs if beside else {}
         try:
             sock = open_socket(netns)
         except OSError as error:
@@ -312,7 +313,7 @@ class NetlinkKernel:
                     if isinstance(step.node, (U32Filter, U32Table)):
                         u32.send(self._channel, step, found[on])
                     else:
-                        self._channel.request(*message(step, found[on], self._index_of))
+                        self._channel.request(*message(step, found[on], self._index_of, self.programs))
             except Refused as error:
                 raise explain.refusal(device, step, done=done, errno=error.errno, said=error.said) from error
             except OSError as error:

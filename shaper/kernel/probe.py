@@ -16,6 +16,7 @@ import subprocess
 import sys
 
 from collectors import link
+from collectors.bpf import delays
 from collectors.netlink import (
     NLM_F_CREATE,
     NLM_F_REPLACE,
@@ -199,6 +200,7 @@ def _probe() -> dict[str, list[str]]:
         links = [kind for kind in _LINKS if _has_link(channel, kind)]
         features = ["stab"] if _has_stab(channel, len(_QDISCS) + 1) else []
     features += [name for name, table in _TABLES.items() if _has_table(table)]
+    features += ["ebpf"] if not delays.refusal() else []
     return {"qdiscs": qdiscs, "filters": filters, "actions": actions, "links": links, "features": features}
 
 

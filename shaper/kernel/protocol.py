@@ -62,6 +62,10 @@ class StepError(ShaperError):
 class Kernel(Protocol):
     """One network namespace's kernel. Every method may raise ShaperError with what the kernel said and a way out."""
 
+    programs: dict[str, int]
+    """Descriptors of loaded programs by name, the same for all namespaces: who has loaded one enters it before a step
+    puts it on a hook (LoadedFilter), and takes it out when it closes it."""
+
     def capabilities(self) -> Capabilities:
         """What this kernel can do. Adds nothing that stays."""
 

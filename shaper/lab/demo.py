@@ -20,6 +20,7 @@ from shaper.lab.scenario import read_scenario
 from shaper.lab.show import Progress, closing_lines, final_table, opening_lines, progress
 from shaper.lab.stage import folder_prefix, guarded, laid_out, require_tools, sweep, the_interface
 from shaper.lab.trial import SHAPER, Trial, run_trial
+from shaper.model.observation import Rung
 from shaper.model.policy import Direction
 from shaper.report.render import console
 
@@ -39,11 +40,13 @@ def run_demo(
     show: Progress | None = None,
     modes: Sequence[str] = MODES,
     command: Sequence[str] = SHAPER,
+    measure: str = "auto",
 ) -> dict[str, Any]:
     """Runs the scenario once in each mode and returns the object of `--json`; `seed` in place of the scenario's own.
 
     With `discard_decisions` the controlled run makes its decisions and carries none out: the proof that it is the
-    controller that holds the SLAs. Raises ShaperError; whatever happens, nothing is left behind.
+    controller that holds the SLAs. `measure` is as for `shaper run`. Raises ShaperError; whatever happens, nothing is
+    left behind.
     """
     interface = the_interface(policy)
     traffic = laid_out(interface, read_scenario(scenario), name=scenario, seconds=seconds, seed=seed)
@@ -61,7 +64,10 @@ def run_demo(
                     traffic=traffic,
                     folder=Path(folder),
                     incoming=interface.direction is Direction.INGRESS,
-                    options=["--dry-run"] if discard_decisions and mode == "controlled" else [],
+                    options=[
+                        f"--measure={measure}",
+                        *(["--dry-run"] if discard_decisions and mode == "controlled" else []),
+                    ],
                     command=command,
                     **({"watch": show.watch} if show else {}),
                 )
@@ -78,9 +84,15 @@ def run_demo(
 )
 @click.option("--json", "json_", is_flag=True, help="Print the result as one JSON object.")
 @click.option("--check", is_flag=True, help="Exit with 1 when the result does not show what it must.")
+@click.option(
+    "--measure",
+    type=click.Choice(["auto", *(one.value for one in Rung)]),
+    default="auto",
+    help="By what the shaper measures, as for `shaper run`.",
+)
 @click.option("--policy", type=click.Path(path_type=Path), default=POLICY, help="Policy file with one interface.")
 @click.option("--scenario", type=click.Path(path_type=Path), default=SCENARIO, help="Scenario file: the traffic.")
-def demo(seconds: int, seed: int | None, json_: bool, check: bool, policy: Path, scenario: Path) -> int:
+def demo(seconds: int, seed: int | None, json_: bool, check: bool, measure: str, policy: Path, scenario: Path) -> int:
     """The same traffic three times on real kernel queues: static tc, tiers only, and the shaper in full.
 
     `scripts/demo --virtual-time` runs it in the lab's kernel, with the same figures each time.
@@ -89,7 +101,9 @@ def demo(seconds: int, seed: int | None, json_: bool, check: bool, policy: Path,
     out, err = console(sys.stdout), console(sys.stderr)
     paths = [leaf.path for leaf in the_interface(policy).leaves()]
     with progress(err, seconds=seconds, paths=paths) as show:
-        result = run_demo(seconds=seconds, seed=seed, policy=policy.absolute(), scenario=scenario, show=show)
+        result = run_demo(
+            seconds=seconds, seed=seed, policy=policy.absolute(), scenario=scenario, show=show, measure=measure
+        )
     if json_:
         click.echo(json.dumps(result, indent=2, allow_nan=False))
     else:

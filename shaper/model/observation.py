@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Rung(StrEnum):
+    """By what delay, arrivals and losses are measured, the best first; counters are read in any case."""
+
+    EBPF = "ebpf"
+    CAPTURE = "capture"
+    COUNTERS = "counters"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,7 @@ class CaptureHealth:
 
     `audited` frames were decoded a second time by scapy, `misclassified` of them came out in another class;
     `super_packets` were longer than a frame and could not be matched; `reason` says why the capture is not trusted.
+    `rung` is what measures, of one packet in `sampling`; `lacking` says why nothing better does.
     """
 
     running: bool
@@ -76,6 +86,9 @@ class CaptureHealth:
     audited: int = 0
     misclassified: int = 0
     reason: str = ""
+    rung: Rung = Rung.COUNTERS
+    lacking: str = ""
+    sampling: int = 1
 
     @property
     def drop_ratio(self) -> float:

@@ -25,6 +25,7 @@ from shaper.tree import (
     HtbOptions,
     Ifb,
     LeafOptions,
+    LoadedFilter,
     MarkTable,
     Node,
     Offload,
@@ -118,6 +119,8 @@ def fields(node: Node) -> Iterator[tuple[str, str]]:
             yield "does", actions_text(node.actions)
         if node.restore:
             yield "with of its connection", restore_text(node.restore)
+    elif isinstance(node, LoadedFilter):
+        yield "program", node.name
     elif isinstance(node, FlowerFilter):
         yield "match", asked_text(node)
         yield "class", handle_text(node.classid)

@@ -21,6 +21,7 @@ from shaper.tree import (
     FlowerFilter,
     Handle,
     HtbClass,
+    LoadedFilter,
     MarkTable,
     Offload,
     OtherFilter,
@@ -150,7 +151,8 @@ class _Surroundings:
         if isinstance(node, U32Table):
             return Impact(False, "a list that holds filters and takes no packet")
         if is_hook(node.parent):
-            return Impact(False, "it copies packets for the measurement and turns none away")
+            does = "measures" if isinstance(node, LoadedFilter) else "copies packets for the measurement"
+            return Impact(False, f"it {does} and turns none away")
         if node.parent >> 16 in LEAF_MAJORS:
             return Impact(False, "it tells a queue's hosts apart; what waits there stays where it is")
         if node.parent in self._added:

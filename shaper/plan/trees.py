@@ -19,6 +19,7 @@ from shaper.tree import (
     HfscOptions,
     HtbClass,
     Ifb,
+    LoadedFilter,
     MarkTable,
     Node,
     Offload,
@@ -77,7 +78,7 @@ def is_changeable(before: Node, after: Node, *, inner: bool) -> bool:
         return same and _options_change(before.options, after.options)
     if isinstance(before, MarkTable) and isinstance(after, MarkTable):
         return before.name == after.name
-    if isinstance(before, BpfFilter) and isinstance(after, BpfFilter):
+    if isinstance(before, (BpfFilter, LoadedFilter)) and isinstance(after, (BpfFilter, LoadedFilter)):
         return before.protocol == after.protocol  # a preference belongs to one protocol
     if isinstance(before, Offload) and isinstance(after, Offload):
         return True

@@ -31,6 +31,7 @@ from shaper.tree import (
     HtbOptions,
     Ifb,
     LeafOptions,
+    LoadedFilter,
     MarkTable,
     Node,
     Offload,
@@ -194,6 +195,8 @@ def node_json(node: Node) -> dict[str, Any]:
         return {**about, "kind": "u32", "table": True}
     if isinstance(node, U32Filter):
         return {**about, "kind": "u32", **_u32(node)}
+    if isinstance(node, LoadedFilter):
+        return {**about, "kind": "bpf", "program": node.name, "direct": node.direct}
     return {**about, "kind": "bpf", **_bpf(node)}
 
 

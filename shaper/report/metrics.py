@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from shaper.errors import ShaperError
+from shaper.model.observation import Rung
 from shaper.model.sla import SlaState, TargetResult
 from shaper.model.status import ClassStatus, InterfaceStatus
 from shaper.report.delay_metrics import delay_families
@@ -125,11 +126,12 @@ _PER_RUN: tuple[_Series[InterfaceStatus], ...] = (
     ),
     _Series("shaper_controller_tick_seconds", "Time that the last tick took.", lambda s: s.controller.tick_seconds),
     _Series("shaper_interface_mends_total", "Times that the run put back what somebody changed.", lambda s: s.mends),
-    _Series("shaper_capture_running", "1 while packets are captured.", lambda s: s.capture.running),
+    _Series("shaper_capture_running", "1 while delay and loss of packets are measured.", lambda s: s.capture.running),
 )
 
 _PER_CAPTURE: tuple[_Series[InterfaceStatus], ...] = (
     _Series("shaper_capture_packets_total", "Packets captured.", lambda s: s.capture.captured),
+    _Series("shaper_capture_sampling", "Of so many packets one is looked at.", lambda s: s.capture.sampling),
     _Series(
         "shaper_capture_dropped_packets_total",
         "Packets that the capture itself lost.",
@@ -211,6 +213,7 @@ def families(statuses: Sequence[InterfaceStatus]) -> Iterator[Metric]:
         *_table(_PER_RUN, _INTERFACE, [(_labels(status), status) for status in running]),
         *_table(_PER_CAPTURE, _INTERFACE, [(_labels(status), status) for status in capturing]),
         _modes(running),
+        _rungs(running),
         _shortfalls(running),
     ]
     return (family for family in made if family.samples)
@@ -284,6 +287,18 @@ def _targets(rows: Sequence[tuple[tuple[str, ...], ClassStatus]]) -> Iterator[Me
         labels,
         [((*values, result.target), result) for values, result in results],
     )
+
+
+def _rungs(running: Sequence[InterfaceStatus]) -> Metric:
+    """By what delay and loss are measured now; counters are read in any case."""
+    family = GaugeMetricFamily(
+        "shaper_measurement_rung", "1 for what measures delay and loss.", labels=(*_INTERFACE, "rung")
+    )
+    for status in running:
+        for rung in Rung:
+            now = status.capture.rung if status.capture.running else Rung.COUNTERS
+            family.add_metric((*_labels(status), rung.value), rung is now)
+    return family
 
 
 def _modes(statuses: Iterable[InterfaceStatus]) -> Metric:

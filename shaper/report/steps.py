@@ -23,6 +23,7 @@ from shaper.tree import (
     HtbClass,
     HtbOptions,
     Ifb,
+    LoadedFilter,
     MarkTable,
     Node,
     Offload,
@@ -104,6 +105,8 @@ def _details(node: Node, names: Mapping[Handle, str]) -> dict[str, str]:
         sent = {"mirror": node.mirror, "redirect": node.redirect, "does": actions_text(node.actions)}
         sent |= {"restore": restore_text(node.restore)} if node.restore else {}
         return {"instructions": str(len(node.program))} | {name: target for name, target in sent.items() if target}
+    if isinstance(node, LoadedFilter):
+        return {"program": node.name}
     if isinstance(node, MarkTable):
         return dict(table_words(node))
     if isinstance(node, U32Filter):

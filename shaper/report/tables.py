@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shaper.model.decision import Shortfall
-from shaper.model.observation import CaptureHealth, DelayView
+from shaper.model.observation import CaptureHealth, DelayView, Rung
 from shaper.model.policy import Direction
 from shaper.model.sla import SlaResult, SlaState, TargetResult
 from shaper.model.status import ClassStatus, InterfaceStatus, PendingConfirmation, ProbeStatus
@@ -242,7 +242,12 @@ def _shortfall(shortfall: Shortfall) -> Text:
 def capture_sentences(capture: CaptureHealth) -> Iterator[Text]:
     if not capture.running:
         yield Text(clean(f"Delay is not measured: {capture.reason or 'there is no capture'}"), style="yellow")
-    elif not capture.trusted:
+        return
+    how = "in the kernel (eBPF)" if capture.rung is Rung.EBPF else "by captured packets"
+    each = "every packet" if capture.sampling == 1 else f"1 packet in {capture.sampling}"
+    why = f"; not in the kernel: {capture.lacking}" if capture.lacking else ""
+    yield Text(clean(f"Delay is measured {how}, {each}{why}"))
+    if not capture.trusted:
         yield Text(
             f"The capture itself lost {format_percent(capture.drop_ratio)} of "
             f"{capture.captured + capture.capture_drops} frames",

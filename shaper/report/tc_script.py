@@ -29,6 +29,7 @@ from shaper.tree import (
     HtbClass,
     Ifb,
     Insn,
+    LoadedFilter,
     MarkTable,
     Node,
     Offload,
@@ -155,6 +156,8 @@ def _command(device: str, node: Node) -> Iterator[str]:
         case U32Filter():
             where = f"{_hook(node.parent)} protocol {_protocol(node.protocol)} pref {node.preference}"
             yield f"tc filter add {dev} {where} {_u32(node)}"
+        case LoadedFilter():
+            yield f"# the filter of preference {node.preference} is the program {node.name} of a running shaper"
         case OtherFilter():
             yield f"# a {node.kind} filter is not ours"
 

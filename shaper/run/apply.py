@@ -6,6 +6,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from shaper.errors import ShaperError, UnavailableError
 from shaper.kernel.protocol import Kernel, within
@@ -18,7 +19,7 @@ from shaper.run.offloads import devices, held_by, planned, regarding, released
 from shaper.run.ours import left_behind, ours
 from shaper.run.prepare import Prepared, adds_hook, prepare, wanted_by
 from shaper.run.state import DeviceState, Pending, Record, boot_id
-from shaper.tree import Offload, Tree, tree, with_offloads
+from shaper.tree import LoadedFilter, Offload, Tree, tree, with_offloads
 
 __all__ = ["Prepared", "VerifyError", "adds_hook", "apply", "clear", "ours", "plan_clear", "prepare", "recover"]
 
@@ -175,7 +176,7 @@ def _carry_out(kernel: Kernel, state: DeviceState, pending: Pending, *, target: 
         try:
             left = ebbing.send(kernel, state.shaped, pending.plan.steps)
             target = ebbing.as_it_stands(target, left)
-            leaving = pending.after is None or not pending.after.tap
+            leaving = pending.after is None or not pending.after.hooked
             observed = _found(kernel, state, pending)
             held = ours(observed, pending.after or pending.before, leaving=leaving, touched=target.offloads)
             if held != target:
@@ -225,7 +226,7 @@ def _take_back(kernel: Kernel, state: DeviceState, pending: Pending) -> Plan:
         mending = Plan(state.shaped)
     else:
         held = _of_either(found, pending)
-        back = reverted(held, pending.plan)
+        back = _without_gone(kernel, held, reverted(held, pending.plan))
         if not _is_there(kernel, state):  # the device went, and with it all that stood on it
             back = with_offloads(tree(state.shaped, ()), back.offloads)
         mending = diff(held, back, bounds={})
@@ -233,6 +234,19 @@ def _take_back(kernel: Kernel, state: DeviceState, pending: Pending) -> Plan:
     state.write_record(pending.before)
     state.write_pending(None)
     return mending
+
+
+def _without_gone(kernel: Kernel, held: Tree, back: Tree) -> Tree:
+    """Without the programs that ended with the process that had loaded them, and stand on no hook any more."""
+    there = {node.key for node in held.filters if isinstance(node, LoadedFilter) and node in back.filters}
+    return replace(
+        back,
+        filters=tuple(
+            node
+            for node in back.filters
+            if not isinstance(node, LoadedFilter) or node.key in there or node.name in kernel.programs
+        ),
+    )
 
 
 def _of_either(observed: Tree, pending: Pending) -> Tree:

@@ -7,13 +7,19 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Both in seconds."""
+    """All in seconds."""
 
     def boot(self) -> float:
         """Time since boot, suspended time included; never steps."""
 
     def wall(self) -> float:
         """Unix time, the clock of the kernel's packet stamps."""
+
+    def monotonic(self) -> float:
+        """The clock of the kernel's own programs; stands still while the machine is suspended."""
+
+    def processor(self) -> float:
+        """What the calling thread has had of a processor."""
 
 
 class SystemClock:
@@ -24,3 +30,9 @@ class SystemClock:
 
     def wall(self) -> float:
         return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def processor(self) -> float:
+        return time.thread_time()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from collectors.bpf import delays
 from collectors.netlink import inside
 from shaper.errors import Exit, NotPermittedError, ShaperError
 from shaper.kernel import legacy
@@ -62,6 +63,7 @@ def _permissions(kernel: Kernel, folder: Path, netns: str) -> Iterator[Row]:
         return
     yield _may_change(kernel)
     yield from _kinds(capabilities)
+    yield _programs()
     yield _capture(netns)
     if unread := legacy.nat_tables(netns or None):
         detail = f"the nat table of {' and of '.join(unread)} is in use, and its rules cannot be read"
@@ -154,6 +156,12 @@ def _connection_marks(have: Capabilities, row: Callable[[str, bool, str], Row]) 
     else:
         instead = "behind masquerading what comes in can't be told apart by inside addresses, nor its DSCP restored"
     return row("action ctinfo", "ctinfo" in have.actions, instead)
+
+
+def _programs() -> Row:
+    if why := delays.refusal():
+        return Row("measuring programs", Finding.MISSING, why, "delay is measured by captured packets")
+    return Row("measuring programs", Finding.OK, "delay and loss are counted in the kernel (eBPF)")
 
 
 def _capture(netns: str) -> Row:

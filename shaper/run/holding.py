@@ -17,7 +17,7 @@ from shaper.run import apply, changes, ebbing
 from shaper.run.changes import Order
 from shaper.run.drift import changed_facts, flapped
 from shaper.run.ours import ours
-from shaper.run.prepare import Prepared, prepare
+from shaper.run.prepare import Lender, Prepared, prepare
 from shaper.run.saved import SavedInterface, check_unmoved
 from shaper.run.state import DeviceState
 from shaper.tree import Handle, Tree, with_offloads
@@ -34,11 +34,12 @@ class Holding:
     anew = False
     """Whether the link flapped since the last look, and the policy's own allocation is wanted then."""
 
-    def __init__(self, kernel: Kernel, state: DeviceState, *, structure: bool) -> None:
+    def __init__(self, kernel: Kernel, state: DeviceState, *, structure: bool, lender: Lender | None = None) -> None:
         self._kernel = kernel
         self._state = state
         self._structure = structure
         self._left: tuple[Step, ...] = ()
+        self._lender = lender
 
     @property
     def interface(self) -> Interface:
@@ -128,7 +129,15 @@ class Holding:
         return self._took(changes.make(self._kernel, self._state, prepared, what="mend", order=order))
 
     def _prepare(self, policy: Policy, interface: Interface, *, keep_live: bool) -> Prepared:
-        prepared = prepare(self._kernel, self._state, policy, interface, structure=self._structure, keep_live=keep_live)
+        prepared = prepare(
+            self._kernel,
+            self._state,
+            policy,
+            interface,
+            structure=self._structure,
+            keep_live=keep_live,
+            lender=self._lender,
+        )
         self._link = self._kernel.link(interface.device)
         return prepared
 

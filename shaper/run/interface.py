@@ -13,7 +13,7 @@ from shaper.errors import ShaperError
 from shaper.history.buffered import BufferedHistory
 from shaper.kernel.protocol import Kernel, within
 from shaper.model.decision import Decision
-from shaper.model.observation import Observation
+from shaper.model.observation import Observation, Rung
 from shaper.model.policy import Direction, Drift, Interface, Policy
 from shaper.model.status import ControllerStatus, InterfaceStatus, RunTotals
 from shaper.plan.steps import Plan
@@ -59,12 +59,16 @@ class Settings:
     """How a run behaves. `tick` in seconds; with `dry_run` decisions are made and journalled, not carried out.
 
     `drift` says what is done about changes that somebody else makes to our tree; None leaves it to the policy.
+    `measure` is the one rung of measurement that is taken beside the counters; None: the best that works. With `fine`
+    delays are counted in the kernel by 0.4 % instead of 3 %.
     """
 
     mode: Mode = Mode.CONTROLLED
     tick: float = 0.25
     dry_run: bool = False
     drift: Drift | None = None
+    measure: Rung | None = None
+    fine: bool = False
 
 
 class InterfaceRun:
@@ -95,11 +99,15 @@ class InterfaceRun:
         self._ticks = self._unshaped = 0
         self._busy_bits = self._busy_seconds = self._tick_seconds = self._pruned = 0.0
         self._looked = 0.0
-        self._holding = Holding(kernel, state, structure=settings.mode is not Mode.STATIC)
         self._probing = Probing(clock, self._alarms)
-        self._measuring = Measuring(clock, self._alarms, aside=self._probing.owns)
+        self._measuring = Measuring(
+            kernel, clock, self._alarms, only=settings.measure, fine=settings.fine, aside=self._probing.owns
+        )
+        self._holding = Holding(kernel, state, structure=settings.mode is not Mode.STATIC, lender=self._measuring)
         self._mending = Mending()
         self._calendar = Calendar()
+        self.counting = 0.0
+        """Seconds of a processor that reading the counters took last."""
         self.gone = False
         """Rolled back to before the first policy: there is nothing left to hold."""
 
@@ -107,7 +115,11 @@ class InterfaceRun:
             self._alarms.sound(words[:9], words)
         policy, interface = self._allowed(policy, interface)
         self.probation = Probation(kernel, state, self)
-        self.applied = self._holding.apply(policy, interface, what="run", order=order, keep_live=False)
+        try:
+            self.applied = self._holding.apply(policy, interface, what="run", order=order, keep_live=False)
+        except BaseException:
+            self._measuring.release()
+            raise
         self._mending.renew(self._drift)
         self._history = BufferedHistory(state.history)
         try:
@@ -200,7 +212,7 @@ class InterfaceRun:
         self._controlling.resume()
         self._probing.open(program.interface)
         self._observer = Observer(program, self._kernel.counters(self.state.shaped), before=self._observer)
-        if any(getattr(before, part) != getattr(program, part) for part in ("rules", "handles", "tap_filter")):
+        if any(getattr(before, part) != getattr(program, part) for part in ("rules", "handles", "tap_filter", "stamp")):
             self._measuring.open(program)
 
     def keep_time(self) -> str:
@@ -221,9 +233,12 @@ class InterfaceRun:
         The live allocation stays where it fits. Nothing is touched while a change waits for its confirmation, nor
         where somebody keeps changing it.
         """
-        if self.probation.held or not self._mending.due(self._last):
+        fallen = self._measuring.fallen
+        if self.probation.held or not (fallen or self._mending.due(self._last)):
             return ""
         done, mended = self._mending.words(), False
+        if fallen:
+            done = f"another way of measuring delay takes over: {self._measuring.why}"
         with self._alarms.watching("mending"):
             self._mending.tries()
             prepared = self._holding.mending()
@@ -359,15 +374,24 @@ class InterfaceRun:
         return allowed, interface
 
     def _observe(self, now: float, seconds: float, *, last: bool = False) -> Observation:
-        counters = None
+        counters, before = None, self._clock.processor()
         with self._alarms.watching("counters"):
             counters = self._kernel.counters(self.state.shaped)
+        self.counting = self._clock.processor() - before
         if now - self._looked >= _LOOK:
             self._looked = now
             self._watch_tree(now)
         queued = {handle: one.queued_packets for handle, one in counters.classes.items()} if counters and last else None
         window = self._measuring.window(self._holding.program, now=now, queued=queued)
-        return self._observer.tick(now=now, seconds=seconds, counters=counters, window=window, why=self._measuring.why)
+        return self._observer.tick(
+            now=now,
+            seconds=seconds,
+            counters=counters,
+            window=window,
+            why=self._measuring.why,
+            rung=self._measuring.rung,
+            lacking=self._measuring.lacking,
+        )
 
     def _watch_tree(self, now: float) -> None:
         """Somebody else may remove or change what is ours, and the device may go, come back, or change itself."""

@@ -162,6 +162,8 @@ def _watch(
 
 def _capture(program: Program, evidence: Evidence | None, sampling: int) -> tuple[Capture | None, str]:
     """And why there is none."""
+    if program.stamp:
+        return None, "delay: no data: what counted it ended with the shaper that had loaded it; `shaper run` counts"
     if not program.measured:
         return None, next((note for note in program.notes if note.startswith("delay:")), "no tap")
     handles, rules = program.handles, program.rules

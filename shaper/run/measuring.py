@@ -1,109 +1,122 @@
-"""The capture of one interface: opened for a program, drained at every tick, opened again when it broke off."""
+"""The ladder of measurement: programs in the kernel where they may be loaded, else captured packets, else counters.
+
+The rung is chosen when a policy is compiled, since it decides what stands on the hook. A rung that fails later says so
+and is given up at the next mending, where the one below takes over; counters need nothing and always go on.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
-from collectors.capture import Capture
-from collectors.errors import CaptureError
 from collectors.sample import CaptureWindow, FlowKey
 from shaper.compile.program import Program
-from shaper.compile.tap import DETAILS, filters
-from shaper.model.match import Packet, classify
+from shaper.kernel.protocol import Kernel
+from shaper.model.observation import Rung
 from shaper.run.alarms import Alarms
+from shaper.run.capturing import Capturing
 from shaper.run.clock import Clock
-
-_HORIZON = 3.0
-"""Seconds after which a packet that never left the queue counts as lost."""
-
-_REOPEN = 5.0
-"""Seconds between attempts to measure delay again after the capture broke off."""
-
-_ASIDE = 0
-"""The class of packets that are nobody's: no class has this handle."""
-
-_STEP = 0.05
-"""Seconds by which the wall clock must run from the boot clock between two ticks to have been set."""
+from shaper.run.stamping import Stamping
+from shaper.tree import Handle
 
 
 class Measuring:
-    """Holds the capture's sockets until `release`. `why` says why there is no capture, while there is none."""
+    """Of one interface, until `release`. With `only` one rung it takes no other but the counters.
 
-    def __init__(self, clock: Clock, alarms: Alarms, *, aside: Callable[[FlowKey], bool] = lambda _: False) -> None:
+    With `fine` delays are counted in the kernel by 0.4 % instead of 3 %.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        clock: Clock,
+        alarms: Alarms,
+        *,
+        only: Rung | None = None,
+        fine: bool = False,
+        aside: Callable[[FlowKey], bool] = lambda _: False,
+    ) -> None:
         """`aside` are packets that count for no class: the shaper's own probes."""
-        self.why = ""
-        self._aside = aside
-        self._clock = clock
-        self._alarms = alarms
-        self._capture: Capture | None = None
-        self._again = 0.0
-        self._offset = clock.wall() - clock.boot()
+        self._stamping = Stamping(kernel, clock, alarms, fine=fine)
+        self._capturing = Capturing(clock, alarms, aside=aside)
+        self._only = only
+        self._program: Program | None = None
+        if only not in (None, Rung.EBPF):
+            self._stamping.refuse(f"`--measure {only}` asks for no other")
+
+    # what an apply asks
+
+    @property
+    def instance(self) -> str:
+        """What tells our programs from those of another process; "" where there are none to lend."""
+        return self._stamping.instance
+
+    @property
+    def copies(self) -> bool:
+        """Whether packets may be copied to be captured."""
+        return self._only in (None, Rung.CAPTURE)
+
+    def lend(self, program: Program) -> bool:
+        """Whether the program's stamp is loaded now."""
+        return self._stamping.lend(program)
+
+    # what a run asks
+
+    @property
+    def rung(self) -> Rung:
+        """What measures now."""
+        if self._program is None or not self._program.measured:
+            return Rung.COUNTERS
+        if self._program.stamp:
+            return Rung.EBPF
+        return Rung.CAPTURE if self.copies else Rung.COUNTERS
+
+    @property
+    def why(self) -> str:
+        """Why nothing but counters is read, "" where more is."""
+        if self.rung is Rung.EBPF:
+            return self._stamping.why
+        if self.rung is Rung.CAPTURE:
+            return self._capturing.why
+        if not self.copies and self._only is Rung.COUNTERS:
+            return f"`--measure {self._only}` asks for no more"
+        noted = next((note for note in self._program.notes if note.startswith("delay:")), "") if self._program else ""
+        return noted or self.lacking or "no tap"
+
+    @property
+    def lacking(self) -> str:
+        """Why no higher rung is taken."""
+        if self.rung is Rung.EBPF:
+            return ""
+        unstamped = self._program.unstamped if self._program else ""
+        return self._stamping.refused or unstamped
+
+    @property
+    def fallen(self) -> bool:
+        """Whether what stands on the hook measures no more, and another rung should take over."""
+        return self.rung is Rung.EBPF and bool(self._stamping.refused)
 
     def open(self, program: Program) -> None:
-        """Begins anew; where that fails it is an alarm, and `window` tries again later."""
-        self.release()
-        if not program.measured:
-            self.why = next((note for note in program.notes if note.startswith("delay:")), "no tap")
+        """Begins anew with what was applied; where that fails it is an alarm, and `window` tries again later."""
+        self._program = program
+        if program.stamp:
+            self._capturing.release()
+            self._stamping.open(program)
             return
-        handles, rules = program.handles, program.rules
-
-        def classid(key: FlowKey) -> int:
-            return _ASIDE if self._aside(key) else handles[classify(rules, Packet(*key))]
-
-        try:
-            self._capture = Capture(
-                netns=program.interface.netns,
-                device=program.interface.device,
-                tap=program.tap,
-                after_filter=program.tap_filter,
-                arriving_filter=program.arriving_filter,
-                sampling=program.sampling,
-                classify=classid,
-                horizon=_HORIZON,
-                detailed=not rules.asked().keys().isdisjoint(DETAILS),
-                size_of=program.size_of(),
-                filters=partial(filters, incoming=bool(program.arriving_filter)),
-            )
-        except CaptureError as error:
-            self.why = f"{error}"
-            self._alarms.sound("capture", f"delay is not measured: {error}")
-            self._again = self._clock.boot() + _REOPEN
-        else:
-            self.why = ""
-            self._alarms.end("capture")
+        self._stamping.release()
+        if self.copies:
+            self._capturing.open(program)
 
     def release(self) -> None:
-        """Gives back the sockets. Harmless when done twice."""
-        if self._capture is not None:
-            self._capture.close()
-            self._capture = None
+        """Gives everything back. Harmless when done twice."""
+        self._stamping.release()
+        self._capturing.release()
 
-    def window(self, program: Program, *, now: float, queued: Mapping[int, int] | None) -> CaptureWindow | None:
-        """What was seen since the last call, None without a capture.
+    def window(self, program: Program, *, now: float, queued: Mapping[Handle, int] | None) -> CaptureWindow | None:
+        """What was seen since the last call, None where nothing measures.
 
         `queued` packets by classid end the account: what neither left nor is queued was lost.
         """
-        if self._capture is None and program.measured and now >= self._again:
-            self.open(program)
-        return None if self._capture is None else self._drain(self._capture, program, queued)
-
-    def _drain(self, capture: Capture, program: Program, queued: Mapping[int, int] | None) -> CaptureWindow | None:
-        try:
-            if queued is not None:
-                return capture.settle(now=self._clock.wall(), queued=queued)
-            window = capture.drain(now=self._clock.wall())
-        except (CaptureError, OSError) as error:
-            self.why = f"the capture broke off: {error}"
-            self._alarms.sound("capture", f"delay is no longer measured: {error}")
-            self.release()
-            self._again = self._clock.boot() + _REOPEN
+        if self.rung is Rung.COUNTERS or self.fallen:
             return None
-        finally:
-            before, self._offset = self._offset, self._clock.wall() - self._clock.boot()
-        if abs(self._offset - before) <= _STEP:
-            return window
-        # Stamps from before and after cannot be compared: what is in the queue is let go, and counting begins anew.
-        self.open(program)
-        self.why = f"the wall clock was set by {self._offset - before:+.2f} s: the capture began anew"
-        return None
+        rung = self._stamping if program.stamp else self._capturing
+        return rung.window(program, now=now, queued=queued)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from collectors.histogram import DelayHistogram, SlidingDelays
+from collectors.histogram import DelayHistogram, SlidingDelays, SlidingHistogram
 from collectors.sample import CaptureWindow, ClassWindow
 from shaper.compile.program import Program
 from shaper.kernel.protocol import ClassCounters, DeviceCounters
 from shaper.model.decision import Allocation
-from shaper.model.observation import CaptureHealth, ClassObservation, DelayView, Observation
+from shaper.model.observation import CaptureHealth, ClassObservation, DelayView, Observation, Rung
 from shaper.model.policy import TrafficClass
 from shaper.model.sla import SlaResult
 from shaper.model.status import ClassStatus, ClassTotals, Histogram
@@ -38,12 +38,28 @@ class _Leaf:
     percentiles: tuple[float, ...] = ()
     thresholds: tuple[float, ...] = ()
     sliding: SlidingDelays = field(default_factory=SlidingDelays)
+    counted: SlidingHistogram = field(default_factory=SlidingHistogram)
     delays: DelayHistogram = field(default_factory=DelayHistogram)
     recent: deque[ClassObservation] = field(default_factory=deque)
     arrivals: int = 0
     lost: int = 0
     in_flight: int = 0
     view: DelayView | None = None
+
+    def take(self, now: float, seen: ClassWindow) -> SlidingDelays | SlidingHistogram:
+        """The delays of a tick; gives the window that they are the newest of."""
+        if seen.histogram is None:
+            self.delays.add(seen.delays)
+            self.sliding.add(now, seen.delays)
+            return self.sliding
+        if not self.delays.count:
+            self.delays = seen.histogram.copy()
+        elif self.delays.is_like(seen.histogram):
+            self.delays.merge(seen.histogram)
+        else:  # another rung has taken over
+            self.delays.merge(seen.histogram.regrouped(self.delays))
+        self.counted.add(now, seen.histogram)
+        return self.counted
 
 
 class Observer:
@@ -70,13 +86,22 @@ class Observer:
         self._health = before.health if before else CaptureHealth(running=False)
 
     def tick(
-        self, *, now: float, seconds: float, counters: DeviceCounters | None, window: CaptureWindow | None, why: str
+        self,
+        *,
+        now: float,
+        seconds: float,
+        counters: DeviceCounters | None,
+        window: CaptureWindow | None,
+        why: str,
+        rung: Rung = Rung.CAPTURE,
+        lacking: str = "",
     ) -> Observation:
         """One tick of `seconds` that ends at boot time `now`.
 
-        `counters` is None when they could not be read; `window` is None without a capture, and `why` says why.
+        `counters` is None when they could not be read; `window` is None where nothing is measured, and `why` says why.
+        `rung` is what measures, `lacking` why nothing better does.
         """
-        health = _health(window, why)
+        health = replace(_health(window, why), rung=rung, lacking=lacking)
         self._health = replace(
             health, **{name: getattr(self._health, name) + getattr(health, name) for name in _HEALTH_COUNTS}
         )
@@ -86,7 +111,7 @@ class Observer:
             if window is not None:
                 seen = window.classes.get(self._handles[path], ClassWindow())
                 flying = window.in_flight.get(self._handles[path], 0)
-                self._take(leaf, seen, now=now, in_flight=flying, sampling=window.sampling)
+                self._take(leaf, seen, now=now, in_flight=flying, window=window)
             else:
                 leaf.view = None  # what was measured before the capture broke off says nothing of now
             current = counters.classes.get(self._handles[path], leaf.last) if counters else leaf.last
@@ -96,7 +121,7 @@ class Observer:
             if (
                 seen is not None
                 and window is not None
-                and window.sampling == 1
+                and window.arrivals_complete
                 and window.seconds > 0
                 and health.trusted
             ):
@@ -164,15 +189,21 @@ class Observer:
         """The class handle whose counters are a class's."""
         return self._handles.get(path)
 
-    def _take(self, leaf: _Leaf, seen: ClassWindow, *, now: float, in_flight: int, sampling: int) -> None:
-        leaf.arrivals += seen.arrived_packets
+    def _take(self, leaf: _Leaf, seen: ClassWindow, *, now: float, in_flight: int, window: CaptureWindow) -> None:
+        leaf.arrivals += seen.arrived_packets if seen.taken is None else seen.taken
         leaf.lost += seen.lost
         leaf.in_flight = in_flight
-        leaf.delays.add(seen.delays)
-        leaf.sliding.add(now, seen.delays)
+        sliding = leaf.take(now, seen)
         sent = leaf.last.sent_packets - leaf.first.sent_packets
         coverage = min(1.0, leaf.delays.count / sent) if sent > 0 else None
-        leaf.view = delay_view(leaf.sliding, leaf.percentiles, leaf.thresholds, sampling=sampling, coverage=coverage)
+        leaf.view = delay_view(
+            sliding,
+            leaf.percentiles,
+            leaf.thresholds,
+            sampling=window.sampling,
+            coverage=coverage,
+            source=window.source,
+        )
 
     def _status(self, leaf: _Leaf, allocation: Allocation) -> ClassStatus:
         path = leaf.cls.path
@@ -254,7 +285,7 @@ def _difference(path: str, before: ClassCounters, after: ClassCounters, seconds:
 def _health(window: CaptureWindow | None, why: str) -> CaptureHealth:
     if window is None:
         return CaptureHealth(running=False, reason=why)
-    matched = sum(len(each.delays) for each in window.classes.values())
+    matched = sum(each.matched for each in window.classes.values())
     health = CaptureHealth(
         running=True,
         captured=window.captured,
@@ -265,6 +296,7 @@ def _health(window: CaptureWindow | None, why: str) -> CaptureHealth:
         super_packets=window.super_packets,
         audited=window.audited,
         misclassified=window.misclassified,
+        sampling=window.sampling,
     )
     if health.trusted:
         return health

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TypeVar
 
-from shaper.compile import incoming, tap
+from shaper.compile import incoming, stamp, tap
 from shaper.errors import UnavailableError
 from shaper.kernel.decode import GONE
 from shaper.model.policy import Direction, Interface
@@ -15,21 +16,24 @@ from shaper.run.state import Record, boot_id
 from shaper.tree import (
     CLSACT,
     CLSACT_EGRESS,
-    CLSACT_HANDLE,
     CLSACT_INGRESS,
     OUR_ROOTS,
     ROOT_MAJORS,
     BpfFilter,
     Filter,
     FlowerFilter,
+    LoadedFilter,
     Node,
     Offload,
+    Qdisc,
     Tree,
     U32Filter,
     U32Table,
     handle_text,
     tree,
 )
+
+HookNode = TypeVar("HookNode", Qdisc, Filter)
 
 
 def ours(
@@ -47,6 +51,7 @@ def ours(
     are those of the record, and the ones that are `touched`.
     """
     record, beside = (one if one is not None and one.boot == boot_id() else None for one in (record, beside))
+    incoming = (record and record.direction) is Direction.INGRESS or (beside and beside.direction) is Direction.EGRESS
     mine: list[Node] = [*observed.links, *observed.tables]
     mine.extend(regarding(observed.offloads, {*held_by(record), *map(label, touched)}))
     root = observed.root()
@@ -54,17 +59,30 @@ def ours(
         mine.append(root)
         mine.extend(node for node in observed.qdiscs if node.parent >> 16 == root.handle >> 16)
         mine.extend(observed.classes)
-        kinds = BpfFilter | FlowerFilter | U32Filter | U32Table
+        kinds = BpfFilter | LoadedFilter | FlowerFilter | U32Filter | U32Table
         places = {root.handle} | {node.handle for node in observed.qdiscs if node.parent >> 16 == root.handle >> 16}
         mine.extend(node for node in observed.filters if node.parent in places and isinstance(node, kinds))
-    hooked = [node for node in observed.filters if node.parent >> 16 == CLSACT_HANDLE >> 16]
+    if incoming:  # the ifb is ours, and so is its hook
+        mine.extend(_on_hooks(observed.qdiscs, elsewhere=False))
+        mine.extend(node for node in _on_hooks(observed.filters, elsewhere=False) if _stamps(node))
+    hooked = _on_hooks(observed.filters, elsewhere=incoming)
     taps = [node for node in hooked if _feeds(node, record)]
     mine.extend(taps)
-    alone = record is not None and bool(record.tap) and len(taps) == len(hooked)
+    alone = record is not None and record.hooked and len(taps) == len(hooked)
     shared = not leaving and (bool(taps) or any(_feeds(node, beside) for node in hooked))
     if alone or shared:
-        mine.extend(node for node in observed.qdiscs if node.parent == CLSACT and node.kind == "clsact")
+        mine.extend(node for node in _on_hooks(observed.qdiscs, elsewhere=incoming) if node.kind == "clsact")
     return tree(observed.device, mine)
+
+
+def _on_hooks(nodes: Iterable[HookNode], *, elsewhere: bool) -> list[HookNode]:
+    """Clsact hooks and what stands on them: of the tree's own device, or `elsewhere`, on the device that feeds it."""
+    return [node for node in nodes if is_hook(node.parent) and bool(node.device) == elsewhere]
+
+
+def _stamps(node: Filter) -> bool:
+    there = (node.parent, node.preference, node.handle) == (CLSACT_EGRESS, stamp.PREFERENCE, stamp.FILTER_HANDLE)
+    return isinstance(node, LoadedFilter) and there and node.name.startswith(stamp.NAME)
 
 
 _PLACES = {
@@ -75,7 +93,11 @@ _PLACES = {
 
 def _feeds(node: Filter, record: Record | None) -> bool:
     """Whether a filter on the hook is of the direction with this record; at its place also when its ifb is gone."""
-    if record is None or not record.tap or not isinstance(node, BpfFilter):
+    if record is None:
+        return False
+    if record.direction is Direction.EGRESS and _stamps(node):
+        return True
+    if not record.tap or not isinstance(node, BpfFilter):
         return False
     there = (node.parent, node.preference, node.handle) == _PLACES[record.direction]
     return node.target == record.tap or (node.target == GONE and there)
@@ -83,13 +105,11 @@ def _feeds(node: Filter, record: Record | None) -> bool:
 
 def left_behind(held: Tree, direction: Direction) -> Tree:
     """What of ours stays when it is let go of: all that shapes, and the offloads as they are. What measures goes."""
-    if direction is Direction.INGRESS:
-        return held
     return replace(
         held,
-        links=(),
-        qdiscs=tuple(node for node in held.qdiscs if not is_hook(node.parent)),
-        filters=tuple(node for node in held.filters if not is_hook(node.parent)),
+        links=held.links if direction is Direction.INGRESS else (),
+        qdiscs=tuple(node for node in held.qdiscs if node.device or not is_hook(node.parent)),
+        filters=tuple(node for node in held.filters if node.device or not is_hook(node.parent)),
     )
 
 

@@ -20,7 +20,19 @@ from shaper.run.before import Before
 from shaper.run.offloads import among, as_planned, devices, held_by, label, regarding, released, taken
 from shaper.run.ours import foreign_hooks, ours, refuse_foreign_root
 from shaper.run.state import Pending, Record, boot_id
-from shaper.tree import CLSACT, CLSACT_HANDLE, FieldBounds, Handle, LinkFacts, Offload, Qdisc, Tree, tree, with_offloads
+from shaper.tree import (
+    CLSACT,
+    CLSACT_HANDLE,
+    FieldBounds,
+    Handle,
+    LinkFacts,
+    LoadedFilter,
+    Offload,
+    Qdisc,
+    Tree,
+    tree,
+    with_offloads,
+)
 
 _LOOPBACK = "lo"
 _LOOPS = (
@@ -54,6 +66,21 @@ class Prepared:
         return with_offloads(self.target, self.released)
 
 
+class Lender(Protocol):
+    """Who loads programs that measure in the kernel, and lends them to it (`Kernel.programs`)."""
+
+    @property
+    def instance(self) -> str:
+        """What tells its programs from those of another process; "" where it has none to lend."""
+
+    @property
+    def copies(self) -> bool:
+        """Whether packets may be copied to be captured, where no program is lent."""
+
+    def lend(self, program: Program) -> bool:
+        """Whether the program's stamp is loaded now."""
+
+
 class Known(Protocol):
     """What is known of a device from before: its state folder, or a snapshot of one."""
 
@@ -80,13 +107,15 @@ def prepare(
     hooked: bool = False,
     before: Before | None = None,
     first: Sequence[Prepared] = (),
+    lender: Lender | None = None,
 ) -> Prepared:
     """Reads the kernel and plans; changes nothing.
 
     With `keep_live` the controller's fields stay as they are where they fit the new bounds; without, the static
     allocation is planned. `hooked` says that the plan of the other direction, which comes first, adds the clsact hook
     that both use. `before` is how it stood before a change of several directions that was killed, `first` are all plans
-    that are carried out before this one. Raises UnavailableError (no such device, somebody else's qdisc) and
+    that are carried out before this one. The `lender` has what measures in the kernel; without one, what does so stays
+    as long as it needs no other program. Raises UnavailableError (no such device, somebody else's qdisc) and
     NotPermittedError, each with the policy line that wants the device.
     """
     with wanted_by(interface):
@@ -117,19 +146,29 @@ def prepare(
         )
     if hooked and not foreign:
         mine = _with_hook(mine, interface)
-    program = compile_interface(
-        interface,
-        capabilities,
-        link,
-        previous=record.handles if record else None,
-        structure=structure,
-        tap=not foreign,
-        adopted=record.adopted if record and record.boot == boot_id() else None,
-    )
+
+    def compiled_by(instance: str) -> Program:
+        return compile_interface(
+            interface,
+            capabilities,
+            link,
+            previous=record.handles if record else None,
+            structure=structure,
+            tap=not foreign and (bool(instance) or lender is None or lender.copies),
+            adopted=record.adopted if record and record.boot == boot_id() else None,
+            stamp=instance,
+        )
+
+    instance = lender.instance if lender else (record.stamp if record else "")
+    program = compiled_by(instance)
+    if program.stamp and not (lender.lend(program) if lender else _stands(program.stamp, mine)):
+        program, instance = compiled_by(""), ""
     compiled = program.handles
     if program.adopted is not None:
         compiled = {path: program.adopted.compiled(number) for path, number in program.handles.items()}
-    if not program.tap and before is None:  # the hook is not wanted then, and stays while others' filters are on it
+    if (
+        not (program.tap or program.stamp) and before is None
+    ):  # the hook is not wanted then, and stays while others' filters are on it
         mine = reverted(ours(observed, owner, leaving=True), killed)
     wanted = program.tree.offloads
     others = among(state.others(), [one.after for one in first]) if wanted or held_by(record) else ()
@@ -158,6 +197,7 @@ def prepare(
         root=_root_handle(program.tree),
         handles={**(record.handles if record else {}), **lasting(compiled)},
         tap=program.tap,
+        stamp=instance if program.stamp else "",
         structure=structure,
         static={path: [grant.rate, grant.ceil, grant.queue] for path, grant in program.static.items()},
         direction=interface.direction,
@@ -177,6 +217,10 @@ def prepare(
         seen,
         foreign,
     )
+
+
+def _stands(name: str, mine: Tree) -> bool:
+    return any(isinstance(node, LoadedFilter) and node.name == name for node in mine.filters)
 
 
 def adds_hook(plan: Plan) -> bool:

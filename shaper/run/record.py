@@ -25,7 +25,8 @@ class Record:
     leaf still holds of it is the policy's. `change` is its number in the history of changes, 0 where that is not known.
     `offloads` are settings of devices that were changed for it: by device and name what was found, and what was set.
     `adopted` has the numbers of a tree that was taken over; `handles` are those of the policy without them. `phase` are
-    the periods of its schedule whose numbers were applied.
+    the periods of its schedule whose numbers were applied. `stamp` is the instance of the program that measures in the
+    kernel, "" where packets are captured.
     """
 
     device: str
@@ -46,6 +47,12 @@ class Record:
     phase: Phase = ()
     schema: int = _SCHEMA
     adopted: Adopted | None = None
+    stamp: str = ""
+
+    @property
+    def hooked(self) -> bool:
+        """Whether something of it stands on a hook."""
+        return bool(self.tap or self.stamp)
 
     def names(self) -> dict[Handle, str]:
         """The paths of the classes by their handles in the kernel."""
@@ -92,7 +99,7 @@ def record_from_json(data: Any) -> Record:
         raise ValueError(f"no record: {error}") from error
     texts = (record.device, record.interface, record.source, record.sha256, record.boot, record.tap, record.text)
     sound = (
-        all(isinstance(text, str) for text in texts)
+        all(isinstance(text, str) for text in (*texts, record.stamp))
         and type(record.root) is int
         and type(record.change) is int
         and type(record.structure) is bool

@@ -15,6 +15,7 @@ from shaper.run.clock import Clock
 from shaper.run.fleet import Fleet
 from shaper.run.inbox import Inbox
 from shaper.run.interface import Settings
+from shaper.run.pace import Pace
 from shaper.run.requests import Requests
 from shaper.run.state import DeviceState
 from shaper.run.who import caller
@@ -53,7 +54,7 @@ class Service:
     ) -> None:
         self._policy = policy
         self._interfaces = interfaces
-        self._settings = settings
+        self._pace = Pace(settings.tick)
         self._clock = clock
         self._inbox = inbox
         self._watcher = watcher
@@ -91,7 +92,7 @@ class Service:
                 self._end()
 
     def _loop(self) -> None:
-        due = self._clock.boot() + self._settings.tick
+        due = self._clock.boot() + self._pace.seconds
         whole = self._clock.boot() + 1.0
         while not self._requests.stopping and self._fleet:
             request = self._inbox.get(due - self._clock.boot())
@@ -101,7 +102,7 @@ class Service:
             if now < due:
                 continue
             self._tick()
-            due = max(due + self._settings.tick, now)
+            due = max(due + self._pace.seconds, now)
             if now >= whole:
                 whole = max(whole + 1.0, now)
                 self._fleet.record()
@@ -113,6 +114,7 @@ class Service:
                 self._watcher.told(f"{run.state.title}: {words}")
         self._requests.drop_gone()
         self._fleet.tick()
+        self._pace.spent(sum(run.counting for run in self._fleet))
 
     def _end(self) -> None:
         """Every interface gets its static allocation back, whatever fails before, at another one or in the telling."""

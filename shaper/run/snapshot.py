@@ -116,6 +116,7 @@ class SnapshotKernel:
 
     def __init__(self, have: Capabilities, devices: Mapping[str, Device], netns: str = "") -> None:
         self._have = have
+        self.programs: dict[str, int] = {}
         self._devices = devices
         self._netns = netns
 

@@ -64,6 +64,7 @@ def program_of(record: Record, interface: Interface, capabilities: Capabilities,
         link,
         previous=record.handles,
         structure=record.structure,
-        tap=bool(record.tap),
+        tap=record.hooked,
+        stamp=record.stamp,
         adopted=record.adopted,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from collectors.histogram import SlidingDelays
+from collectors.histogram import SlidingDelays, SlidingHistogram
 from shaper.model.observation import DelayView
 from shaper.model.sla import Sla
 from shaper.stats import PLAYOUTS, ranks
@@ -25,14 +25,15 @@ def thresholds_of(sla: Sla) -> tuple[float, ...]:
 
 
 def delay_view(
-    sliding: SlidingDelays,
+    sliding: SlidingDelays | SlidingHistogram,
     percentiles: Sequence[float],
     thresholds: Sequence[float],
     *,
     sampling: int,
     coverage: float | None,
+    source: str = "capture",
 ) -> DelayView | None:
-    """None without a packet. `sampling` and `coverage` as DelayView has them."""
+    """None without a packet. `source`, `sampling` and `coverage` as DelayView has them."""
     view = sliding.view(percentiles, thresholds)
     if view is None:
         return None
@@ -52,6 +53,7 @@ def delay_view(
         view.late,
         view.largest,
         least=view.least,
+        source=source,
         sampling=sampling,
         coverage=coverage,
         low=low,

@@ -1,4 +1,4 @@
-"""Filters as values: classic BPF, flower, and what is somebody else's."""
+"""Filters as values: classic BPF, loaded programs, flower, and what is somebody else's."""
 
 from __future__ import annotations
 
@@ -52,6 +52,34 @@ class BpfFilter:
     def target(self) -> str:
         """The device that gets what matches, "" for none."""
         return self.mirror or self.redirect
+
+
+PROGRAM_PREFIX = "shaper-"
+"""With it begin the names of all loaded programs that are ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFilter:
+    """A cls_bpf filter of extended BPF: a program that some process has loaded and lends (`Kernel.programs`).
+
+    It is known by its `name`: the kernel keeps that beside the filter, and what it says of the program itself differs
+    from kernel to kernel. The one that lends it gives another program another name. `direct`: the program says what
+    becomes of the packet (TC_ACT_*); else it answers as a classic one does, and `classid` is what -1 stands for.
+    `device` is where the filter stands, "" for the tree's own device.
+    """
+
+    parent: Handle
+    preference: int
+    handle: Handle
+    name: str
+    protocol: int = ETH_P_ALL
+    direct: bool = True
+    classid: Handle = 0
+    device: str = ""
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return (kind_at("filter", self.device), self.parent, self.preference << 32 | self.handle)
 
 
 FLOWER_FIELDS: Mapping[str, int] = {
@@ -215,7 +243,7 @@ class OtherFilter:
         return (kind_at("filter", self.device), self.parent, self.preference << 32 | self.handle)
 
 
-Filter = BpfFilter | FlowerFilter | U32Table | U32Filter | OtherFilter
+Filter = BpfFilter | LoadedFilter | FlowerFilter | U32Table | U32Filter | OtherFilter
 Acting = BpfFilter | FlowerFilter | U32Filter
 """Those of ours that name a class, or do something to what they meet."""
 
@@ -223,7 +251,7 @@ Acting = BpfFilter | FlowerFilter | U32Filter
 def kind_of_filter(node: Filter) -> str:
     """As tc names it."""
     match node:
-        case BpfFilter():
+        case BpfFilter() | LoadedFilter():
             return "bpf"
         case FlowerFilter():
             return "flower"

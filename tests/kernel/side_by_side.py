@@ -51,11 +51,10 @@ def hang(lab: Lab, device: str, fd: int) -> None:
 def counting(shaped: Shaped, *, sampling: int = 1) -> Iterator[KernelDelays]:
     """The programs on the device."""
     handles = (VOICE, BULK, REST)
-    delays = shaped.lab.inside(
-        lambda: KernelDelays(device=shaped.pair.a, classifier=PORTS, handles=handles, sampling=sampling)
-    )
+    delays = KernelDelays(classifier=PORTS, handles=handles, sampling=sampling)
     try:
         hang(shaped.lab, shaped.pair.a, delays.entry)
+        delays.start(shaped.pair.a, netns=shaped.lab.name)
         yield delays
     finally:
         delays.close()
@@ -100,7 +99,7 @@ def side_by_side(shaped: Shaped, seconds: float) -> Outcome:
         time.sleep(0.4)  # the queue is 178 ms long
         windows.append(capture.settle(now=time.time(), queued={}))
         counts, health = delays.read()
-        lost = delays.sweep(before=time.monotonic_ns())
+        lost, _ = delays.sweep(before=time.monotonic_ns())
     accounts = {}
     for handle, minor, port in ((VOICE, 10, 5010), (BULK, 20, 5020)):
         captured, captured_lost, _ = total(windows, handle)

@@ -28,7 +28,7 @@ class ByPriority(Sorter):
     def obey(self, rules: Rules) -> Plan:
         program = classifier(rules, self._classids)
         plan = super().obey(rules) if self.read().root() is None else Plan(self.device)
-        made = self._lab.inside(lambda: KernelDelays(device=self.device, classifier=program, handles=(), classify=True))
+        made = KernelDelays(classifier=program, handles=(), classify=True)
         hang(self._lab, self.device, made.entry)
         made.close()
         return plan

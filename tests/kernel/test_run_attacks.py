@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from test_cli_kernel import Box, end, send, until
 
+from shaper.model.observation import Rung
 from shaper.policy import read_policy
 from shaper.run.changes import Order
 from shaper.run.drift import flapped
@@ -55,11 +56,16 @@ ROOT_GONE = "tc qdisc del dev {device} root"
 CLASSIFIER_GONE = "tc filter del dev {device} parent 5a00: pref 10"
 HOOK_GONE = "tc filter del dev {device} egress"
 IFB_GONE = "ip link del shp-{device}"
+CAPTURE = "--measure capture"
 
 
-@pytest.mark.parametrize("command", [ROOT_GONE, HOOK_GONE, IFB_GONE], ids=["root", "hook", "ifb"])
-def test_a_tree_that_somebody_removes_is_an_alarm_and_an_apply_mends_it(box: Box, command: str) -> None:
-    process = box.start("--no-metrics --drift report")
+@pytest.mark.parametrize(
+    ("command", "measure"),
+    [(ROOT_GONE, ""), (HOOK_GONE, ""), (HOOK_GONE, CAPTURE), (IFB_GONE, CAPTURE)],
+    ids=["root", "stamp", "mirror", "ifb"],
+)
+def test_a_tree_that_somebody_removes_is_an_alarm_and_an_apply_mends_it(box: Box, command: str, measure: str) -> None:
+    process = box.start(f"--no-metrics --drift report {measure}")
     box.lab.run(command.format(device=box.pair.a))
     until(lambda: alarmed(box, "somebody changed"))
     assert box.shaper(f"apply {box.policy}")[0] == 0
@@ -75,7 +81,8 @@ QUEUE_CHANGED = "tc qdisc replace dev {device} parent {video} handle 77: bfifo l
 MENDED = {
     "root": (ROOT_GONE, "qdisc htb 5a00: at root is gone"),
     "classifier": (CLASSIFIER_GONE, "filter bpf at 5a00: preference 10 is gone"),
-    "hook": (HOOK_GONE, "filter bpf at egress"),
+    "stamp": (HOOK_GONE, "filter bpf at egress preference 20"),
+    "mirror": (HOOK_GONE, "filter bpf at egress preference 30"),
     "ifb": (IFB_GONE, "(ifb) is gone"),
     "ceil": (CEIL_CHANGED, "class video {video}: ceil is 5mbit, ours is 20mbit"),
     "inside-bounds": (INSIDE_BOUNDS, "class bulk {bulk}: rate is 2.5mbit, ours is "),
@@ -86,7 +93,7 @@ MENDED = {
 
 @pytest.mark.parametrize("attack", MENDED)
 def test_what_somebody_changes_is_named_put_back_and_kept_in_the_history(box: Box, attack: str) -> None:
-    process = box.start("--no-metrics --mode structured")
+    process = box.start("--no-metrics --mode structured", CAPTURE if attack in ("mirror", "ifb") else "")
     applied = box.tc()
     (record,) = box.state.rglob("record.json")
     handles = json.loads(record.read_text())["handles"]
@@ -233,6 +240,12 @@ class Settable:
     def wall(self) -> float:
         return time.time() + self.ahead
 
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def processor(self) -> float:
+        return time.thread_time()
+
 
 @pytest.mark.parametrize("step", [3600.0, -3600.0])
 def test_a_wall_clock_that_is_set_begins_the_capture_anew(box: Box, step: float) -> None:
@@ -243,9 +256,8 @@ def test_a_wall_clock_that_is_set_begins_the_capture_anew(box: Box, step: float)
     flow = send(box, rate=30e6, seconds=5, dscp=0)
 
     def drive() -> None:
-        run = InterfaceRun(
-            kernel, state, policy, policy.interfaces[0], Settings(), clock, Order(caller(), clock.wall())
-        )
+        order, settings = Order(caller(), clock.wall()), Settings(measure=Rung.CAPTURE)
+        run = InterfaceRun(kernel, state, policy, policy.interfaces[0], settings, clock, order)
         try:
             ticked(lambda: run.tick().capture.running and any(cls.in_flight for cls in run.tick().classes))
             clock.ahead = step

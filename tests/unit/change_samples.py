@@ -49,6 +49,12 @@ class Desk:
         self.state = DeviceState(folder, "eth1")
         self.now = 1000.0
 
+    def monotonic(self) -> float:
+        return self.boot()
+
+    def processor(self) -> float:
+        return 0.0
+
     def boot(self) -> float:
         return self.now
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from shaper.model.decision import Bounds, Change, Decision, Grant, Shortfall
-from shaper.model.observation import CaptureHealth, ClassObservation, DelayView, Observation
+from shaper.model.observation import CaptureHealth, ClassObservation, DelayView, Observation, Rung
 from shaper.model.policy import Tier
 from shaper.model.probe import ProbeKind
 from shaper.model.sla import SlaResult, SlaState, TargetResult
@@ -127,7 +127,7 @@ RUNNING = InterfaceStatus(
         shortfalls=(Shortfall("video", 7_800_000, 6_500_000, 21_300_000),),
         tick_seconds=0.0031,
     ),
-    capture=CaptureHealth(True, 70_000, 0, 62_000, 3, 1),
+    capture=CaptureHealth(True, 70_000, 0, 62_000, 3, 1, rung=Rung.EBPF, sampling=16),
     utilisation=0.964,
 )
 
@@ -162,7 +162,17 @@ PROBED = replace(
 HELD = replace(
     RUNNING,
     controller=replace(RUNNING.controller, held="the capture lost 0.57 % of the packets itself", shortfalls=()),
-    capture=CaptureHealth(True, 70_000, 400, 60_000, 3, 1, reason="the capture lost 0.57 % of the packets itself"),
+    capture=CaptureHealth(
+        True,
+        70_000,
+        400,
+        60_000,
+        3,
+        1,
+        reason="the capture lost 0.57 % of the packets itself",
+        rung=Rung.CAPTURE,
+        lacking="loading measure.bpf.o: Operation not permitted",
+    ),
     unshaped_packets=12,
     alarms=("12 packets passed the shaper unshaped", "history: disk full (4 records wait)"),
 )

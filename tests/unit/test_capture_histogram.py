@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.histogram import DelayHistogram, SlidingDelays
+from collectors.histogram import DelayHistogram, SlidingDelays, SlidingHistogram
 
 seconds = st.floats(0, 100, allow_subnormal=False) | st.floats(1e-7, 1e-2)
 samples = st.lists(seconds, min_size=1, max_size=200)
@@ -19,8 +19,8 @@ def upper(ordered: list[float], q: float) -> float:
     return ordered[max(1, math.ceil(q * len(ordered) - 1e-9)) - 1]
 
 
-def histogram(*parts: list[float]) -> DelayHistogram:
-    made = DelayHistogram()
+def histogram(*parts: list[float], limits: tuple[float, ...] = (), width: float = 0.01) -> DelayHistogram:
+    made = DelayHistogram(width=width, limits=limits)
     for part in parts:
         made.add(part)
     return made
@@ -111,3 +111,75 @@ def test_what_is_older_than_five_seconds_is_gone() -> None:
     for number in range(2, 40):
         sliding.add(number * 0.25, [])
     assert sliding.view((0.5,), ()) is None
+
+
+@given(st.lists(st.lists(seconds, max_size=40), min_size=1, max_size=30), quantile, seconds)
+def test_a_window_of_histograms_reaches_back_as_far(ticks: list[list[float]], q: float, limit: float) -> None:
+    sliding = SlidingHistogram(least=100, seconds=5.0)
+    for number, delays in enumerate(ticks):
+        sliding.add((number + 1) * 0.25, histogram(delays, limits=(limit,)), seconds=0.25)
+    wanted: list[float] = []
+    taken = 0
+    for delays in list(reversed(ticks))[:20]:
+        if taken and len(wanted) >= 100:
+            break
+        wanted += delays
+        taken += 1
+    summary = sliding.view((q,), (limit,))
+    if not wanted:
+        assert summary is None
+        return
+    assert summary is not None
+    ordered = sorted(wanted)
+    assert (summary.count, summary.least, summary.largest) == (len(ordered), ordered[0], ordered[-1])
+    assert summary.window == pytest.approx(taken * 0.25)
+    assert summary.quantiles == {q: histogram(ordered).quantile(q)}
+    assert summary.late[limit] == pytest.approx(sum(1 for value in ordered if value > limit) / len(ordered))
+
+
+@given(samples, samples, seconds)
+def test_how_many_exceed_a_limit_is_exact_and_stays_so_when_merged(
+    one: list[float], other: list[float], limit: float
+) -> None:
+    merged = histogram(one, limits=(limit,))
+    merged.merge(histogram(other, limits=(limit,)))
+    assert merged.count_above(limit) == sum(1 for value in one + other if value > limit)
+    merged.merge(histogram(one))
+    assert merged.count_above(limit) >= sum(1 for value in one + other + one if value > limit)
+
+
+@given(samples, quantile)
+def test_in_coarser_buckets_nothing_grows_shorter(values: list[float], q: float) -> None:
+    fine, coarse = histogram(values, limits=(0.01,)), histogram([], width=1 / 32)
+    moved = fine.regrouped(coarse)
+    assert moved.is_like(coarse)
+    assert (moved.count, moved.sum, moved.least, moved.largest) == (fine.count, fine.sum, fine.least, fine.largest)
+    assert fine.quantile(q) * (1 - 1e-9) <= moved.quantile(q) <= max(fine.quantile(q) * (1 + 1 / 32) + 1e-6, 60.0)
+    assert moved.count_above(0.01) == fine.count_above(0.01)
+
+
+@given(samples, quantile)
+def test_what_was_counted_elsewhere_says_the_same(values: list[float], q: float) -> None:
+    """The kernel gives numbers of buckets and its extremes, which may be of a moment before or after."""
+    own = DelayHistogram(width=1 / 32, lowest=1.024e-6, highest=68.0)
+    own.add(values)
+    parts = {"cuts": 32, "lowest": 1.024e-6, "octaves": 26, "above": {}}
+    exact = DelayHistogram.counted(own._counts, sum=own.sum, least=own.least, largest=own.largest, **parts)  # type: ignore[arg-type]
+    assert exact.is_like(own)
+    assert (exact.count, exact.quantile(q), exact.count_above(0.01)) == (
+        own.count,
+        own.quantile(q),
+        own.count_above(0.01),
+    )
+    late = DelayHistogram.counted(own._counts, sum=own.sum, least=None, largest=0.0, **parts)  # type: ignore[arg-type]
+    true = upper(sorted(values), q)
+    assert late.quantile(q) >= min(true, 68.0) * (1 - 1 / 32) * (1 - 1e-9) or true < 1.1e-6
+
+
+def test_other_buckets_begin_the_window_anew() -> None:
+    sliding = SlidingHistogram()
+    sliding.add(0.25, histogram([0.001] * 5))
+    sliding.add(0.50, histogram([0.002] * 3, width=1 / 32))
+    summary = sliding.view((0.5,), ())
+    assert summary is not None
+    assert summary.count == 3

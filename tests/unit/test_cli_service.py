@@ -149,6 +149,12 @@ class Slept:
     def __init__(self, kernel: FakeKernel, comes_at: float) -> None:
         self.now, self._kernel, self._comes_at = 0.0, kernel, comes_at
 
+    def monotonic(self) -> float:
+        return self.boot()
+
+    def processor(self) -> float:
+        return 0.0
+
     def boot(self) -> float:
         return self.now
 

@@ -44,6 +44,12 @@ class Stepped:
         self.now = 1000.0
         self.ahead = 1.7e9
 
+    def monotonic(self) -> float:
+        return self.boot()
+
+    def processor(self) -> float:
+        return 0.0
+
     def boot(self) -> float:
         self.now += 0.3
         return self.now

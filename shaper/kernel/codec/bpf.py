@@ -1,17 +1,19 @@
-"""cls_bpf with a classic program: struct sock_filter by struct sock_filter; a device to send to, or other actions."""
+"""cls_bpf: a classic program, struct sock_filter by struct sock_filter, with a device to send to or other actions; or a
+loaded one by its descriptor.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from collectors.netlink import attribute, attributes
+from collectors.netlink import attribute, attributes, text
 from shaper.kernel.codec import actions as lists
 from shaper.kernel.codec import connmark, ctinfo, mirred
-from shaper.tree import Action, Handle, Insn, Restore
+from shaper.tree import PROGRAM_PREFIX, Action, Handle, Insn, Restore
 
-_ACT, _CLASSID, _OPS_LEN, _OPS, _FLAGS = 1, 3, 4, 5, 8
+_ACT, _CLASSID, _OPS_LEN, _OPS, _FD, _NAME, _FLAGS, _ID = 1, 3, 4, 5, 6, 7, 8, 11
 _FLAG_ACT_DIRECT = 1
 _INSN = struct.Struct("=HBBI")
 
@@ -26,6 +28,37 @@ class BpfOptions(NamedTuple):
     sent: mirred.Sent | None
     actions: tuple[Action, ...] = ()
     restore: Restore | None = None
+
+
+class LoadedOptions(NamedTuple):
+    """Of a loaded program."""
+
+    name: str
+    direct: bool
+    classid: Handle = 0
+
+
+def encode_loaded(options: LoadedOptions, descriptor: int) -> bytes:
+    """The whole filter in one message."""
+    data = attribute(_FD, struct.pack("=I", descriptor)) + attribute(_NAME, options.name.encode() + b"\0")
+    if options.direct:
+        data += attribute(_FLAGS, struct.pack("=I", _FLAG_ACT_DIRECT))
+    if options.classid:
+        data += attribute(_CLASSID, struct.pack("=I", options.classid))
+    return data
+
+
+def decode_loaded(data: bytes) -> LoadedOptions | None:
+    """Of a dumped filter; None for a classic program, and for a loaded one that is not of our naming."""
+    found = attributes(data)
+    name = text(found.get(_NAME, b""))
+    if _OPS in found or _ID not in found or _ACT in found or not name.startswith(PROGRAM_PREFIX):
+        return None
+    return LoadedOptions(name, bool(_word(found, _FLAGS) & _FLAG_ACT_DIRECT), _word(found, _CLASSID))
+
+
+def _word(found: Mapping[int, bytes], kind: int) -> int:
+    return int(struct.unpack_from("=I", found[kind])[0]) if kind in found else 0
 
 
 def encode(options: BpfOptions) -> bytes:
@@ -45,8 +78,7 @@ def encode(options: BpfOptions) -> bytes:
 def decode(data: bytes) -> BpfOptions | None:
     """Of a dumped filter; None for what is not ours to program: eBPF, direct action, another action."""
     found = attributes(data)
-    flags = struct.unpack_from("=I", found[_FLAGS])[0] if _FLAGS in found else 0
-    if _OPS not in found or flags & _FLAG_ACT_DIRECT:
+    if _OPS not in found or _word(found, _FLAGS) & _FLAG_ACT_DIRECT:
         return None
     listed = list(attributes(found.get(_ACT, b"")).values())
     restore, taken = _restored(listed)
@@ -55,9 +87,8 @@ def decode(data: bytes) -> BpfOptions | None:
     actions = () if sent is not None else lists.decode(found.get(_ACT, b""))
     if actions is None:
         return None
-    classid = struct.unpack_from("=I", found[_CLASSID])[0] if _CLASSID in found else 0
     program = tuple(Insn(*fields) for fields in _INSN.iter_unpack(found[_OPS]))
-    return BpfOptions(program, classid, sent, actions, restore)
+    return BpfOptions(program, _word(found, _CLASSID), sent, actions, restore)
 
 
 def _restoring(restore: Restore | None) -> tuple[bytes, ...]:

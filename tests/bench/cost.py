@@ -1,0 +1,80 @@
+"""What measuring in the kernel costs: packets forwarded with it and without, in turns, by the processor's time."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+
+from _common import network, options, verdict
+from forwarding import Passage, Router
+
+_RATE = 100_000
+_PAIRS = 5
+_LEAST = {1: 0.65, 16: 0.92}
+
+
+def main() -> int:
+    """0 when nothing is lost and it takes no more than it may, 1 when not."""
+    parser = options("cost", __doc__, count=200_000, of="packets in each turn", seed=1)
+    wanted = parser.parse_args()
+    problems: list[str] = []
+    with network() as (lab, _):
+        router = Router(lab)
+        router.send(wanted.count // 10)
+        print(f"{'':34}{'without':>12}{'with':>12}{'ratio':>8}   (packets to a second of a processor)")
+        for size, sampling in ((64, 1), (64, 16), (1514, 1)):
+            problems += turns(router, wanted.count, size=size, sampling=sampling)
+        problems += at_a_rate(router, wanted.count)
+    return verdict(problems, "nothing is lost, and as much is forwarded as must be")
+
+
+def turns(router: Router, count: int, *, size: int, sampling: int) -> list[str]:
+    """In pairs, one after the other, so that both meet the same machine."""
+    without, measured, problems = [], [], []
+    for _ in range(_PAIRS):
+        without.append(router.send(count, size=size))
+        with router.measuring(sampling=sampling) as delays:
+            measured.append(router.send(count, size=size))
+            counts, _ = delays.read()
+            one = counts[router.default]
+            problems += [f"of {count} packets {one.arrived} were counted"] if one.arrived != count else []
+            problems += (
+                [f"of {one.stamped} stamped packets {one.matched} came out"] if one.matched != one.stamped else []
+            )
+    ratio = statistics.median(after.rate / before.rate for before, after in zip(without, measured, strict=True))
+    medians = [statistics.median(each.rate for each in passages) for passages in (without, measured)]
+    each = "every packet" if sampling == 1 else f"1 in {sampling}"
+    print(f"{size:5} B, {each + ' stamped':24}{medians[0]:14,.0f}{medians[1]:12,.0f}{ratio:8.2f}")
+    lost = sum(one.sent - one.arrived for one in (*without, *measured))
+    problems += [f"{lost} packets of {size} B were lost"] if lost else []
+    if size == 64 and ratio < _LEAST[sampling]:
+        problems.append(f"with {each} stamped {ratio:.0%} are forwarded, {_LEAST[sampling]:.0%} must be")
+    return problems
+
+
+def at_a_rate(router: Router, count: int) -> list[str]:
+    """What it adds at 100,000 packets a second, and that nothing is lost."""
+    without = router.send(count, rate=_RATE)
+    with router.measuring() as delays:
+        measured = router.send(count, rate=_RATE)
+        counts, health = delays.read()
+    one = counts[router.default]
+
+    def share(passage: Passage) -> float:
+        return passage.processor / passage.sent * _RATE
+
+    print(
+        f"{_RATE:,} packets a second take {share(without):.1%} of a processor without, {share(measured):.1%} with: "
+        f"{share(measured) - share(without):+.1%}; {measured.sent - measured.arrived} lost, {one.matched} of "
+        f"{one.arrived} counted (offered: {measured.sent / measured.seconds:,.0f} a second)"
+    )
+    found = [
+        (measured.sent - measured.arrived, "packets were lost"),
+        (one.no_room, "had no room"),
+        (health.unknown, "?"),
+    ]
+    return [f"{number} {what}" for number, what in found if number]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

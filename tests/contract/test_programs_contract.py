@@ -1,0 +1,87 @@
+"""Filters of loaded programs, against the fake and against a real kernel: the same answers, the same trees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from test_kernel_contract import TOP, add, change, classifier, cls, clsact, compare, delete, fake, real, root
+
+from collectors.bpf.delays import KernelDelays, refusal
+from shaper.kernel.fake import FakeKernel
+from shaper.kernel.netlink import NetlinkKernel
+from shaper.tree import CLSACT_EGRESS, LoadedFilter
+
+__all__ = ["real"]
+
+STAMP = LoadedFilter(CLSACT_EGRESS, 20, 1, "shaper-stamp-1")
+OTHER = replace(STAMP, name="shaper-stamp-2")
+CHOICE = LoadedFilter(TOP, 10, 1, "shaper-stamp-1", direct=False)
+STEPS = [
+    add(STAMP),  # no hook yet
+    add(clsact()),
+    change(STAMP),
+    add(replace(STAMP, name="shaper-gone")),
+    add(replace(STAMP, name="somebody-else")),
+    add(replace(STAMP, name="shaper-" + "x" * 249)),
+    add(replace(STAMP, preference=0)),
+    add(STAMP),
+    add(STAMP),
+    change(OTHER, before=STAMP),
+    change(replace(STAMP, name="shaper-gone"), before=OTHER),
+    change(replace(OTHER, direct=False), before=OTHER),
+    add(replace(STAMP, handle=2, protocol=0x0800)),
+    add(replace(STAMP, handle=2)),
+    delete(replace(STAMP, handle=3)),
+    delete(replace(OTHER, direct=False)),
+    # in front of the queue it may name classes, and take the place of a classic program in one message
+    add(root()),
+    add(cls(1)),
+    add(classifier()),
+    change(CHOICE, before=classifier()),
+    change(replace(CHOICE, classid=TOP | 1), before=CHOICE),
+    delete(cls(1)),
+    change(classifier(), before=CHOICE),
+    add(replace(CHOICE, preference=11)),
+    delete(clsact()),
+    delete(root()),
+]
+
+
+@pytest.fixture
+def programs() -> Iterator[dict[str, int]]:
+    """Two names for a program that some process has loaded."""
+    if why := refusal():
+        pytest.skip(f"missing capability: eBPF ({why})")
+    loaded = KernelDelays(classifier=((0x06, 0, 0, 0),), handles=(), stamps=1)
+    yield {"shaper-stamp-1": loaded.entry, "shaper-stamp-2": loaded.entry, "somebody-else": loaded.entry}
+    loaded.close()
+
+
+def lending(kernel: FakeKernel | NetlinkKernel, programs: dict[str, int]) -> FakeKernel | NetlinkKernel:
+    kernel.programs.update(programs)
+    return kernel
+
+
+@pytest.mark.kernel
+def test_the_fake_takes_loaded_programs_as_the_kernel_does(
+    real: Callable[[], NetlinkKernel], programs: dict[str, int]
+) -> None:
+    model, kernel = fake(), real()
+    lending(model, programs)
+    lending(kernel, programs)
+    compare(STEPS, model, kernel)
+
+
+@pytest.mark.kernel
+def test_a_program_stays_on_its_hook_when_who_loaded_it_is_gone(
+    real: Callable[[], NetlinkKernel], programs: dict[str, int]
+) -> None:
+    kernel = real()
+    lending(kernel, programs)
+    kernel.send("dev0", [add(clsact()), add(STAMP)])
+    kernel.programs.clear()
+    assert STAMP in kernel.read("dev0").filters
+    kernel.send("dev0", [delete(STAMP), delete(clsact())])
+    assert not kernel.read("dev0").filters

@@ -1,0 +1,170 @@
+"""Packets through a router as fast as they go, or at a rate, and what that took of a processor.
+
+A sender in the peer's namespace writes frames to one cable, the router in the lab's namespace forwards them to another
+through an HTB, and they end in the peer's again. On virtual cables all of that is done in the sender's system calls,
+soft interrupts included: so its processor time is that of the whole way, whoever else uses the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from collectors.bpf.delays import KernelDelays
+from shaper.compile import compile_interface
+from shaper.plan import diff
+from shaper.policy import parse_policy
+from shaper.tree import Tree
+
+if TYPE_CHECKING:
+    from conftest import Lab, LinkPair
+
+PORT, SOURCE = 5010, "10.99.1.2"
+GONE = "10.99.2.77"
+"""Nobody's address behind the router: what comes for it is counted by the device and ends there."""
+
+POLICY = """\
+version: 1
+interfaces:
+  wan: {{device: {device}, bandwidth: {{egress: 10gbit}}, policy: office}}
+policies:
+  office:
+    classes:
+      voice: {{tier: special, guarantee: 5%, limit: 10%, match: [{{dscp: ef}}], sla: {{delay-p99: 20ms}}}}
+      video: {{tier: priority, guarantee: 20%, match: [{{dscp: af41}}, {{proto: tcp, dport: [80, 443]}}]}}
+      rest: {{guarantee: 50%, default: true}}
+"""
+"""Never full: what is lost is lost by nobody's queue."""
+
+_SENDER = """
+import ctypes, json, os, socket, sys, time
+device, count, rate, head, size = sys.argv[1:]
+count, rate, head, size, batch = int(count), float(rate), bytes.fromhex(head), int(size), 64
+libc = ctypes.CDLL(None, use_errno=True)
+class Iovec(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+class Header(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_void_p), ("namelen", ctypes.c_uint)]
+    _fields_ += [("iov", ctypes.c_void_p), ("iovlen", ctypes.c_size_t)]
+    _fields_ += [("control", ctypes.c_void_p), ("controllen", ctypes.c_size_t)]
+    _fields_ += [("flags", ctypes.c_int), ("gap", ctypes.c_int), ("sent", ctypes.c_uint), ("end", ctypes.c_int)]
+sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+sock.setsockopt(263, 20, 1)  # PACKET_QDISC_BYPASS
+sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
+sock.bind((device, 0))
+frames = [ctypes.create_string_buffer(head + bytes(size - len(head)), size) for _ in range(batch)]
+vectors = (Iovec * batch)(*(Iovec(ctypes.addressof(frame), size) for frame in frames))
+headers = (Header * batch)()
+for number in range(batch):
+    headers[number].iov = ctypes.addressof(vectors) + number * ctypes.sizeof(Iovec)
+    headers[number].iovlen = 1
+sent, begun, used = 0, time.monotonic(), time.process_time()
+while sent < count:
+    now = min(batch, count - sent)
+    for number in range(now):  # the number of the packet tells it apart
+        ctypes.memmove(ctypes.addressof(frames[number]) + 42, (sent + number).to_bytes(8, "big"), 8)
+    done = libc.sendmmsg(sock.fileno(), headers, now, 0)
+    if done < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    sent += done
+    if rate and (ahead := begun + sent / rate - time.monotonic()) > 0:
+        time.sleep(ahead)
+print(json.dumps({"sent": sent, "seconds": time.monotonic() - begun, "processor": time.process_time() - used}))
+"""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """So many packets were sent and came out, in seconds by the clock and of a processor."""
+
+    sent: int
+    arrived: int
+    seconds: float
+    processor: float
+
+    @property
+    def rate(self) -> float:
+        """Packets to a second of a processor."""
+        return self.arrived / self.processor
+
+
+class Router:
+    """The lab's namespace between two cables, the second with a policy that never holds anything back."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.inner: LinkPair = lab.link_pair()
+        self.outer: LinkPair = lab.link_pair()
+        lab.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv6.conf.all.disable_ipv6=1")
+        lab.run(f"sysctl -qw net.ipv4.conf.{self.inner.a}.rp_filter=0")
+        lab.run(f"ip neigh add {GONE} lladdr {self._address(self.outer.b, peer=True)} dev {self.outer.a}")
+        policy = parse_policy(POLICY.format(device=self.outer.a), source="p.yaml")
+        self._kernel = lab.kernel()
+        link = self._kernel.link(self.outer.a)
+        able = self._kernel.capabilities()
+        self.plain = compile_interface(policy.interfaces[0], able, link, tap=False)
+        self._measured = compile_interface(policy.interfaces[0], able, link, stamp="bench")
+        self._held = self._kernel.read(self.outer.a)
+        self._go(self.plain.tree)
+
+    def _go(self, target: Tree) -> None:
+        self._kernel.send(self.outer.a, diff(self._held, target, bounds={}).steps)
+        self._held = target
+
+    @contextlib.contextmanager
+    def measuring(self, *, sampling: int = 1) -> Iterator[KernelDelays]:
+        """Packets are stamped in front of the queue and counted behind it, as under `shaper run`."""
+        program = self._measured
+        assert program.stamp, program.unstamped
+        handles = tuple(program.handles[leaf.path] for leaf in program.interface.leaves())
+        delays = KernelDelays(classifier=program.stamping, handles=handles, sampling=sampling)
+        try:
+            self._kernel.programs[program.stamp] = delays.entry
+            self._go(program.tree)
+            delays.start(self.outer.a, netns=self.lab.name)
+            yield delays
+        finally:
+            self._go(self.plain.tree)
+            delays.close()
+
+    @property
+    def default(self) -> int:
+        """The class that all of the traffic is in."""
+        return self.plain.handles["rest"]
+
+    def send(self, count: int, *, rate: float = 0.0, size: int = 64) -> Passage:
+        """UDP packets of so many bytes, as fast as they go or at a rate (packets a second)."""
+        before = self._arrived()
+        argv = f"ip netns exec {self.lab.peer} {sys.executable} -c".split()
+        done = subprocess.run(
+            [*argv, _SENDER, self.inner.b, str(count), str(rate), self._head(size).hex(), str(size)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=True,
+        )
+        found = json.loads(done.stdout)
+        return Passage(found["sent"], self._arrived() - before, found["seconds"], found["processor"])
+
+    def _arrived(self) -> int:
+        shown = self.lab.run(f"ip -j -s link show dev {self.outer.b}", peer=True)
+        return int(json.loads(shown)[0]["stats64"]["rx"]["packets"])
+
+    def _address(self, device: str, *, peer: bool = False) -> str:
+        return str(json.loads(self.lab.run(f"ip -j link show dev {device}", peer=peer))[0]["address"])
+
+    def _head(self, size: int) -> bytes:
+        """Ethernet, IPv4 and UDP headers; of these neither checks its sum but IPv4."""
+        target = bytes.fromhex(self._address(self.inner.a).replace(":", ""))
+        addresses = b"".join(bytes(map(int, one.split("."))) for one in (SOURCE, GONE))
+        ip = struct.pack("!BBHHHBBH", 0x45, 0, size - 14, 0, 0, 64, 17, 0) + addresses
+        total = sum(struct.unpack("!10H", ip))
+        total = (total & 0xFFFF) + (total >> 16)
+        ip = ip[:10] + struct.pack("!H", 0xFFFF ^ (total & 0xFFFF) + (total >> 16)) + ip[12:]
+        return target + bytes(6) + b"\x08\x00" + ip + struct.pack("!HHHH", 4000, PORT, size - 34, 0)
