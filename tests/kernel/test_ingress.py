@@ -286,7 +286,7 @@ def both_directions_inside(site: Site) -> Any:
 
 def test_an_ifb_that_somebody_takes_away_is_put_back(site: Site) -> None:
     """What a filter redirects to a device that is gone or down is dropped."""
-    run = running(site, "--measure capture")  # by programs in the kernel the alarm may be over too soon
+    run = running(site)
 
     def alarms() -> str:
         (status,) = json.loads(site.shaper("status --json")[1])["interfaces"]

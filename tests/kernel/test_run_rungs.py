@@ -67,7 +67,7 @@ def test_delay_loss_and_load_are_measured_on_the_rung_that_is_asked_for(box: Box
 
 def test_killed_it_leaves_a_program_that_does_nothing_and_the_next_run_begins_clean(box: Box) -> None:
     found = box.tc()
-    process = box.start("--no-metrics")
+    process = box.start("--no-metrics --measure auto")
     (first,) = stamps(box)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=20)
@@ -75,7 +75,7 @@ def test_killed_it_leaves_a_program_that_does_nothing_and_the_next_run_begins_cl
     flow = send(box, rate=2e6, seconds=1, dscp=46)  # packets pass a program whose maps are gone
     assert flow.wait(timeout=20) == 0
     assert box.shaper(f"plan {box.policy}")[0] == 0  # it stays until somebody measures again
-    process = box.start("--no-metrics")
+    process = box.start("--no-metrics --measure auto")
     (second,) = stamps(box)
     assert second != first
     flow = send(box, rate=800e3, seconds=1, dscp=46)
@@ -88,7 +88,7 @@ def test_killed_it_leaves_a_program_that_does_nothing_and_the_next_run_begins_cl
 
 
 def test_other_rules_are_another_program_and_a_rate_is_not(box: Box) -> None:
-    process = box.start("--no-metrics")
+    process = box.start("--no-metrics --measure auto")
     (first,) = stamps(box)
     box.write(video="4mbit")
     assert box.shaper(f"apply {box.policy}")[0] == 0
@@ -113,7 +113,7 @@ def test_other_rules_are_another_program_and_a_rate_is_not(box: Box) -> None:
 INSIDE = """\
 ip link add q0 type veth peer name q1
 ip link set q0 up && ip link set q1 up
-{shaper} run {policy} --state {state} --no-metrics --json > {out} &
+{shaper} run {policy} --state {state} --no-metrics --measure auto --json > {out} &
 until grep -q '"second"' {out}; do kill -0 $! || exit 1; sleep 0.1; done
 {shaper} status --json --state {state}
 kill -TERM $!
