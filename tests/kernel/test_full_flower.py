@@ -220,7 +220,7 @@ def test_keys_with_a_fault_are_refused_by_the_kernel_or_taken_for_less(
     assert fault(wrong, protocol)
     node = FlowerFilter(TOP, 5, 1, protocol, wrong, TOP | 0x11)
     index = netns.kernel().link(sorter.device).index
-    kind, flags, body = message(Step(Verb.ADD, None, node), index, lambda _: 0)
+    kind, flags, body = message(Step(Verb.ADD, None, node), index, lambda _: 0, {})
     with open_socket(netns.name) as sock:
         if refused:
             with pytest.raises(NetlinkError, match=r"port"):
