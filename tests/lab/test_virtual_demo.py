@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from shaper.lab.scenario import lay_out, read_scenario
+from shaper.lab.stage import folder_prefix
 from shaper.policy import read_policy
 
 pytestmark = pytest.mark.lab
@@ -71,6 +72,16 @@ def make_stale(source: Path) -> None:
 
 
 @contextlib.contextmanager
+def left_behind() -> Iterator[None]:
+    """What a demo of this machine that was killed left, which the next one there would sweep."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    with tempfile.TemporaryDirectory(prefix=folder_prefix(gone.pid)) as folder:
+        (Path(folder) / "receiver").touch()
+        yield
+
+
+@contextlib.contextmanager
 def busy() -> Iterator[None]:
     """Something on every core that never rests."""
     hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in os.sched_getaffinity(0)]
@@ -87,7 +98,7 @@ def runs() -> Iterator[dict[str, bytes]]:
     """What the demo printed: here, from a copy on a busy machine in another environment, and with another seed."""
     here, other = begin(ROOT), begin(ROOT, "--seed", "2")
     said = {"here": end(here), "other seed": end(other)}
-    with copied() as copy, busy():
+    with copied() as copy, busy(), left_behind():
         for name in ("shaper/lab/criteria.py", "shaper/__init__.py", "collectors/netlink.py"):
             make_stale(copy / name)
         strange = {"TZ": "Asia/Tokyo", "COLUMNS": "40", "PYTHONHASHSEED": "7", "LC_ALL": "C", "LAB_KERNEL": "full"}
