@@ -136,11 +136,17 @@ class Sorter:
         assert self.read() == wanted
         return plan
 
+    def there_and_back(self, rules: Rules) -> None:
+        """As `obey`, and by the plan's inverse back, and there again: what stands is the same each time."""
+        before = self.read()
+        plan = self.obey(rules)
+        after = self.read()
+        for steps, wanted in ((plan.inverse(), before), (plan, after)):
+            self._kernel.send(self.device, steps.steps)
+            assert self.read() == wanted
+
     def read(self) -> Tree:
         return self._kernel.read(self.device)
-
-    def send(self, plan: Plan) -> None:
-        self._kernel.send(self.device, plan.steps)
 
     def class_of(self, frame: bytes, protocol: int = ON_ITS_OWN, *, by: str = "") -> str:
         """Sends the frame, or hands it to the device `by` that is upon this one; the class that it was counted in."""
