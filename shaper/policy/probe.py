@@ -17,8 +17,8 @@ from shaper.model.probe import Probe, ProbeKind, ProbeWhen
 from shaper.policy.kinds import Kind
 from shaper.policy.names import dscp_text
 from shaper.policy.reader import Document
-from shaper.policy.text import Loc, did_you_mean, named, quoted
-from shaper.policy.values import ports, prefix, quantity, refuse, said
+from shaper.policy.text import Loc, named, quoted
+from shaper.policy.values import one_of, ports, prefix, quantity, refuse, said
 from shaper.units import format_duration, parse_duration
 
 if TYPE_CHECKING:
@@ -34,20 +34,12 @@ _LONGEST_TEXT = 255
 
 def kind(value: object) -> ProbeKind:
     """`stamp`, `icmp`, `https` ..."""
-    names = [member.value for member in ProbeKind]
-    if not isinstance(value, str) or value not in names:
-        hint = f"{did_you_mean(str(value), names)}use one of {', '.join(names)}"
-        raise refuse(Kind.UNKNOWN_PROBE, f"{said(value)} is no kind of probe", hint)
-    return ProbeKind(value)
+    return ProbeKind(one_of(ProbeKind, value, Kind.UNKNOWN_PROBE, "is no kind of probe"))
 
 
 def when(value: object) -> ProbeWhen:
     """`idle` or `always`."""
-    names = [member.value for member in ProbeWhen]
-    if not isinstance(value, str) or value not in names:
-        hint = f"{did_you_mean(str(value), names)}use one of {', '.join(names)}"
-        raise refuse(Kind.UNKNOWN_NAME, f"{said(value)} does not say when to probe", hint)
-    return ProbeWhen(value)
+    return ProbeWhen(one_of(ProbeWhen, value, Kind.UNKNOWN_NAME, "does not say when to probe"))
 
 
 def address(value: object) -> str:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from shaper.model.aqm import MOST_FLOWS, MOST_SFQ_DEPTH, AqmKind
 from shaper.policy.kinds import Kind
-from shaper.policy.text import did_you_mean, quoted
-from shaper.policy.values import LONGEST_TIME, quantity, ratio, refuse, said
+from shaper.policy.text import quoted
+from shaper.policy.values import LONGEST_TIME, one_of, quantity, ratio, refuse, said
 from shaper.tree import AckFilter, FlowMode
 from shaper.units import parse_duration, parse_size
 
@@ -27,11 +27,7 @@ class QueueLimit(NamedTuple):
 
 def aqm_kind(value: object) -> AqmKind:
     """`fq_codel`, `pie`, `fifo` ..., by tc's name."""
-    if not isinstance(value, str) or value not in list(AqmKind):
-        names = [kind.value for kind in AqmKind]
-        hint = f"{did_you_mean(str(value), names)}use one of {', '.join(names)}"
-        raise refuse(Kind.UNKNOWN_AQM, f"{said(value)} is not a queue that a class can have", hint)
-    return AqmKind(value)
+    return AqmKind(one_of(AqmKind, value, Kind.UNKNOWN_AQM, "is not a queue that a class can have"))
 
 
 def aqm_time(value: object) -> float:
@@ -56,10 +52,7 @@ def queue_limit(value: object) -> QueueLimit:
 def fairness(value: object) -> FlowMode:
     """`dual-srchost`, `flows`: among whom a queue is shared, in CAKE's words."""
     names = [mode.value for mode in FlowMode if mode is not FlowMode.FLOWBLIND]
-    if not isinstance(value, str) or value not in names:
-        hint = f"{did_you_mean(str(value), names)}use one of {', '.join(names)}"
-        raise refuse(Kind.UNKNOWN_FAIRNESS, f"{said(value)} is not a way to share a queue", hint)
-    return FlowMode(value)
+    return FlowMode(one_of(names, value, Kind.UNKNOWN_FAIRNESS, "is not a way to share a queue"))
 
 
 def ack_filter(value: object) -> AckFilter:

@@ -13,7 +13,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from shaper.model.sla import DelayTarget, JitterTarget, MosTarget
 from shaper.policy.kinds import Kind
 from shaper.policy.text import did_you_mean, quoted
-from shaper.policy.values import Amount, limit, quantity, ratio, refuse, said
+from shaper.policy.values import Amount, limit, one_of, quantity, ratio, refuse, said
 from shaper.stats import CODECS
 from shaper.units import format_duration, parse_duration
 
@@ -135,10 +135,7 @@ def _path(value: object) -> float:
 
 
 def _codec(value: object) -> str:
-    if not isinstance(value, str) or value not in CODECS:
-        hint = f"{did_you_mean(str(value), CODECS)}use one of {', '.join(CODECS)}"
-        raise refuse(Kind.UNKNOWN_NAME, f"{said(value)} is not a codec", hint)
-    return value
+    return one_of(CODECS, value, Kind.UNKNOWN_NAME, "is not a codec")
 
 
 def _reachable(target: MosTarget) -> MosTarget:

@@ -7,7 +7,7 @@ context holds `message` and `hint`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
 from netaddr import INET_PTON, AddrFormatError, IPAddress
@@ -134,12 +134,18 @@ def device(value: object) -> Selector:
     return Selector(mac=text.lower().replace("-", ":"))
 
 
+def one_of(names: Iterable[str], value: object, kind: Kind, wrong: str, *, or_else: str = "") -> str:
+    """The value where it is one of the names; else `wrong` says of it what it is not or does not."""
+    known = list(map(str, names))
+    if isinstance(value, str) and value in known:
+        return value
+    hint = f"{did_you_mean(str(value), known)}use one of {', '.join(known)}{or_else}"
+    raise refuse(kind, f"{said(value)} {wrong}", hint)
+
+
 def link_layer(value: object) -> LinkLayer:
     """`docsis`, `adsl-pppoa-vcmux`: what the line puts around a packet."""
-    if not isinstance(value, str) or value not in LINK_LAYERS:
-        hint = f"{did_you_mean(str(value), LINK_LAYERS)}use one of {', '.join(LINK_LAYERS)}"
-        raise refuse(Kind.UNKNOWN_LINK, f"{said(value)} is not a kind of link", hint)
-    return LINK_LAYERS[value]
+    return LINK_LAYERS[one_of(LINK_LAYERS, value, Kind.UNKNOWN_LINK, "is not a kind of link")]
 
 
 def overhead(value: object) -> int:
@@ -201,60 +207,40 @@ def step(value: object) -> int:
 
 def service(value: object) -> str:
     """`telephony`: a name of RFC 4594 or its successors."""
-    if not isinstance(value, str) or value not in SERVICE_CLASSES:
-        hint = f"{did_you_mean(str(value), SERVICE_CLASSES)}use one of {', '.join(SERVICE_CLASSES)}"
-        raise refuse(Kind.UNKNOWN_SERVICE_CLASS, f"{said(value)} is not a service class", hint)
-    return value
+    return one_of(SERVICE_CLASSES, value, Kind.UNKNOWN_SERVICE_CLASS, "is not a service class")
 
 
 def tier(value: object) -> Tier:
     """`special`, `priority` or `standard`."""
     names = {member.name.lower(): member for member in Tier}
-    if not isinstance(value, str) or value not in names:
-        hint = f"{did_you_mean(str(value), names)}use one of {', '.join(names)}"
-        raise refuse(Kind.UNKNOWN_TIER, f"{said(value)} is not a tier", hint)
-    return names[value]
+    return names[one_of(names, value, Kind.UNKNOWN_TIER, "is not a tier")]
 
 
 def classifier(value: object) -> Classifier:
     """`auto`, `bpf`, `flower` or `u32`."""
-    names = [member.value for member in Classifier]
-    if not isinstance(value, str) or value not in names:
-        hint = f"{did_you_mean(str(value), names)}use one of {', '.join(names)}, or leave it out"
-        raise refuse(Kind.UNKNOWN_CLASSIFIER, f"{said(value)} is not a classifier", hint)
-    return Classifier(value)
+    return Classifier(
+        one_of(Classifier, value, Kind.UNKNOWN_CLASSIFIER, "is not a classifier", or_else=", or leave it out")
+    )
 
 
 def backend(value: object) -> Backend:
     """`auto`, or a queueing discipline by tc's name."""
-    if not isinstance(value, str) or value not in set(Backend):
-        hint = f"{did_you_mean(str(value), [one.value for one in Backend])}use one of {', '.join(Backend)}"
-        raise refuse(Kind.UNKNOWN_BACKEND, f"{said(value)} is not a backend", hint)
-    return Backend(value)
+    return Backend(one_of(Backend, value, Kind.UNKNOWN_BACKEND, "is not a backend"))
 
 
 def nat(value: object) -> Nat:
     """`auto`, `yes` or `no`."""
-    if not isinstance(value, str) or value not in set(Nat):
-        hint = f"{did_you_mean(str(value), [one.value for one in Nat])}use one of {', '.join(Nat)}"
-        raise refuse(Kind.UNKNOWN_NAT, f"{said(value)} does not say whether addresses are translated", hint)
-    return Nat(value)
+    return Nat(one_of(Nat, value, Kind.UNKNOWN_NAT, "does not say whether addresses are translated"))
 
 
 def on_flap(value: object) -> OnFlap:
     """`keep` or `reapply`."""
-    if not isinstance(value, str) or value not in set(OnFlap):
-        hint = f"{did_you_mean(str(value), [one.value for one in OnFlap])}use one of {', '.join(OnFlap)}"
-        raise refuse(Kind.UNKNOWN_NAME, f"{said(value)} does not say what a flap of the link does", hint)
-    return OnFlap(value)
+    return OnFlap(one_of(OnFlap, value, Kind.UNKNOWN_NAME, "does not say what a flap of the link does"))
 
 
 def drift(value: object) -> Drift:
     """`mend` or `report`."""
-    if not isinstance(value, str) or value not in set(Drift):
-        hint = f"{did_you_mean(str(value), [one.value for one in Drift])}use one of {', '.join(Drift)}"
-        raise refuse(Kind.UNKNOWN_NAME, f"{said(value)} does not say what becomes of others' changes", hint)
-    return Drift(value)
+    return Drift(one_of(Drift, value, Kind.UNKNOWN_NAME, "does not say what becomes of others' changes"))
 
 
 _LEAST_BITS = 8
