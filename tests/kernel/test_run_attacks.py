@@ -57,11 +57,12 @@ CLASSIFIER_GONE = "tc filter del dev {device} parent 5a00: pref 10"
 HOOK_GONE = "tc filter del dev {device} egress"
 IFB_GONE = "ip link del shp-{device}"
 CAPTURE = "--measure capture"
+STAMPS = "--measure ebpf"
 
 
 @pytest.mark.parametrize(
     ("command", "measure"),
-    [(ROOT_GONE, ""), (HOOK_GONE, ""), (HOOK_GONE, CAPTURE), (IFB_GONE, CAPTURE)],
+    [(ROOT_GONE, ""), (HOOK_GONE, STAMPS), (HOOK_GONE, CAPTURE), (IFB_GONE, CAPTURE)],
     ids=["root", "stamp", "mirror", "ifb"],
 )
 def test_a_tree_that_somebody_removes_is_an_alarm_and_an_apply_mends_it(box: Box, command: str, measure: str) -> None:
@@ -93,7 +94,7 @@ MENDED = {
 
 @pytest.mark.parametrize("attack", MENDED)
 def test_what_somebody_changes_is_named_put_back_and_kept_in_the_history(box: Box, attack: str) -> None:
-    process = box.start("--no-metrics --mode structured", CAPTURE if attack in ("mirror", "ifb") else "")
+    process = box.start("--no-metrics --mode structured", STAMPS if attack == "stamp" else CAPTURE)
     applied = box.tc()
     (record,) = box.state.rglob("record.json")
     handles = json.loads(record.read_text())["handles"]
