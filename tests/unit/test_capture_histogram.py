@@ -67,13 +67,8 @@ def test_an_empty_one_has_counts_but_no_quantile() -> None:
         DelayHistogram(width=0)
 
 
-@given(st.lists(st.lists(seconds, max_size=40), min_size=1, max_size=30), quantile, seconds)
-def test_the_sliding_window_is_the_newest_ticks_that_make_up_the_samples(
-    ticks: list[list[float]], q: float, limit: float
-) -> None:
-    sliding = SlidingDelays(least=100, seconds=5.0)
-    for number, delays in enumerate(ticks):
-        sliding.add((number + 1) * 0.25, delays, seconds=0.25)
+def newest(ticks: list[list[float]]) -> tuple[list[float], int]:
+    """The samples of the last ticks that make up 100, in 20 ticks of 0.25 s at most; how many ticks those are."""
     wanted: list[float] = []
     taken = 0
     for delays in list(reversed(ticks))[:20]:
@@ -81,6 +76,17 @@ def test_the_sliding_window_is_the_newest_ticks_that_make_up_the_samples(
             break
         wanted += delays
         taken += 1
+    return wanted, taken
+
+
+@given(st.lists(st.lists(seconds, max_size=40), min_size=1, max_size=30), quantile, seconds)
+def test_the_sliding_window_is_the_newest_ticks_that_make_up_the_samples(
+    ticks: list[list[float]], q: float, limit: float
+) -> None:
+    sliding = SlidingDelays(least=100, seconds=5.0)
+    for number, delays in enumerate(ticks):
+        sliding.add((number + 1) * 0.25, delays, seconds=0.25)
+    wanted, taken = newest(ticks)
     summary = sliding.view((q,), (limit,))
     if not wanted:
         assert summary is None
@@ -118,13 +124,7 @@ def test_a_window_of_histograms_reaches_back_as_far(ticks: list[list[float]], q:
     sliding = SlidingHistogram(least=100, seconds=5.0)
     for number, delays in enumerate(ticks):
         sliding.add((number + 1) * 0.25, histogram(delays, limits=(limit,)), seconds=0.25)
-    wanted: list[float] = []
-    taken = 0
-    for delays in list(reversed(ticks))[:20]:
-        if taken and len(wanted) >= 100:
-            break
-        wanted += delays
-        taken += 1
+    wanted, taken = newest(ticks)
     summary = sliding.view((q,), (limit,))
     if not wanted:
         assert summary is None
