@@ -33,6 +33,7 @@ _COMMANDS = (
     "reflect",
     "simulate",
     "replay",
+    "report",
     "schema",
     "watchdog",
     "install-service",
@@ -67,8 +68,9 @@ def cli() -> None:
     """Moves bandwidth between the classes of a Linux interface until their SLAs hold, or says why they cannot.
 
     \b
-    Exit codes: 0 done, 1 the tool failed, 2 (plan) there are changes, 3 (status) an SLA is missed, 4 (status, probe)
-    no data, 64 usage, 65 a policy is wrong, 69 the kernel or machine lacks something, 75 try again, 77 not permitted.
+    Exit codes: 0 done, 1 the tool failed, 2 (plan) there are changes, 3 (status, report) an SLA is missed,
+    4 (status, report, probe) no data, 64 usage, 65 a policy is wrong, 69 the kernel or machine lacks something,
+    75 try again, 77 not permitted.
     """
 
 

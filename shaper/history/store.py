@@ -20,6 +20,8 @@ from shaper.history.records import (
     to_setup,
 )
 from shaper.history.schema import open_database, transaction
+from shaper.model.sla import SlaState
+from shaper.sla.attainment import Look
 
 T = TypeVar("T")
 _BUSY = 0.02
@@ -67,6 +69,17 @@ class History(Recorder):
         )
         end = float("inf") if until is None else until
         return self._read(query, (device, int(since), since, end), to_observation)
+
+    def looks(self, *, device: str, since: float, until: float) -> dict[str, list[Look]]:
+        """Of the classes that promise something, by path, what `observations` has of that span, by time."""
+        query = (
+            "SELECT class, second, sla, offered_bit_s = 0 AND backlog_bytes = 0 FROM observation"
+            " WHERE device = ? AND second >= ? AND second < ? AND sla != ? ORDER BY second"
+        )
+        found: dict[str, list[Look]] = {}
+        for path, look in self._read(query, (device, int(since), int(until), SlaState.NONE.value), _to_look):
+            found.setdefault(path, []).append(look)
+        return found
 
     def probes(self, *, device: str, since: float) -> tuple[ProbeRow, ...]:
         """What the probes of classes found, at or after `since` (wall-clock seconds), by time and class."""
@@ -134,3 +147,8 @@ class History(Recorder):
             if connection is not None:
                 connection.close()
             raise
+
+
+def _to_look(row: Sequence[Any]) -> tuple[str, Look]:
+    path, second, state, idle = row
+    return str(path), Look(int(second), SlaState(state), bool(idle))
