@@ -17,7 +17,7 @@ from shaper.model.policy import Direction
 from shaper.run.changes import Order
 from shaper.run.clock import SystemClock
 from shaper.run.confirm import tidy
-from shaper.run.state import DeviceState, both_directions, storied_devices, waiting_devices
+from shaper.run.state import DeviceState, both_directions, known_devices, storied_devices, waiting_devices
 from shaper.run.waiting import Waiting, read_waiting
 from shaper.run.who import caller
 from shaper.units import UnitError, parse_duration
@@ -25,6 +25,14 @@ from shaper.units import UnitError, parse_duration
 message_option = click.option("-m", "--message", default="", metavar="TEXT", help="Why, for the history.")
 devices_option = click.option(
     "--device", "-d", "devices", multiple=True, type=device_name, help="Only this device (repeatable)."
+)
+standing_option = click.option(
+    "--interface",
+    "-i",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Only the interface that the policy in force calls so (repeatable).",
 )
 CLOCK = SystemClock()
 
@@ -82,6 +90,20 @@ def waiting_on(folder: Path | None, ident: str, devices: Sequence[str]) -> dict[
     if len(idents) > 1:
         raise click.UsageError(f"several changes wait: name one of {', '.join(idents)}")
     return found
+
+
+def called(folder: Path | None, names: Sequence[str], devices: Sequence[str]) -> tuple[str, ...]:
+    """The devices that were named, and those of the interfaces that were named. Raises UsageError for unknown ones."""
+    standing: dict[str, str] = {}
+    for device in known_devices(folder_of(folder)) if names else ():
+        for side in both_directions(folder_of(folder), device):
+            if record := side.latest():
+                standing[record.interface] = device
+    for name in names:
+        if name not in standing:
+            known = ", ".join(sorted(standing)) or "none"
+            raise click.UsageError(f"no policy in force has an interface {name!r}; there is {known}")
+    return tuple(dict.fromkeys((*devices, *(standing[name] for name in names))))
 
 
 def one_device(folder: Path | None, devices: Sequence[str]) -> tuple[DeviceState, ...]:

@@ -10,6 +10,7 @@ import click
 from shaper.cli.asking import CLOCK
 from shaper.cli.assumed import EVERYTHING, ethernet
 from shaper.cli.common import chosen, interface_option, json_option, open_kernel, policy_argument, print_json
+from shaper.cli.decision import decision
 from shaper.cli.packet import packet_of, packet_options
 from shaper.compile import compile_interface
 from shaper.compile.program import Program
@@ -24,7 +25,10 @@ from shaper.report.render import console
 
 @click.group()
 def explain() -> None:
-    """Say why: which rule takes a packet, and what becomes of it."""
+    """Say why: which rule takes a packet, and what becomes of it; what the controller decided, and what came of it."""
+
+
+explain.add_command(decision)
 
 
 @explain.command()

@@ -95,7 +95,8 @@ def print_once(
         view.update(read(), now=now())
     for place, status in enumerate(view.statuses):
         view.place = place
-        text = screen(view, width=out.width, height=len(status.classes) + 6, glyphs=_glyphs(out))
+        room = len(status.classes) + 6 + bool(status.controller.moved)
+        text = screen(view, width=out.width, height=room, glyphs=_glyphs(out))
         for line in text.split("\n")[:-2]:
             line.rstrip()
             out.print(line, soft_wrap=True)

@@ -11,7 +11,7 @@ from shaper.control.rails import recent, settle
 from shaper.control.setup import ClassSetup, Setup
 from shaper.control.state import Memory, State, initial
 from shaper.control.tuning import Tuning
-from shaper.control.words import held, reason, shortfalls
+from shaper.control.words import answered, held, reason, shortfalls
 from shaper.control.yielding import entitle, given_back
 from shaper.model.decision import Change, Decision, Grant
 from shaper.model.observation import CaptureHealth, Observation
@@ -62,6 +62,7 @@ def step(
         shortfalls(setup, needs, shares, tuning),
         held(setup, needs, kept=kept, capture=_distrust(observation.capture), spent=spent and rates != targets),
         {path: int(wanted.rate) for path, wanted in needs.items()},
+        answered(needs, shares, targets, rates, urgent=urgent, spent=spent),
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from shaper.control.allocate import Share
 from shaper.control.needs import Need
 from shaper.control.setup import ClassSetup, Setup
 from shaper.control.tuning import Tuning
-from shaper.model.decision import Grant, Shortfall
+from shaper.model.decision import Grant, Shortfall, Want
 from shaper.units import format_duration, format_rate, format_size
 
 
@@ -67,6 +67,29 @@ def _capacity(classes: Iterable[ClassSetup], cls: ClassSetup, needs: Mapping[str
         rate = int(wanted.rate) if wanted is not None and other.tier <= cls.tier else 0
         total += max(other.lowest, min(rate, other.highest))
     return total
+
+
+def answered(
+    needs: Mapping[str, Need],
+    shares: Mapping[str, Share],
+    targets: Mapping[str, int],
+    rates: Mapping[str, int],
+    *,
+    urgent: Set[str],
+    spent: bool,
+) -> dict[str, Want]:
+    """What every class asked for and got. `targets` are the shares on the classes' grids, `rates` what is set."""
+    found: dict[str, Want] = {}
+    for path, wanted in needs.items():
+        kept = ""
+        if rates[path] != targets[path]:
+            rises = targets[path] > rates[path]
+            kept = "change budget" if spent and not (rises and path in urgent) else "dead band"
+        share = shares[path]
+        found[path] = Want(
+            int(wanted.rate), int(wanted.drain), wanted.source, wanted.missed, share.rate, share.bound, kept
+        )
+    return found
 
 
 def held(setup: Setup, needs: Mapping[str, Need], *, kept: Sequence[str], capture: str, spent: bool) -> str:

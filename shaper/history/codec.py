@@ -28,6 +28,7 @@ _KEYS: Mapping[type, Mapping[str, str]] = {
     decision.Bounds: {"rate": "rate_bit_s", "ceil": "ceil_bit_s", "queue": "queue_bytes"},
     decision.Change: {"wanted": "wanted_bit_s"},
     decision.Shortfall: {"need": "need_bit_s", "granted": "granted_bit_s", "capacity": "capacity_bit_s"},
+    decision.Want: {"need": "need_bit_s", "drain": "drain_bit_s", "given": "given_bit_s"},
     decision.Decision: {"needs": "needs_bit_s"},
     observation.DelayView: {
         "window": "window_s",
@@ -77,6 +78,7 @@ _KEYS: Mapping[type, Mapping[str, str]] = {
     },
     status.Policed: {colour: f"{colour}_packets" for colour in ("green", "yellow", "red")},
     status.PendingConfirmation: {"left": "left_s", "judged": "judged_s"},
+    status.Moved: {"ago": "ago_s"},
     status.ControllerStatus: {"tick_seconds": "tick_s"},
     status.ScheduleStatus: {"next_at": "next_at_unix_s"},
     status.InterfaceStatus: {

@@ -60,7 +60,8 @@ class JournalLine:
     """One decision with all that is needed to replay it: what was seen, what was decided, what the kernel then held.
 
     `applied` is false where nothing was sent (a dry run, a refusal); `read_back` is None where nothing was read.
-    `premise` is what the law knew beside the inputs, None in lines of a shaper that did not keep it.
+    `premise` is what the law knew beside the inputs, None in lines of a shaper that did not keep it. `number` counts
+    the lines of one journal from 1; it is 0 before the line is written.
     """
 
     at: float
@@ -70,6 +71,7 @@ class JournalLine:
     read_back: Mapping[str, Grant] | None
     inputs: Observation
     premise: Premise | None = None
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,7 @@ def to_setup(payload: str) -> Setup:
 
 def to_journal_line(row: Sequence[Any], setups: Mapping[str, Setup] | None = None) -> JournalLine:
     """A row of the table as a value; its premise where its setup is among those given. Raises ValueError for no row."""
-    _, at, device, payload = row
+    number, at, device, payload = row
     try:
         data = json.loads(payload)
         return JournalLine(
@@ -203,6 +205,7 @@ def to_journal_line(row: Sequence[Any], setups: Mapping[str, Setup] | None = Non
             read_back=_grants(data["read_back"]),
             inputs=decode(Observation, data["inputs"]),
             premise=_premise(data.get("premise"), setups or {}),
+            number=number,
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"this is no journal line: {error!r}") from error

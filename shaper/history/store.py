@@ -92,10 +92,28 @@ class History(Recorder):
 
     def journal(self, *, last: int) -> tuple[JournalLine, ...]:
         """The last lines of the journal with what they stand on, of every device, oldest first."""
+        return self._lines("ORDER BY id DESC LIMIT ?", (last,))[::-1]
+
+    def decision(self, *, device: str, number: int | None = None, moved: str = "") -> JournalLine | None:
+        """One line with what it stands on: that of a number, else the last, or the last that `moved` a class."""
+        where, arguments = "device = ?", list[str | int]([device])
+        if number is not None:
+            where += " AND id = ?"
+            arguments.append(number)
+        elif moved:
+            where += " AND ? IN (SELECT json_extract(value, '$.path') FROM json_each(payload, '$.decision.changes'))"
+            arguments.append(moved)
+        return next(iter(self._lines(f"WHERE {where} ORDER BY id DESC LIMIT 1", tuple(arguments))), None)
+
+    def numbers(self, *, device: str, since: float = 0.0, until: float = float("inf")) -> tuple[int, ...]:
+        """The numbers of the journal's lines later than `since` and no later than `until` (wall-clock seconds)."""
+        query = "SELECT id FROM decision WHERE device = ? AND at > ? AND at <= ? ORDER BY id"
+        return self._read(query, (device, since, until), lambda row: int(row[0]))
+
+    def _lines(self, which: str, arguments: tuple[Any, ...]) -> tuple[JournalLine, ...]:
         found = self._read("SELECT digest, payload FROM setup", (), lambda row: (str(row[0]), to_setup(row[1])))
         setups = dict(found)
-        query = "SELECT * FROM decision ORDER BY id DESC LIMIT ?"
-        return self._read(query, (last,), lambda row: to_journal_line(row, setups))[::-1]
+        return self._read(f"SELECT * FROM decision {which}", arguments, lambda row: to_journal_line(row, setups))
 
     def prune(self, *, before: float) -> None:
         """Removes observations, decisions and probes from before then."""

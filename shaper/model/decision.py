@@ -51,11 +51,33 @@ class Shortfall:
 
 
 @dataclass(frozen=True, slots=True)
+class Want:
+    """What one class asked for in a tick, and how that was answered. Rates in bit/s.
+
+    `need` holds its SLA, `drain` comes on top while a backlog is too long; `source` is the figure that the need comes
+    from, `missed` the target that was missed, each "" for none. `given` is what the allocation had for it and `bound`
+    the rule that set that; `kept` is why its rate is another all the same, "" where it is not.
+    """
+
+    need: int
+    drain: int
+    source: str
+    missed: str
+    given: int
+    bound: str
+    kept: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """One tick's decision. `held` is why nothing moved where something might have ("" when nothing held it)."""
+    """One tick's decision. `held` is why nothing moved where something might have ("" when nothing held it).
+
+    `needs` and `wants` are of the classes that were observed.
+    """
 
     allocation: Allocation
     changes: tuple[Change, ...] = ()
     shortfalls: tuple[Shortfall, ...] = ()
     held: str = ""
     needs: Mapping[str, int] = field(default_factory=dict)
+    wants: Mapping[str, Want] = field(default_factory=dict)

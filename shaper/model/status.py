@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from shaper.model.decision import Bounds, Grant, Shortfall
+from shaper.model.decision import Bounds, Change, Grant, Shortfall
 from shaper.model.observation import CaptureHealth, DelayView
 from shaper.model.policy import Direction, Tier, place_text
 from shaper.model.probe import ProbeKind
@@ -106,8 +106,19 @@ class ClassStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """The last change of one class by the controller, `ago` seconds back."""
+
+    ago: float
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
 class ControllerStatus:
-    """`mode` is "controlled", "structured" (controller off) or "static"; `held` why it did not act, "" when free."""
+    """`mode` is "controlled", "structured" (controller off) or "static"; `held` why it did not act, "" when free.
+
+    `moved` has the last change of each class that was ever moved, the latest first.
+    """
 
     mode: str
     ticks: int = 0
@@ -115,6 +126,7 @@ class ControllerStatus:
     held: str = ""
     shortfalls: tuple[Shortfall, ...] = ()
     tick_seconds: float = 0.0
+    moved: tuple[Moved, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

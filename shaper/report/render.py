@@ -95,9 +95,7 @@ def status_view(status: InterfaceStatus, *, out: Console) -> None:
     table = status_table(status)
     if out.is_terminal and _needs(out, table) > out.width:
         table = status_table(status, narrow=True)
-    if _needs(out, table) > out.width:
-        table.width = _needs(out, table)  # never cut: half a number is a wrong number
-    _table(out, table)
+    whole_table(table, out=out)
     _line(out, Text())
     if (quality := quality_table(status)) is not None:
         _table(out, quality)
@@ -112,12 +110,17 @@ def measurement_view(found: Measurement, *, out: Console) -> None:
     _line(out, Text())
     for table in (measurement.classes_table(found), measurement.flows_table(found)):
         if table is not None:
-            if _needs(out, table) > out.width:
-                table.width = _needs(out, table)
-            _table(out, table)
+            whole_table(table, out=out)
             _line(out, Text())
     for sentence in measurement.sentences(found):
         _line(out, sentence)
+
+
+def whole_table(table: Table, *, out: Console) -> None:
+    """A table that is never cut: half a number is a wrong number."""
+    if _needs(out, table) > out.width:
+        table.width = _needs(out, table)
+    _table(out, table)
 
 
 def doctor_view(rows: Sequence[tuple[str, str, str, str]], *, out: Console) -> None:

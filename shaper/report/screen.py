@@ -9,11 +9,11 @@ from rich.text import Text
 
 from shaper.model.policy import Direction
 from shaper.model.sla import SlaState
-from shaper.model.status import ClassStatus, InterfaceStatus
+from shaper.model.status import ClassStatus, InterfaceStatus, Moved
 from shaper.report.glyphs import Glyphs
 from shaper.report.tables import STATES
 from shaper.report.top import Order, Top, Trace
-from shaper.report.words import clean, decimals, size_text, target_text
+from shaper.report.words import clean, decimals, moved_text, size_text, target_text
 from shaper.units import format_duration, format_rate
 
 _HELP = (
@@ -83,6 +83,13 @@ def _head(top: Top, width: int, glyphs: Glyphs) -> Iterator[Text]:
     if status.controller.held:
         news.append(f"held: {status.controller.held}")
     yield Text(clean(news[0]), style="bold red" if status.alarms else "yellow") if news else Text()
+    yield from (_moved(one) for one in status.controller.moved[:1])
+
+
+def _moved(one: Moved) -> Text:
+    """The controller's last word on a class."""
+    ago, change = format_duration(float(int(one.ago))), one.change
+    return Text(clean(f"{ago} ago {change.path}: {moved_text(change)}: {change.reason}"), style="dim")
 
 
 def _table(top: Top, width: int, room: int, glyphs: Glyphs) -> Iterator[Text]:
@@ -151,6 +158,7 @@ def _inside(top: Top, path: str, width: int, glyphs: Glyphs) -> Iterator[Text]:
         f"sent {one.sent_packets} packets, dropped {one.dropped_packets}"
         + (f"; delay of {one.delay.count} packets in {decimals(one.delay.window)} s" if one.delay else "")
     )
+    yield from (_moved(each) for each in status.controller.moved if each.change.path == path)
     yield Text()
     yield from _targets(one, glyphs)
     yield from _past(one, trace, status, max(10, width - 34), glyphs)

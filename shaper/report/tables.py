@@ -8,12 +8,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from shaper.model.decision import Shortfall
 from shaper.model.observation import CaptureHealth, DelayView, Rung
 from shaper.model.policy import Direction
 from shaper.model.sla import SlaResult, SlaState, TargetResult
 from shaper.model.status import ClassStatus, InterfaceStatus, PendingConfirmation, ProbeStatus
-from shaper.report.words import clean, decimals, schedule_text, size_text, target_text
+from shaper.report.words import clean, decimals, schedule_text, shortfall_text, size_text, target_text
 from shaper.units import format_duration, format_percent, format_rate
 
 STATES = {
@@ -170,7 +169,7 @@ def status_sentences(status: InterfaceStatus) -> Iterator[Text]:
         if one.probe is not None:
             yield _probe(one.path, one.probe)
     for shortfall in status.controller.shortfalls:
-        yield _shortfall(shortfall)
+        yield Text(clean(shortfall_text(shortfall)), style="yellow")
     if status.controller.held:
         yield Text(clean(f"The controller holds: {status.controller.held}"), style="yellow")
     if not status.running:
@@ -226,17 +225,6 @@ def _probe(path: str, probe: ProbeStatus) -> Text:
     said += [loss, *([probe.says] if probe.says else []), *(["it rests"] if probe.resting else [])]
     judges = "; its SLA is judged by that, for want of own traffic" if probe.judges else ""
     return Text(clean(f"{to}: {', '.join(said)}{judges}"), style="yellow" if probe.says else "default")
-
-
-def _shortfall(shortfall: Shortfall) -> Text:
-    missing = shortfall.need - shortfall.granted
-    return Text(
-        clean(
-            f"{shortfall.path} needs {format_rate(shortfall.need)} and is granted {format_rate(shortfall.granted)}, "
-            f"{format_rate(missing)} short; a link of {format_rate(shortfall.capacity)} would do"
-        ),
-        style="yellow",
-    )
 
 
 def capture_sentences(capture: CaptureHealth) -> Iterator[Text]:

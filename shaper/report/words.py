@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from shaper.model.decision import Change, Shortfall
 from shaper.model.status import ScheduleStatus
 from shaper.units import format_duration, format_percent, format_rate, format_size
 
@@ -43,3 +44,23 @@ def target_text(target: str, value: float) -> str:
     if target == "mos":
         return f"{value:.2f}"
     return format_percent(value) if target == "loss" else format_rate(float(f"{value:.4g}"))
+
+
+def shortfall_text(shortfall: Shortfall) -> str:
+    """Who lacks how much, and what would do."""
+    missing = shortfall.need - shortfall.granted
+    return (
+        f"{shortfall.path} needs {format_rate(shortfall.need)} and is granted {format_rate(shortfall.granted)}, "
+        f"{format_rate(missing)} short; a link of {format_rate(shortfall.capacity)} would do"
+    )
+
+
+def moved_text(change: Change) -> str:
+    """From what to what: `rate 3mbit -> 8.747mbit, queue 25kb -> 63.7kb`."""
+    before, after = change.before, change.after
+    parts = (
+        ("rate", format_rate(before.rate), format_rate(after.rate)),
+        ("ceil", format_rate(before.ceil), format_rate(after.ceil)),
+        ("queue", size_text(before.queue), size_text(after.queue)),
+    )
+    return ", ".join(f"{name} {old} -> {new}" for name, old, new in parts if old != new)

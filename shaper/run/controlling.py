@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from shaper import control
 from shaper.history.records import Premise
-from shaper.model.decision import Allocation, Decision
+from shaper.model.decision import Allocation, Change, Decision
 from shaper.model.observation import Observation
+from shaper.model.status import Moved
 from shaper.run.alarms import Alarms
 from shaper.run.holding import Holding
 
@@ -30,6 +31,7 @@ class Controlling:
         self._wanted = wanted
         self._dry_run = dry_run
         self._frozen = False
+        self._moved: dict[str, tuple[float, Change]] = {}
         self._take_over()
         self._state = control.initial(self._setup)
 
@@ -69,9 +71,15 @@ class Controlling:
                 self._holding.send(self._holding.program.with_allocation(decision.allocation))
                 applied = True
                 self.changes += len(decision.changes)
+                self._moved |= {change.path: (now, change) for change in decision.changes}
             self._took()
         self.decision = decision
         return decision, applied
+
+    def moved(self, now: float) -> tuple[Moved, ...]:
+        """The last change of every class that has been moved and is still there, the latest first."""
+        found = (Moved(now - at, change) for path, (at, change) in self._moved.items() if path in self.allocation)
+        return tuple(sorted(found, key=lambda one: one.ago))
 
     def _took(self) -> None:
         """Goes on from what the kernel took, not from what was asked."""

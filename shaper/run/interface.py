@@ -450,6 +450,7 @@ class InterfaceRun:
                 held=self._controlling.decision.held if program.movable else "no class has a rate to move",
                 shortfalls=self._controlling.decision.shortfalls,
                 tick_seconds=self._tick_seconds,
+                moved=self._controlling.moved(self._last),
             ),
             capture=self._observer.health,
             utilisation=self._utilisation(),

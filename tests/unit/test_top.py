@@ -15,13 +15,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_samples import READ_ONCE, RUNNING
+from report_samples import DECISION, READ_ONCE, RUNNING
 from rich.console import Console
 
 from shaper.cli.top import print_once, watch
 from shaper.errors import ShaperError
 from shaper.model.policy import Direction
-from shaper.model.status import InterfaceStatus
+from shaper.model.status import InterfaceStatus, Moved
 from shaper.report.glyphs import ASCII, BLOCKS
 from shaper.report.screen import screen
 from shaper.report.top import Top
@@ -153,6 +153,19 @@ def test_whatever_is_pressed_the_screen_fits(
         lines = shown(top, width=width, height=height)
         assert len(lines) == height
         assert max(map(len, lines)) <= width
+
+
+def test_the_last_move_is_shown_with_its_reason_and_that_of_a_class_inside_it() -> None:
+    (video,) = DECISION.changes
+    bulk = replace(video, path="bulk", reason="yields to video")
+    moved = replace(RUNNING, controller=replace(RUNNING.controller, moved=(Moved(3.2, bulk), Moved(61.0, video))))
+    lines = shown(seen(moved))
+    assert lines[3] == "3s ago bulk: rate 3mbit -> 6.5mbit, queue 40kb -> 60kb: yields to video"
+    assert not any(line.startswith("61s ago") for line in lines)
+    assert any(line.startswith("61s ago video: rate 3mbit") for line in shown(press(seen(moved), "down enter")))
+    out = io.StringIO()
+    print_once(lambda: [moved], out=Console(file=out, width=100), every=1.0, sleep=lambda _: None, now=lambda: 1.0)
+    assert out.getvalue().splitlines()[-1].split()[0] == RUNNING.classes[-1].path, "no class is cut off"
 
 
 def test_once_prints_every_interface_and_looks_twice_at_counters() -> None:
