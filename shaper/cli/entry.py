@@ -22,6 +22,8 @@ _COMMANDS = (
     "history",
     "status",
     "run",
+    "freeze",
+    "thaw",
     "clear",
     "adopt",
     "release",
@@ -43,7 +45,7 @@ _COMMANDS = (
     "export",
 )
 _NAMES = {"install-service": "install_service", "import": "import_"}
-_ELSEWHERE = {"extend": "confirm", "release": "adopt"}
+_ELSEWHERE = {"extend": "confirm", "release": "adopt", "thaw": "freeze"}
 """Commands that stand in the file of another."""
 
 

@@ -221,7 +221,8 @@ class Words:
                 for result in cls.sla.targets
                 if result.state == "missed"
             )
-            news = (*one.alarms, *missed)
+            frozen = (one.frozen.words,) if one.frozen else ()
+            news = (*one.alarms, *frozen, *missed)
             if news != self._said.get(one.place, ()):
                 self._said[one.place] = news
                 self.told(f"{one.place}: " + ("; ".join(news) or "all well"))

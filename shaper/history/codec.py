@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
-from shaper.model import decision, measurement, observation, status
+from shaper.model import decision, freeze, measurement, observation, status
 from shaper.stats import Availability
 
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
@@ -78,6 +78,7 @@ _KEYS: Mapping[type, Mapping[str, str]] = {
     },
     status.Policed: {colour: f"{colour}_packets" for colour in ("green", "yellow", "red")},
     status.PendingConfirmation: {"left": "left_s", "judged": "judged_s"},
+    freeze.Freeze: {"at": "at_unix_s", "until": "until_unix_s"},
     status.Moved: {"ago": "ago_s"},
     status.ControllerStatus: {"tick_seconds": "tick_s"},
     status.ScheduleStatus: {"next_at": "next_at_unix_s"},

@@ -29,11 +29,11 @@ class Who:
 class Change:
     """One change of one direction of a device, numbered from 1 in the order in which they began. `at` is wall time, s.
 
-    `what` is apply, run, mend, schedule, clear, adopt, release, rollback, confirm, extend or expiry. `source` and
-    `sha256` are of the policy in force after it, "" where none is; `before` is the change whose policy was in force
-    until then, 0 for none; `of` is the change that a rollback goes back to, or that a confirm, an extend or an expiry
-    is about. `confirmation` is the id that a change waits for its confirmation by. `steps` in words, the first of
-    `step_count`.
+    `what` is apply, run, mend, schedule, clear, adopt, release, rollback, static, confirm, extend, expiry, freeze or
+    thaw. `source` and `sha256` are of the policy in force after it, "" where none is; `before` is the change whose
+    policy was in force until then, 0 for none; `of` is the change that a rollback goes back to, or that a confirm, an
+    extend or an expiry is about. `confirmation` is the id that a change waits for its confirmation by. `steps` in
+    words, the first of `step_count`.
     """
 
     number: int

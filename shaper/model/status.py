@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from shaper.model.decision import Bounds, Change, Grant, Shortfall
+from shaper.model.freeze import Freeze
 from shaper.model.observation import CaptureHealth, DelayView
 from shaper.model.policy import Direction, Tier, place_text
 from shaper.model.probe import ProbeKind
@@ -162,7 +163,8 @@ class ScheduleStatus:
 class InterfaceStatus:
     """One interface, from a running `run` (`running`) or read once from the kernel.
 
-    `drift` says what somebody else changed of ours, `mends` how often the run has put such things back.
+    `drift` says what somebody else changed of ours, `mends` how often the run has put such things back. `frozen` is
+    who holds the controller still.
     """
 
     interface: str
@@ -183,6 +185,7 @@ class InterfaceStatus:
     mends: int = 0
     direction: Direction = Direction.EGRESS
     schedule: ScheduleStatus | None = None
+    frozen: Freeze | None = None
 
     @property
     def place(self) -> str:

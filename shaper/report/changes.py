@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 
 from rich import box
 from rich.console import Console
@@ -11,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shaper.model.change import BEGUN, DONE, FAILED, TAKEN_BACK, Change
-from shaper.report.words import clean
+from shaper.report.words import clean, when
 
 _STYLES = {BEGUN: "yellow", FAILED: "bold red", TAKEN_BACK: "yellow", DONE: "green"}
 
@@ -46,11 +45,6 @@ def change_view(change: Change, *, diff: Sequence[str], text: str, out: Console)
     """Everything of one change."""
     for line in _lines(change, diff, text):
         out.print(line, soft_wrap=True)
-
-
-def when(at: float) -> str:
-    """Wall time in the machine's own zone."""
-    return datetime.fromtimestamp(at).astimezone().isoformat(sep=" ", timespec="seconds")
 
 
 def _lines(change: Change, diff: Sequence[str], text: str) -> Iterator[Text]:

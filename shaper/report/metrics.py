@@ -114,6 +114,7 @@ _PER_INTERFACE: tuple[_Series[InterfaceStatus], ...] = (
         lambda s: s.unshaped_packets,
     ),
     _Series("shaper_interface_alarms", "Alarms that stand; status says which.", lambda s: len(s.alarms)),
+    _Series("shaper_frozen", "1 while somebody holds the controller still.", lambda s: s.frozen is not None),
     _Series("shaper_interface_drift", "Parts of our tree that somebody else changed.", lambda s: len(s.drift)),
 )
 

@@ -13,7 +13,7 @@ from shaper.model.status import ClassStatus, InterfaceStatus, Moved
 from shaper.report.glyphs import Glyphs
 from shaper.report.tables import STATES
 from shaper.report.top import Order, Top, Trace
-from shaper.report.words import clean, decimals, moved_text, size_text, target_text
+from shaper.report.words import clean, decimals, frozen_text, moved_text, size_text, target_text
 from shaper.units import format_duration, format_rate
 
 _HELP = (
@@ -80,7 +80,9 @@ def _head(top: Top, width: int, glyphs: Glyphs) -> Iterator[Text]:
         .append(f" {words} {'' if not rates else format_rate(float(f'{sum(rates):.3g}'))}")
     )
     news = [*([top.trouble] if top.trouble else []), *status.alarms]
-    if status.controller.held:
+    if status.frozen is not None:
+        news.insert(0, frozen_text(status.frozen))
+    elif status.controller.held:
         news.append(f"held: {status.controller.held}")
     yield Text(clean(news[0]), style="bold red" if status.alarms else "yellow") if news else Text()
     yield from (_moved(one) for one in status.controller.moved[:1])

@@ -12,7 +12,7 @@ from shaper.model.observation import CaptureHealth, DelayView, Rung
 from shaper.model.policy import Direction
 from shaper.model.sla import SlaResult, SlaState, TargetResult
 from shaper.model.status import ClassStatus, InterfaceStatus, PendingConfirmation, ProbeStatus
-from shaper.report.words import clean, decimals, schedule_text, shortfall_text, size_text, target_text
+from shaper.report.words import clean, decimals, frozen_text, schedule_text, shortfall_text, size_text, target_text
 from shaper.units import format_duration, format_percent, format_rate
 
 STATES = {
@@ -161,6 +161,8 @@ def status_sentences(status: InterfaceStatus) -> Iterator[Text]:
     """What the table has no room for: targets missed, shortfalls, why the controller holds, what is not measured."""
     if status.confirmation is not None:
         yield from _confirmation(status.confirmation)
+    if status.frozen is not None:
+        yield Text(clean(f"Nothing is moved: {frozen_text(status.frozen)}"), style="bold yellow")
     for one in status.classes:
         for target in one.sla.targets if one.sla else ():
             if target.state is SlaState.MISSED:
@@ -170,7 +172,7 @@ def status_sentences(status: InterfaceStatus) -> Iterator[Text]:
             yield _probe(one.path, one.probe)
     for shortfall in status.controller.shortfalls:
         yield Text(clean(shortfall_text(shortfall)), style="yellow")
-    if status.controller.held:
+    if status.controller.held and status.frozen is None:
         yield Text(clean(f"The controller holds: {status.controller.held}"), style="yellow")
     if not status.running:
         yield Text("No `shaper run` is up: these are the kernel's counters, and delay is not measured", style="yellow")

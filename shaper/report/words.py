@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 
 from shaper.model.decision import Change, Shortfall
+from shaper.model.freeze import Freeze
 from shaper.model.status import ScheduleStatus
 from shaper.units import format_duration, format_percent, format_rate, format_size
 
@@ -26,6 +28,17 @@ def decimals(value: float) -> str:
 def size_text(size: int) -> str:
     """Bytes to three digits: `58.2kb`."""
     return format_size(float(f"{size:.3g}"))
+
+
+def when(at: float) -> str:
+    """Wall time (Unix, s) in the machine's own zone."""
+    return datetime.fromtimestamp(at).astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def frozen_text(freeze: Freeze) -> str:
+    """Who froze it, why, since when and until when."""
+    until = "until `shaper thaw`" if freeze.until is None else f"until {when(freeze.until)}"
+    return f"{freeze.words} (since {when(freeze.at)}, {until})"
 
 
 def schedule_text(schedule: ScheduleStatus) -> str:

@@ -211,8 +211,8 @@ def settle(state: DeviceState, *, at: float) -> None:
     for change in begun:
         if change.what == "confirm":
             done = waiting is None or waiting.id != change.confirmation
-        elif change.what == "extend":
-            done = True  # its one step is not worth telling apart
+        elif change.what in ("extend", "freeze", "thaw"):
+            done = True  # the one step of these is not worth telling apart
         else:
             done = present == (change.number if change.sha256 else 0)
         killed = "its program was killed" + ("" if done else "; nothing of it stands")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from shaper import control
 from shaper.history.records import Premise
 from shaper.model.decision import Allocation, Change, Decision
@@ -30,7 +32,7 @@ class Controlling:
         self._alarms = alarms
         self._wanted = wanted
         self._dry_run = dry_run
-        self._frozen = False
+        self._astray = False  # what it remembers is of another time, or of rates that were never set
         self._moved: dict[str, tuple[float, Change]] = {}
         self._take_over()
         self._state = control.initial(self._setup)
@@ -56,17 +58,24 @@ class Controlling:
             if self._holding.lower():
                 self._took()
 
-    def decide(self, observation: Observation, *, now: float, held: str) -> tuple[Decision, bool]:
-        """The decision, and whether the kernel took it. Frozen while it is `held` back, by what the words say."""
+    def decide(self, observation: Observation, *, now: float, held: str, frozen: str = "") -> tuple[Decision, bool]:
+        """The decision, and whether the kernel took it.
+
+        Nothing is decided while it is `held` back, by what the words say. While it is `frozen` the decision is what it
+        would do, and is not carried out.
+        """
         if not self.active or held:
-            self._frozen = bool(held)
+            self._astray = bool(held)
             self.decision, self.premise = Decision(self.allocation, held=held), None
             return self.decision, False
-        if self._frozen:  # what the controller remembers is of another time
-            self._state, self._frozen = control.resume(control.initial(self._setup), self.allocation), False
+        if self._astray and not frozen:
+            self._state = control.resume(control.initial(self._setup), self.allocation)
+        self._astray = bool(frozen)
         applied, self.premise = False, Premise(self._setup, self._state, now)
         self._state, decision = control.step(self._setup, self._state, observation, now=now)
-        if decision.changes and not self._dry_run:
+        if frozen:
+            decision = replace(decision, held="; ".join(filter(None, (frozen, decision.held))))
+        elif decision.changes and not self._dry_run:
             with self._alarms.watching("programming"):
                 self._holding.send(self._holding.program.with_allocation(decision.allocation))
                 applied = True

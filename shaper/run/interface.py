@@ -24,6 +24,7 @@ from shaper.run.changes import Condition, Order
 from shaper.run.clock import Clock
 from shaper.run.controlling import Controlling
 from shaper.run.drift import Mending
+from shaper.run.freezing import Freezing
 from shaper.run.holding import Holding
 from shaper.run.measuring import Measuring
 from shaper.run.observe import Observer
@@ -115,6 +116,7 @@ class InterfaceRun:
             self._alarms.sound(words[:9], words)
         policy, interface = self._allowed(policy, interface)
         self.probation = Probation(kernel, state, self)
+        self._freezing = Freezing(state, self._alarms)
         try:
             self.applied = self._holding.apply(policy, interface, what="run", order=order, keep_live=False)
         except BaseException:
@@ -322,10 +324,14 @@ class InterfaceRun:
         now = self._clock.boot()
         seconds = max(1e-3, now - self._last)
         self._last = now
-        self._controlling.lower()
+        freeze = self._freezing.look(self._clock.wall())
+        if freeze is None:
+            self._controlling.lower()
         observation = self._observe(now, seconds)
         self._account(observation)
-        decision, applied = self._controlling.decide(observation, now=now, held=self.probation.held)
+        decision, applied = self._controlling.decide(
+            observation, now=now, held=self.probation.held, frozen=freeze.words if freeze else ""
+        )
         self._ticks += 1
         status = self._status()
         self._tick_seconds = self._clock.boot() - now
@@ -460,6 +466,7 @@ class InterfaceRun:
             mends=self._mending.count,
             confirmation=self.probation.status(self._last),
             schedule=self._calendar.outlook(interface, self._clock.wall()),
+            frozen=self._freezing.freeze,
         )
 
     def _utilisation(self) -> float | None:

@@ -12,6 +12,7 @@ from shaper.plan.drift import differences, some
 from shaper.run.apply import read
 from shaper.run.before import unfinished
 from shaper.run.calendar import outlook
+from shaper.run.freezing import read_freeze
 from shaper.run.ours import ours
 from shaper.run.policed import policed
 from shaper.run.probation import pending_confirmation
@@ -62,6 +63,7 @@ def look(kernel: Kernel, state: DeviceState, *, now: float, at: float | None = N
             f"the schedule has gone on ({schedule.holds}), and {state.title} still has the numbers of: {was}; "
             "`shaper run` changes them in time, `shaper apply` now"
         )
+    freeze = read_freeze(state)
     if drift:
         alarms.append(f"somebody changed what {state.spot} holds: {some(drift)}; `shaper apply` puts it back")
     allocation = program.allocation_in(held)
@@ -103,4 +105,5 @@ def look(kernel: Kernel, state: DeviceState, *, now: float, at: float | None = N
         drift=drift,
         confirmation=pending_confirmation(state, waiting, now) if waiting else None,
         schedule=schedule,
+        frozen=freeze if freeze is not None and not (at is not None and freeze.over(at)) else None,
     )

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from shaper.errors import PolicyError, ShaperError, UnavailableError, internal
-from shaper.history.codec import decode
+from shaper.history.codec import decode, encode
 from shaper.kernel.protocol import Kernel
 from shaper.model.change import Who
 from shaper.plan.steps import Plan
 from shaper.policy import parse_policy, read_policy
-from shaper.run import confirm
+from shaper.run import confirm, freezing
 from shaper.run.changes import Condition, Order
 from shaper.run.clock import Clock
 from shaper.run.confirm import condition
@@ -50,6 +50,8 @@ class Requests:
             "extend": self._on_extend,
             "rollback": self._on_rollback,
             "lapse": self._on_lapse,
+            "freeze": self._on_freeze,
+            "thaw": self._on_thaw,
             "reload": self._on_reload,
             "stop": self._on_stop,
         }
@@ -129,6 +131,21 @@ class Requests:
             self._told(f"{run.state.title}: {told[-1]}")
         self.drop_gone()
         return {"told": "; ".join(told)}
+
+    def _on_freeze(self, request: Request) -> dict[str, Any]:
+        """Of both directions. It is in force when it is answered: the next tick looks first."""
+        sides, order = [run.state for run in self._fleet.on(self._held(request))], self._order(request)
+        seconds = request.arguments.get("seconds")
+        freeze = freezing.freeze(sides[0], order, seconds=None if seconds is None else float(seconds))
+        self._told(f"{sides[0].spot} is {freeze.words}")
+        return {"freeze": encode(freeze), "unnoted": freezing.noted(sides, "freeze", order)}
+
+    def _on_thaw(self, request: Request) -> dict[str, Any]:
+        sides, order = [run.state for run in self._fleet.on(self._held(request))], self._order(request)
+        was = freezing.thaw(sides[0], at=order.at)
+        if was:
+            self._told(f"{sides[0].spot} is thawed by {order.who}")
+        return {"was_frozen": was, "unnoted": freezing.noted(sides, "thaw", order) if was else ""}
 
     def _waiting(self, request: Request) -> list[tuple[InterfaceRun, Waiting]]:
         """The directions of the device whose change waits by the request's id. Raises UnavailableError for none."""

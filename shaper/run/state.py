@@ -3,9 +3,10 @@
 `<folder>/<network namespace>/<device>/` holds `lock` (flock, one writer for both directions), `record.json` (the proof
 that a root handle is ours, and the handles for life), `pending.json` (the steps of an apply under way), `together.json`
 (how it stood before a change of several directions that is under way, see `together`), `confirm.json` and
-`refused.json` (see `waiting`), `released.json` (the offloads that a `release` left), `changes.log` with `policies/`
-(the history of changes) and `history.db`. All but the lock are of what goes out; a folder `ingress` below has the same
-of what comes in. `netns` has the name of the namespace where the device was reached by it from another.
+`refused.json` (see `waiting`), `frozen.json` (see `freezing`), `released.json` (the offloads that a `release` left),
+`changes.log` with `policies/` (the history of changes) and `history.db`. All but the lock and `frozen.json` are of what
+goes out; a folder `ingress` below has the same of what comes in. `netns` has the name of the namespace where the device
+was reached by it from another.
 """
 
 from __future__ import annotations
@@ -355,6 +356,11 @@ def storied_devices(folder: Path) -> tuple[str, ...]:
 def waiting_devices(folder: Path) -> tuple[str, ...]:
     """The devices on which a change waits for its confirmation, as `known_devices` names them."""
     return _devices(folder, lambda state: state.has("confirm.json"))
+
+
+def frozen_devices(folder: Path) -> tuple[str, ...]:
+    """The devices whose controller somebody holds still, as `known_devices` names them."""
+    return _devices(folder, lambda state: state.has("frozen.json"))
 
 
 def both_directions(folder: Path, device: str) -> tuple[DeviceState, ...]:

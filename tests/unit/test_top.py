@@ -15,11 +15,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_samples import DECISION, READ_ONCE, RUNNING
+from report_samples import DECISION, HELD, READ_ONCE, RUNNING
 from rich.console import Console
 
 from shaper.cli.top import print_once, watch
 from shaper.errors import ShaperError
+from shaper.model.change import Who
+from shaper.model.freeze import Freeze
 from shaper.model.policy import Direction
 from shaper.model.status import InterfaceStatus, Moved
 from shaper.report.glyphs import ASCII, BLOCKS
@@ -166,6 +168,13 @@ def test_the_last_move_is_shown_with_its_reason_and_that_of_a_class_inside_it() 
     out = io.StringIO()
     print_once(lambda: [moved], out=Console(file=out, width=100), every=1.0, sleep=lambda _: None, now=lambda: 1.0)
     assert out.getvalue().splitlines()[-1].split()[0] == RUNNING.classes[-1].path, "no class is cut off"
+
+
+def test_who_froze_it_is_the_first_news() -> None:
+    frozen = Freeze(Who(0, "root", "eve"), 1.7e9, "ticket 4711", until=1.7e9 + 600)
+    (line,) = [line for line in shown(seen(replace(HELD, frozen=frozen))) if "frozen" in line]
+    assert line.startswith("frozen by root (sudo by eve): ticket 4711 (since 2023-11-")
+    assert "until 2023-11-" in line
 
 
 def test_once_prints_every_interface_and_looks_twice_at_counters() -> None:
