@@ -10,12 +10,20 @@ import click
 
 from shaper.api.client import ask
 from shaper.cli.asking import CLOCK, asker, devices_option, held, message_option, one_device, order
-from shaper.cli.common import folder_of, json_option, open_kernel, print_json, state_option
+from shaper.cli.common import counted, folder_of, json_option, open_kernel, print_json, state_option
 from shaper.kernel.protocol import Kernel
 from shaper.run import confirm as keeping
 from shaper.run.confirm import KernelWay
 from shaper.run.standing import policy_of
-from shaper.run.state import DeviceState, boot_id, both_directions, storied_devices, waiting_devices
+from shaper.run.state import (
+    DeviceState,
+    boot_id,
+    both_directions,
+    known_devices,
+    storied_devices,
+    waiting_devices,
+)
+from shaper.run.static import to_static
 from shaper.run.together import together
 from shaper.run.waiting import read_waiting
 
@@ -27,12 +35,23 @@ from shaper.run.waiting import read_waiting
     is_flag=True,
     help="Only what was not confirmed, also before a reboot: the last confirmed policy comes up.",
 )
+@click.option(
+    "--static",
+    is_flag=True,
+    help="Only what a controller moved: the policy stays, with its static allocation. Not under a running shaper.",
+)
 @devices_option
 @message_option
 @state_option
 @json_option
 def rollback(
-    number: int | None, unconfirmed: bool, devices: tuple[str, ...], message: str, folder: Path | None, as_json: bool
+    number: int | None,
+    unconfirmed: bool,
+    static: bool,
+    devices: tuple[str, ...],
+    message: str,
+    folder: Path | None,
+    as_json: bool,
 ) -> None:
     """Go back: from a change that waits to what was before it, else to the previous policy, or to that of change N.
 
@@ -40,15 +59,19 @@ def rollback(
     """
     if unconfirmed and number is not None:
         raise click.UsageError("--unconfirmed goes back to the last confirmed policy, not to a change N")
+    if static and (unconfirmed or number is not None):
+        raise click.UsageError("--static stays with the policy in force: it takes neither N nor --unconfirmed")
     results: list[dict[str, Any]] = []
     with open_kernel() as kernel:
-        for device in _devices(folder, devices, number, unconfirmed=unconfirmed):
+        for device in _devices(folder, devices, number, unconfirmed=unconfirmed, static=static):
             sides = both_directions(folder_of(folder), device)
             answer = None
-            if not unconfirmed or any(map(read_waiting, sides)):
+            if not static and (not unconfirmed or any(map(read_waiting, sides))):
                 answer = ask(sides[0], "rollback", number=number, **asker(message))
             if answer is not None:
                 told = [answer["told"]]
+            elif static:
+                told = _to_static(kernel, sides, message)
             elif unconfirmed:
                 told = _confirmed_comes_up(kernel, sides, message)
             else:
@@ -64,9 +87,11 @@ def rollback(
 
 
 def _devices(
-    folder: Path | None, devices: tuple[str, ...], number: int | None, *, unconfirmed: bool
+    folder: Path | None, devices: tuple[str, ...], number: int | None, *, unconfirmed: bool, static: bool
 ) -> tuple[str, ...]:
     known = devices
+    if static:
+        return known or known_devices(folder_of(folder))
     if not known and unconfirmed:
         return storied_devices(folder_of(folder))
     if not known and number is None:
@@ -85,6 +110,15 @@ def _back(kernel: Kernel, sides: Sequence[DeviceState], number: int | None, mess
                 return [*told, *back]
             ways = [(side, KernelWay(kernel, side)) for side in sides]
             return [*told, keeping.rollback_both(ways, number, now=CLOCK.boot(), order=who)]
+
+
+def _to_static(kernel: Kernel, sides: Sequence[DeviceState], message: str) -> list[str]:
+    with held(kernel, sides, message) as told:
+        steps = [to_static(kernel, side, order(message), now=CLOCK.boot()) for side in sides]
+    moved = sum(one for one in steps if one is not None)
+    if moved:
+        return [*told, f"the static allocation is back, {counted(range(moved))}"]
+    return [*told, "nothing to put back: the static allocation stands"] if steps != [None, None] else list(told)
 
 
 def _changed(sides: Sequence[DeviceState]) -> list[DeviceState]:

@@ -25,6 +25,9 @@ NotifyAccess=main
 ExecStartPre=-+/bin/sh -c '"$$@" >{capabilities}' probe {program} doctor --json
 ExecStart={start}
 ExecReload=/bin/kill -HUP $MAINPID
+# However it ended: of a controller that was killed, or that hung until the watchdog below ended it, the last allocation
+# does not stay. Nothing is sent where it ended well.
+ExecStopPost=-+{program} rollback --static --state /var/lib/shaper -m "shaper.service ended"
 Restart=on-failure
 RestartSec=5
 # A wrong policy, wrong usage or a missing right does not mend itself.

@@ -105,6 +105,13 @@ def test_the_kernel_is_probed_before_the_service_has_given_up_the_right_to() -> 
     assert re.search(r"^ExecStart=\S+/shaper run .* --capabilities /run/shaper/capabilities.json$", text, re.MULTILINE)
 
 
+def test_however_the_service_ends_the_static_allocation_comes_back() -> None:
+    text = install(POLICY, "--print").stdout
+    (state,) = re.findall(r"^ExecStart=.* --state (\S+)", text, re.MULTILINE)
+    assert re.search(rf"^ExecStopPost=-\+\S+/shaper rollback --static --state {state} -m ", text, re.MULTILINE)
+    assert re.search(r"^WatchdogSec=\d+$", text, re.MULTILINE), "a controller that hangs is ended"
+
+
 def test_words_are_written_as_systemd_reads_them() -> None:
     text = unit_text(["/opt/a b"], ['x"y', "50%", "$HOME", "line\nbreak"])
     assert 'ExecStart="/opt/a b" "x\\"y" 50%% "$$HOME" "line\\x0abreak"\n' in text
