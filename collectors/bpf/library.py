@@ -55,6 +55,23 @@ class _LoadOptions(ctypes.Structure):
     )
 
 
+class _MapOptions(ctypes.Structure):
+    """struct bpf_map_create_opts of libbpf 1.0, of which a prefix may be given."""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("btf_fd", ctypes.c_uint32),
+        ("btf_key_type_id", ctypes.c_uint32),
+        ("btf_value_type_id", ctypes.c_uint32),
+        ("btf_vmlinux_value_type_id", ctypes.c_uint32),
+        ("inner_map_fd", ctypes.c_uint32),
+        ("map_flags", ctypes.c_uint32),
+        ("map_extra", ctypes.c_uint64),
+        ("numa_node", ctypes.c_uint32),
+        ("map_ifindex", ctypes.c_uint32),
+    )
+
+
 @cache
 def _libbpf() -> ctypes.CDLL:
     """Raises BpfError where it is not installed."""
@@ -76,6 +93,8 @@ def _libbpf() -> ctypes.CDLL:
         ("bpf_map__fd", number, (pointer,)),
         ("bpf_map__set_max_entries", number, (pointer, ctypes.c_uint32)),
         ("bpf_prog_load", number, (number, text, text, pointer, size, pointer)),
+        ("bpf_map_create", number, (number, text, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint32, pointer)),
+        ("bpf_map_freeze", number, (number,)),
         ("bpf_map_lookup_elem", number, (number, text, text)),
         ("bpf_map_update_elem", number, (number, text, text, ctypes.c_uint64)),
         ("bpf_map_delete_elem", number, (number, text)),
@@ -101,6 +120,26 @@ def _checked(result: int, what: str) -> int:
 def processors() -> int:
     """How many sets of values a map for each processor has."""
     return _checked(_libbpf().libbpf_num_possible_cpus(), "counting processors")
+
+
+def make_map(kind: int, name: str, entries: Sequence[tuple[bytes, bytes]], *, flags: int = 0) -> int:
+    """The descriptor of a map that holds these entries and can be changed no more; the caller closes it.
+
+    Raises BpfError.
+    """
+    library = _libbpf()
+    key_size, value_size = map(len, entries[0])
+    options = _MapOptions(sz=ctypes.sizeof(_MapOptions), map_flags=flags)
+    made = library.bpf_map_create(kind, name.encode(), key_size, value_size, len(entries), ctypes.byref(options))
+    fd = _checked(made, f"making the map {name}")
+    try:
+        for key, value in entries:
+            _checked(library.bpf_map_update_elem(fd, key, value, 0), f"filling the map {name}")
+        _checked(library.bpf_map_freeze(fd), f"freezing the map {name}")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 class Map:

@@ -12,7 +12,10 @@ from typing import NamedTuple
 
 from collectors.ring import Instruction
 
-A, X, CTX, SPARE = 0, 7, 6, 8
+A, X, CTX, SPARE, ROW = 0, 7, 6, 8, 9
+LOOK_UP, COLUMN = 0xE0, 0xC0
+"""Instructions that no classic program has: finding the row of table `jt` for the address at X + `k`, else on by `jf`;
+A = what is in its column `k`."""
 _STACK = 10
 _LD, _LDX, _ST, _STX, _ALU, _JMP, _RET, _MISC = range(8)
 _IMM, _ABS, _IND, _MEM, _LEN, _MSH = 0x00, 0x20, 0x40, 0x60, 0x80, 0xA0
@@ -23,11 +26,14 @@ _LOAD_WORD, _STORE_WORD, _STORE_K_WORD, _STORE_K_LONG = 0x61, 0x63, 0x62, 0x7A
 _WHOLE_STACK = 512
 """Bytes, the most there is, and all of it is asked for: a kernel that interprets programs (6.12.117) gives the one that
 is gone on in the stack of the one it is called from, and what is beyond is the kernel's own."""
+_KEY, _KEY_SIZE = -_WHOLE_STACK, 20
+"""Where the key of a lookup lies: the bits of the prefix, and 4 or 16 bytes of address."""
 _TO_BIG_ENDIAN = 0xDC
+_ADD_LONG, _IF_NULL = 0x07, 0x15
 _JUMP32 = 0x06
 _GOTO, _CALL, _EXIT = 0x05, 0x85, 0x95
 _LOAD_64, _MAP_FD = 0x18, 1
-_TAIL_CALL = 12
+_TAIL_CALL, _MAP_LOOK_UP = 12, 1
 _LIKE_CLASSIC = frozenset({0x00, 0x10, 0x20, 0x40, 0x50, 0x60, 0x70, 0xA0})
 """Operations with the same code that cannot fail: no division."""
 
@@ -55,6 +61,13 @@ class Wide(NamedTuple):
         return struct.pack("=BBhI", self.code, self.source << 4 | self.target, self.offset, self.constant & 0xFFFFFFFF)
 
 
+class Table(NamedTuple):
+    """A map of longest prefixes: its file descriptor, and the bytes of an address in it."""
+
+    fd: int
+    size: int
+
+
 def hand_over(program: Sequence[Instruction], *, programs: int, hardware_type: int, sort: bool = False) -> list[Wide]:
     """A program that leaves what the classic one answers in cb[0] and goes on in the first of `programs`.
 
@@ -62,6 +75,36 @@ def hand_over(program: Sequence[Instruction], *, programs: int, hardware_type: i
     `programs` is the file descriptor of a map of programs; `hardware_type` is the device's (1 for Ethernet), which
     extended BPF has no way to ask. Raises ValueError for an instruction that no classifier of packets needs.
     """
+    return _whole(
+        program,
+        hardware_type,
+        (),
+        [
+            Wide(_STORE_WORD, CTX, A, _ANSWER),
+            *([Wide(_STORE_WORD, CTX, A, _PRIORITY)] if sort else []),
+            Wide(0xBF, 1, CTX),
+            Wide(_LOAD_64, 2, _MAP_FD, 0, programs),
+            Wide(0),
+            Wide(_MOVE_K, 3),
+            Wide(_CALL, constant=_TAIL_CALL),
+            Wide(_MOVE_K, 0, constant=UNSPECIFIED),
+            Wide(_EXIT),
+        ],
+    )
+
+
+def answering(program: Sequence[Instruction], *, tables: Sequence[Table], hardware_type: int) -> list[Wide]:
+    """A program that answers what the classic one does, which may look addresses up in `tables` and use more words.
+
+    Raises ValueError as `hand_over`.
+    """
+    return _whole(program, hardware_type, tables, [Wide(_EXIT)])
+
+
+def _whole(
+    program: Sequence[Instruction], hardware_type: int, tables: Sequence[Table], end: Sequence[Wide]
+) -> list[Wide]:
+    """`end` follows the answer in A; one of a single instruction stands wherever the program ends."""
     made: list[Wide] = [
         Wide(0xBF, CTX, 1),
         Wide(_MOVE_K, A),
@@ -69,6 +112,8 @@ def hand_over(program: Sequence[Instruction], *, programs: int, hardware_type: i
         Wide(_STORE_K_LONG, _STACK, 0, -_WHOLE_STACK),
     ]
     scratch = sorted({k for code, _, _, k in program if _touches_memory(code)})
+    if scratch and _place(scratch[-1]) < _KEY + _KEY_SIZE:
+        raise ValueError(f"the stack has no room for {len(scratch)} words")
     made += [Wide(_STORE_K_WORD, _STACK, 0, _place(slot)) for slot in scratch]
     starts: list[int] = []
     waiting: list[
@@ -80,6 +125,10 @@ def hand_over(program: Sequence[Instruction], *, programs: int, hardware_type: i
         if at not in reached:  # which the kernel suffers in a classic program only
             continue
         match code & 0x07:
+            case _ if code == LOOK_UP:
+                made += _found(tables[yes], k)
+                waiting.append((len(made), at + 1 + no))
+                made.append(Wide(_IF_NULL, ROW))
             case 5 if code & 0xF0 == 0x00:
                 waiting.append((len(made), at + 1 + k))
                 made.append(Wide(_GOTO))
@@ -93,8 +142,11 @@ def hand_over(program: Sequence[Instruction], *, programs: int, hardware_type: i
             case 6:
                 if code & 0x18 == 0:
                     made.append(Wide(_MOVE_K, A, constant=k))
-                waiting.append((len(made), len(program)))
-                made.append(Wide(_GOTO))
+                if len(end) == 1:
+                    made += end
+                else:
+                    waiting.append((len(made), len(program)))
+                    made.append(Wide(_GOTO))
             case _:
                 made += _plain(code, k, hardware_type)
     starts.append(len(made))
@@ -103,17 +155,33 @@ def hand_over(program: Sequence[Instruction], *, programs: int, hardware_type: i
         if distance >= 1 << 15:
             raise ValueError(f"a jump of {distance} instructions is too far for extended BPF")
         made[place] = made[place]._replace(offset=distance)
+    return made if len(end) == 1 else [*made, *end]
+
+
+def _found(table: Table, offset: int) -> list[Wide]:
+    """ROW = where the row of the address at X + offset is, or nothing; A = 0. The load comes first: it may end it all,
+    and leaves of the other registers what lasts over calls.
+    """
+    words = range(table.size // 4)
+    read = [
+        one
+        for word in words
+        for one in (
+            Wide(_LD | _IND, 0, X, 0, offset + 4 * word),
+            Wide(_TO_BIG_ENDIAN, A, constant=32),
+            Wide(_STORE_WORD, _STACK, A, _KEY + 4 + 4 * word),
+        )
+    ]
     return [
-        *made,
-        Wide(_STORE_WORD, CTX, A, _ANSWER),
-        *([Wide(_STORE_WORD, CTX, A, _PRIORITY)] if sort else []),
-        Wide(0xBF, 1, CTX),
-        Wide(_LOAD_64, 2, _MAP_FD, 0, programs),
+        *read,
+        Wide(_STORE_K_WORD, _STACK, 0, _KEY, 8 * table.size),
+        Wide(_LOAD_64, 1, _MAP_FD, 0, table.fd),
         Wide(0),
-        Wide(_MOVE_K, 3),
-        Wide(_CALL, constant=_TAIL_CALL),
-        Wide(_MOVE_K, 0, constant=UNSPECIFIED),
-        Wide(_EXIT),
+        Wide(0xBF, 2, _STACK),
+        Wide(_ADD_LONG, 2, 0, 0, _KEY),
+        Wide(_CALL, constant=_MAP_LOOK_UP),
+        Wide(0xBF, ROW, A),
+        Wide(_MOVE_K, A),
     ]
 
 
@@ -123,7 +191,9 @@ def _reached(program: Sequence[Instruction]) -> set[int]:
     for at, (code, yes, no, k) in enumerate(program):
         if at not in reached or code & 0x07 == _RET:
             continue
-        if code & 0x07 != _JMP:
+        if code == LOOK_UP:
+            reached |= {at + 1, at + 1 + no}
+        elif code & 0x07 != _JMP:
             reached.add(at + 1)
         elif code & 0xF0 == 0:
             reached.add(at + 1 + k)
@@ -143,6 +213,8 @@ def _place(slot: int) -> int:
 def _plain(code: int, k: int, hardware_type: int) -> list[Wide]:
     """What is neither a jump nor an end."""
     kind, mode = code & 0x07, code & 0xE0
+    if code == COLUMN:
+        return [Wide(_LOAD_WORD, A, ROW, 4 * k)]
     if kind == _LD and mode == _ABS and k >= _ANCILLARY:
         return _ancillary(k - _ANCILLARY, hardware_type)
     if kind == _LD and mode == _ABS:

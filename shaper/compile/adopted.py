@@ -42,6 +42,9 @@ def in_its_numbers(program: Program, adopted: Adopted) -> Program:
     def there(number: Handle) -> Handle:
         return numbers.get(number, number)
 
+    lookups = tuple(lookup.renumbered(there) for lookup in program.lookups)
+    renamed = {old.name: new.name for old, new in zip(program.lookups, lookups, strict=True)}
+
     def moved(node: Node) -> Node:
         match node:
             case Qdisc(parent=parent, options=HtbOptions()) if parent == ROOT:
@@ -62,6 +65,8 @@ def in_its_numbers(program: Program, adopted: Adopted) -> Program:
                 return replace(node, parent=there(parent), classid=there(node.classid))
             case U32Filter(parent=parent) if parent == ROOT_HANDLE:
                 return replace(node, parent=there(parent), classid=there(node.classid))
+            case LoadedFilter(parent=parent) if parent == ROOT_HANDLE:
+                return replace(node, parent=there(parent), name=renamed.get(node.name, node.name))
             case BpfFilter() | LoadedFilter() | FlowerFilter() | U32Filter() | U32Table() | OtherFilter():
                 return replace(node, parent=there(node.parent))
         return node
@@ -71,6 +76,7 @@ def in_its_numbers(program: Program, adopted: Adopted) -> Program:
         tree=tree(program.tree.device, map(moved, program.tree.nodes())),
         handles={path: there(number) for path, number in program.handles.items()},
         adopted=adopted,
+        lookups=lookups,
     )
 
 

@@ -45,6 +45,7 @@ def compile_bands(ground: Ground, _previous: Mapping[str, Handle]) -> Program:
         bounds={path: Bounds((0, 0), (ground.bandwidth,) * 2, (queue.limit,) * 2) for path, queue in queues.items()},
         static={path: Grant(0, ground.bandwidth, queue.limit) for path, queue in queues.items()},
         rules=rules,
+        lookups=classification.lookups,
         notes=(
             *classification.notes,
             *ground.notes(queues),

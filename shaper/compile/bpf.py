@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shaper.tree import Insn
+from shaper.tree import COLUMN, LOOK_UP, Insn
 
 MAX_INSTRUCTIONS = 4096
 """BPF_MAXINSNS of the kernel."""
@@ -60,11 +60,20 @@ class _Goto:
     target: Label
 
 
-class TooLongError(ValueError):
-    """The program has more instructions than the kernel takes."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _LookUp:
+    """Of an address `k` bytes behind X in a table; goes to `missed` where that has no row for it."""
 
-    def __init__(self, count: int) -> None:
-        super().__init__(f"{count} instructions, the kernel takes {MAX_INSTRUCTIONS}")
+    table: int
+    k: int
+    missed: Label
+
+
+class TooLongError(ValueError):
+    """The program has more instructions than the kernel takes; `count` is at least how many."""
+
+    def __init__(self, count: int, most: int = MAX_INSTRUCTIONS) -> None:
+        super().__init__(f"{count} instructions, the kernel takes {most}")
         self.count = count
 
 
@@ -72,7 +81,7 @@ class Assembler:
     """Instructions in order. A is the accumulator, X the index register, M[0..15] the scratch words."""
 
     def __init__(self) -> None:
-        self._items: list[Insn | _Jump | _Goto | Label] = []
+        self._items: list[Insn | _Jump | _Goto | _LookUp | Label] = []
 
     def _emit(self, code: int, k: int = 0) -> None:
         self._items.append(Insn(code, 0, 0, k & 0xFFFFFFFF))
@@ -131,6 +140,18 @@ class Assembler:
         """Compares A with the value ("eq", "gt", "ge", "set": any common bit); without a label it falls through."""
         self._items.append(_Jump(_JMP | _JUMPS[condition], value & 0xFFFFFFFF, (yes, no)))
 
+    def jump_x(self, condition: str, yes: Label | None = None, no: Label | None = None) -> None:
+        """Compares A with X."""
+        self._items.append(_Jump(_JMP | _JUMPS[condition] | _SOURCE_X, 0, (yes, no)))
+
+    def look_up(self, table: int, offset: int, missed: Label) -> None:
+        """Finds the row of the address at X + offset, or goes to `missed`, near by. A is lost. Extended BPF only."""
+        self._items.append(_LookUp(table, offset, missed))
+
+    def column(self, number: int) -> None:
+        """A = the number in a column of the row that was found last."""
+        self._emit(COLUMN, number)
+
     def goto(self, target: Label) -> None:
         """Jumps."""
         self._items.append(_Goto(target))
@@ -139,14 +160,14 @@ class Assembler:
         """The label stands for the next instruction."""
         self._items.append(label)
 
-    def assemble(self) -> tuple[Insn, ...]:
-        """The program. Raises TooLongError."""
+    def assemble(self, most: int = MAX_INSTRUCTIONS) -> tuple[Insn, ...]:
+        """The program. Raises TooLongError where it has more than `most` instructions."""
         while True:
             places, length = self._places()
+            if length > most:
+                raise TooLongError(length, most)
             if not self._lengthen(places):
                 break
-        if length > MAX_INSTRUCTIONS:
-            raise TooLongError(length)
         program: list[Insn] = []
         for item in self._items:
             if isinstance(item, Insn):
@@ -155,6 +176,8 @@ class Assembler:
                 program.append(_ja(len(program), places[item.target]))
             elif isinstance(item, _Jump):
                 program.extend(_conditional(item, len(program), places))
+            elif isinstance(item, _LookUp):
+                program.append(Insn(LOOK_UP, item.table, places[item.missed] - len(program) - 1, item.k))
         return tuple(program)
 
     def _places(self) -> tuple[dict[Label, int], int]:

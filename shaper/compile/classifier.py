@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from shaper.compile.bpf import HARDWARE_TYPE, MARK, PROTOCOL, Assembler, Label
+from shaper.compile.addresses import Addresses, Run
+from shaper.compile.bpf import HARDWARE_TYPE, MARK, MAX_INSTRUCTIONS, PROTOCOL, Assembler, Label
 from shaper.compile.parse import (
     ABSENT,
     ETHERNET,
@@ -25,9 +26,9 @@ from shaper.compile.parse import (
     parse,
 )
 from shaper.errors import UnavailableError
-from shaper.model.match import ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMPV6, Masked, Match, Prefix, Rules
+from shaper.model.match import ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMPV6, Masked, Match, Prefix, Rule, Rules
 from shaper.model.spans import Span, merged
-from shaper.tree import Handle, Insn
+from shaper.tree import Handle, Insn, LookupProgram
 
 _ADDRESS_OFFSETS = {"src": (12, 8), "dst": (16, 24)}
 """In IPv4's and in IPv6's header."""
@@ -35,6 +36,9 @@ _MAC_OFFSETS = {"src_mac": 6, "dst_mac": 0}
 
 _FEW = 16
 """Ranges that are asked one after the other."""
+
+_MOST_WITH_TABLES = 16_000
+"""As many as never become more than the 2^15 of extended BPF over which its jumps reach."""
 
 _UNSEEN = {
     "iif": (
@@ -57,31 +61,103 @@ def classifier(rules: Rules, classids: Mapping[str, Handle], *, only: int = 0) -
 
     Raises bpf.TooLongError, and UnavailableError at a rule that classic BPF cannot carry.
     """
-    matches = [match for rule in rules.ordered for match in rule.all_of]
+    _require_seen(rules)
+    words = Words(match for rule in rules.ordered for match in rule.all_of)
+    return _program(rules, classids, words, rules.ordered, only=only).assemble(MAX_INSTRUCTIONS)
+
+
+def lookup_classifier(
+    rules: Rules, classids: Mapping[str, Handle], *, only: int = 0, ethernet: bool = True
+) -> LookupProgram:
+    """The same for more addresses than that has room for: they are in tables, where each is looked up once a packet.
+
+    All classids are of one qdisc. Raises bpf.TooLongError, UnavailableError.
+    """
+    _require_seen(rules)
+    addresses = Addresses(rules, classids)
+    words = Words(addresses.ordinary, addresses=addresses)
+    program = _program(rules, classids, words, addresses.steps, only=only).assemble(_MOST_WITH_TABLES)
+    major = max(classids.values()) & 0xFFFF0000
+    assert all(not number or number & 0xFFFF0000 == major for number in classids.values())
+    return LookupProgram(program, addresses.tables, major, frozenset(addresses.verdicts), ethernet)
+
+
+def _require_seen(rules: Rules) -> None:
+    """Raises UnavailableError at a rule that asks for what BPF cannot see."""
     for name, where in rules.asked().items():
         if name in _UNSEEN:
             reason, mend = _UNSEEN[name]
             raise UnavailableError(f"`{name}` cannot be matched: {reason}", hint=mend, where=where)
+
+
+def _program(
+    rules: Rules, classids: Mapping[str, Handle], words: Words, steps: Iterable[Rule | Run], *, only: int
+) -> Assembler:
     asm = Assembler()
     parsed, malformed, foreign = Label(), Label(), Label()
-    words = Words(matches)
     if only:
         asm.load(PROTOCOL, 2)
         asm.jump("eq", only, no=foreign)
     parse(asm, words, parsed, malformed)
     asm.place(parsed)
-    for rule in rules.ordered:
+    if words.addresses is not None:
+        _look_up(asm, words, words.addresses)
+    major = max(classids.values()) & 0xFFFF0000
+    for step in steps:
         other = Label()
-        for match in rule.all_of:
-            _match(asm, match, words, other)
-        asm.ret(classids[rule.path])
+        if isinstance(step, Run):
+            _run(asm, step, words, major, other)
+        else:
+            for match in step.all_of:
+                _match(asm, match, words, other)
+            asm.ret(classids[step.path])
         asm.place(other)
     asm.place(malformed)
     asm.ret(classids[rules.default])
     if only:
         asm.place(foreign)
         asm.ret(0)
-    return asm.assemble()
+    return asm
+
+
+def _look_up(asm: Assembler, words: Words, addresses: Addresses) -> None:
+    """Fills the words of what the tables know of the packet's addresses."""
+    asm.set(ABSENT)
+    for slot in words.told.values():
+        asm.store(slot)
+    for number, table in enumerate(addresses.tables):
+        ipv4, other = table.version == 4, Label()
+        asm.recall(words["ethertype"])
+        asm.jump("eq", ETHERTYPE_IPV4 if ipv4 else ETHERTYPE_IPV6, no=other)
+        asm.recall_x(words["base"])
+        for side, columns in addresses.sides.items():
+            missed = Label()
+            if columns:
+                asm.look_up(number, _ADDRESS_OFFSETS[side][0 if ipv4 else 1], missed)
+            for column in columns:
+                asm.column(column)
+                asm.store(words.told[side, column])
+            asm.place(missed)
+        asm.place(other)
+
+
+def _run(asm: Assembler, run: Run, words: Words, major: Handle, other: Label) -> None:
+    """Ends with the class of the run's first rule that holds by either address; goes to `other` where none does."""
+    slots = [words.told[asked] for asked in run.columns.items()]
+    asm.recall(slots[0])
+    if len(slots) > 1:
+        earlier = Label()
+        asm.recall_x(slots[1])
+        asm.jump_x("gt", no=earlier)
+        asm.from_x()
+        asm.place(earlier)
+    unnamed = Label()
+    asm.jump("eq", ABSENT, yes=other)
+    asm.alu("and", 0xFFFF)
+    asm.jump("eq", 0, yes=unnamed)
+    asm.alu("or", major)
+    asm.place(unnamed)
+    asm.ret_a()
 
 
 def _match(asm: Assembler, match: Match, words: Words, other: Label) -> None:
@@ -96,9 +172,9 @@ def _condition(asm: Assembler, match: Match, name: str, words: Words, other: Lab
         case "inner" | "any_of" | "all_of" | "none_of":
             _parts(asm, match, name, words, other)
         case "src" | "dst":
-            _address(asm, getattr(match, name), words, _ADDRESS_OFFSETS[name], other)
+            _address(asm, getattr(match, name), words, name, other)
         case "net":
-            _either(asm, (partial(_address, asm, match.net, words, at) for at in _ADDRESS_OFFSETS.values()), other)
+            _either(asm, (partial(_address, asm, match.net, words, side) for side in _ADDRESS_OFFSETS), other)
         case "port":
             _either(asm, (partial(_field, asm, words[at], match.port) for at in ("sport", "dport")), other)
         case "src_mac" | "dst_mac":
@@ -294,9 +370,12 @@ def _mac(asm: Assembler, wanted: tuple[int, ...], offset: int, other: Label) -> 
     asm.place(held)
 
 
-def _address(asm: Assembler, prefixes: Iterable[Prefix], words: Words, offsets: tuple[int, int], other: Label) -> None:
-    """Goes to `other` unless the address, at these offsets in IPv4 and IPv6, is in one of the networks."""
-    held = Label()
+def _address(asm: Assembler, prefixes: tuple[Prefix, ...], words: Words, side: str, other: Label) -> None:
+    """Goes to `other` unless the address of that side is in one of the networks."""
+    if words.addresses is not None:
+        _field(asm, words.told[side, 0], words.addresses.spans(prefixes), other)
+        return
+    offsets, held = _ADDRESS_OFFSETS[side], Label()
     ipv4 = [
         (_network(prefix), _network(prefix) | (1 << 32 - prefix.length) - 1)
         for prefix in prefixes

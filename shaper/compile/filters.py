@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from shaper.compile.bpf import PROTOCOL, Assembler, Label, TooLongError
-from shaper.compile.classifier import classifier
+from shaper.compile.classifier import classifier, lookup_classifier
 from shaper.compile.flower import flower_filters
 from shaper.compile.handles import ROOT_HANDLE
 from shaper.compile.treatment import Treatment
@@ -14,7 +14,17 @@ from shaper.compile.u32 import u32_filters
 from shaper.errors import UnavailableError
 from shaper.model.match import ETHERTYPE_IPV4, ETHERTYPE_IPV6, Rules
 from shaper.model.policy import Classifier, Interface
-from shaper.tree import Action, BpfFilter, Capabilities, Filter, Handle, Insn, U32Filter
+from shaper.tree import (
+    Action,
+    BpfFilter,
+    Capabilities,
+    Filter,
+    Handle,
+    Insn,
+    LoadedFilter,
+    LookupProgram,
+    U32Filter,
+)
 
 PREFERENCE, FILTER_HANDLE = 10, 1
 _ETHERTYPES = (ETHERTYPE_IPV4, ETHERTYPE_IPV6, 0)
@@ -30,6 +40,7 @@ class Classification(NamedTuple):
 
     filters: tuple[Filter, ...]
     notes: tuple[str, ...] = ()
+    lookups: tuple[LookupProgram, ...] = ()
 
 
 def choose(interface: Interface, rules: Rules, capabilities: Capabilities) -> Classifier:
@@ -66,15 +77,17 @@ def classify(
     treated: Mapping[str, Treatment],
     *,
     devices: Collection[str] | None = None,
+    ethernet: bool = True,
 ) -> Classification:
     """With what is done to the packets of each leaf, by its path.
 
-    `devices` are those by which a packet may have come in, None where nobody has looked. Raises UnavailableError when
+    `devices` are those by which a packet may have come in, None where nobody has looked; `ethernet` says whether the
+    device has Ethernet headers. Raises UnavailableError when
     the kernel has no classifier for it, or the rules are more than it takes.
     """
     kind = choose(interface, rules, capabilities)
     if kind is Classifier.BPF:
-        return Classification(_bpf(interface, rules, handles, treated))
+        return _bpf(interface, rules, handles, capabilities, treated, ethernet=ethernet)
     if kind is Classifier.U32:
         return _u32(interface, rules, handles, capabilities, treated)
     try:
@@ -125,30 +138,87 @@ def _u32(
 
 
 def _bpf(
-    interface: Interface, rules: Rules, handles: Mapping[str, Handle], treated: Mapping[str, Treatment]
-) -> tuple[BpfFilter, ...]:
+    interface: Interface,
+    rules: Rules,
+    handles: Mapping[str, Handle],
+    capabilities: Capabilities,
+    treated: Mapping[str, Treatment],
+    *,
+    ethernet: bool,
+) -> Classification:
+    """Classic programs, which every kernel and everybody may load; where they have no room, others with tables."""
+    try:
+        return Classification(_programs(rules, handles, treated, _classic))
+    except TooLongError as classic:
+        if "lookup" not in capabilities.features:
+            raise UnavailableError(
+                f"the rules of {interface.name} ({interface.policy}) are more than one classifier holds: {classic}, "
+                "and tables of addresses cannot be loaded here",
+                hint=f"{_SHORTER}. Long lists of addresses need extended BPF: `shaper doctor` says why there is none",
+                where=interface.where,
+            ) from classic
+    made: list[LookupProgram] = []
+
+    def with_tables(rules: Rules, members: Mapping[str, Handle], place: Place) -> LoadedFilter:
+        made.append(lookup_classifier(rules, members, only=place.only, ethernet=ethernet))
+        return LoadedFilter(*place.where, made[-1].name, direct=False, actions=place.actions)
+
+    try:
+        filters = _programs(rules, handles, treated, with_tables)
+    except TooLongError as error:
+        raise UnavailableError(
+            f"the rules of {interface.name} ({interface.policy}) are more than one classifier holds, without the "
+            f"addresses, which are in tables: {error}",
+            hint=f"rules that ask for nothing but addresses and stand together are one question, however many; else "
+            f"{_SHORTER}",
+            where=interface.where,
+        ) from error
+    held = made[0]
+    note = (
+        f"packets are classified by an extended BPF program with {held.networks(4)} networks of IPv4 and "
+        f"{held.networks(6)} of IPv6 in tables: a classic one has no room for them"
+    )
+    return Classification(filters, (note,), tuple({each.name: each for each in made}.values()))
+
+
+_SHORTER = (
+    "join ports to ranges and addresses to prefixes, mark the traffic where it enters the network and match its DSCP, "
+    "or drop conditions that an inner class repeats for every child"
+)
+
+
+class Place(NamedTuple):
+    """Where a filter stands, what ethertype alone it knows (0: all), and what it does to what it names."""
+
+    where: tuple[Handle, int, Handle]
+    only: int = 0
+    actions: tuple[Action, ...] = ()
+
+
+Written = Callable[[Rules, Mapping[str, Handle], Place], BpfFilter | LoadedFilter]
+
+
+def _classic(rules: Rules, members: Mapping[str, Handle], place: Place) -> BpfFilter:
+    return BpfFilter(*place.where, classifier(rules, members, only=place.only), actions=place.actions)
+
+
+def _programs(
+    rules: Rules, handles: Mapping[str, Handle], treated: Mapping[str, Treatment], written: Written
+) -> tuple[BpfFilter | LoadedFilter, ...]:
     """The classifier; before it, filters that know the treated classes alone, and behind it those of the default.
 
     A filter has one list of actions, whatever class its program names, so that each list needs a filter. They name the
     same classes as the classifier does: while some are of other rules than the rest, a packet still belongs to a class
     of either. What the classifier leaves to the default's, truncated packets too, it says by naming none.
+    Raises TooLongError.
     """
     default = treated.get(rules.default)
     classids = {path: 0 if default and path == rules.default else handle for path, handle in handles.items()}
-    try:
-        filters = [BpfFilter(ROOT_HANDLE, PREFERENCE, FILTER_HANDLE, classifier(rules, classids))]
-        for (ethertype, actions), paths in _lists(treated, but=rules.default).items():
-            place = ROOT_HANDLE, _TREATED + _ETHERTYPES.index(ethertype), handles[paths[0]] & 0xFFFF
-            members = {path: handles[path] if path in paths else 0 for path in handles}
-            program = classifier(_as_far_as(rules, paths), members, only=ethertype)
-            filters.append(BpfFilter(*place, program, actions=actions))
-    except TooLongError as error:
-        raise UnavailableError(
-            f"the rules of {interface.name} ({interface.policy}) are more than one classifier holds: {error}",
-            hint="join ports to ranges and addresses to prefixes, mark the traffic where it enters the network and "
-            "match its DSCP, or drop conditions that an inner class repeats for every child",
-            where=interface.where,
-        ) from error
+    filters = [written(rules, classids, Place((ROOT_HANDLE, PREFERENCE, FILTER_HANDLE)))]
+    for (ethertype, actions), paths in _lists(treated, but=rules.default).items():
+        place = ROOT_HANDLE, _TREATED + _ETHERTYPES.index(ethertype), handles[paths[0]] & 0xFFFF
+        members = {path: handles[path] if path in paths else 0 for path in handles}
+        filters.append(written(_as_far_as(rules, paths), members, Place(place, ethertype, actions)))
     for ethertype, actions in default.by_ethertype().items() if default else ():
         place = ROOT_HANDLE, _DEFAULT_TREATED + _ETHERTYPES.index(ethertype), FILTER_HANDLE
         filters.append(BpfFilter(*place, _everything(handles[rules.default], ethertype), actions=actions))

@@ -19,7 +19,7 @@ from shaper.model.aqm import TURNED
 from shaper.model.decision import Allocation, Bounds
 from shaper.model.match import Rules
 from shaper.model.policy import Backend, Direction, Interface, TrafficClass
-from shaper.tree import ROOT, Capabilities, Handle, LinkFacts, Node, Offload, Qdisc, SizeTable, tree
+from shaper.tree import ROOT, Capabilities, Handle, LinkFacts, LookupProgram, Node, Offload, Qdisc, SizeTable, tree
 from shaper.units import format_rate
 
 MIN_RATE = 8_000
@@ -129,7 +129,10 @@ class Ground:
         facts = self.facts
         asked = self.marks.carried(rules) if self.marks else rules
         devices = None if facts.own is None else {facts.name, *(feeder.device for feeder in facts.feeders)}
-        return classify(self.interface, asked, handles, self.capabilities, self.treated(), devices=devices)
+        outgoing = self.interface.direction is Direction.EGRESS
+        ethernet = not outgoing or (facts.header > 0 and facts.name != "lo")  # an ifb is as Ethernet, and lo is not
+        have, treated = self.capabilities, self.treated()
+        return classify(self.interface, asked, handles, have, treated, devices=devices, ethernet=ethernet)
 
     def notes(self, queues: Mapping[str, LeafQueue]) -> tuple[str, ...]:
         """What is done instead of what the kernel lacks, in words."""
@@ -146,6 +149,7 @@ class Ground:
         static: Allocation,
         rules: Rules,
         notes: tuple[str, ...],
+        lookups: tuple[LookupProgram, ...] = (),
         reserved: int = 0,
         movable: bool = True,
     ) -> Program:
@@ -177,6 +181,7 @@ class Ground:
             movable=movable,
             frame=self.frame,
             policers=policers(self.treated()),
+            lookups=lookups,
         )
 
     def _unseen(self, rules: Rules) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ tags inside a frame counted from the frame's start, and behind the header of a t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from shaper.compile.bpf import HARDWARE_TYPE, NET, PROTOCOL, VLAN_TAG, VLAN_TAG_PRESENT, Assembler, Label
 from shaper.model.match import (
@@ -20,6 +21,9 @@ from shaper.model.match import (
     UDP,
     Match,
 )
+
+if TYPE_CHECKING:
+    from shaper.compile.addresses import Addresses
 
 ABSENT = 0xFFFFFFFF
 """The value of a field that the packet does not have; no condition holds it."""
@@ -57,9 +61,14 @@ _NEEDS = {
 
 
 class Words:
-    """Where the fields of one packet are, and those of the packet inside it (`inner`, None where nobody asks)."""
+    """Where the fields of one packet are, and those of the packet inside it (`inner`, None where nobody asks).
 
-    def __init__(self, matches: Iterable[Match], scratch: Iterator[int] | None = None) -> None:
+    With `addresses` what their tables tell is in `told`, by side and column: in words that classic BPF does not have.
+    """
+
+    def __init__(
+        self, matches: Iterable[Match], scratch: Iterator[int] | None = None, *, addresses: Addresses | None = None
+    ) -> None:
         """The words for what the matches ask for: 8 at most, and 7 for a packet inside."""
         scratch = iter(range(_SCRATCH)) if scratch is None else scratch
         every = [part for match in matches for part in _all_parts(match)]
@@ -68,6 +77,10 @@ class Words:
         self._slots = {name: next(scratch) for name in names}
         inside = [match.inner for match in every if match.inner is not None]
         self.inner = Words(inside, scratch) if inside else None
+        self.addresses = addresses
+        sides = addresses.sides.items() if addresses else ()
+        columns = ((side, column) for side, columns in sides for column in columns)
+        self.told = {asked: slot for slot, asked in enumerate(columns, _SCRATCH)}
 
     def __getitem__(self, name: str) -> int:
         return self._slots[name]

@@ -9,7 +9,7 @@ from shaper.compile.numbers import Adopted
 from shaper.model.decision import Allocation, Bounds, Grant
 from shaper.model.match import Rules
 from shaper.model.policy import Interface
-from shaper.tree import FieldBounds, Handle, Insn, Tree, queue_limit, with_grants
+from shaper.tree import FieldBounds, Handle, Insn, LookupProgram, Tree, queue_limit, with_grants
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class Program:
     does instead of what the kernel lacks, and what delay that costs. `reserved` is what of the link's bit/s no rate may
     be raised into; `movable` is false where no class has a rate that a controller could move. `frame` is the largest
     frame in bytes as the kernel counts it. `adopted` has the numbers of a tree that was taken over. `policers` are the
-    indexes of a leaf's, the peak rate's before the committed one's.
+    indexes of a leaf's, the peak rate's before the committed one's. `lookups` are the loaded programs of the tree that
+    have tables of addresses.
 
     `carried` are the rules as a program in the kernel can ask them. `stamp` names the loaded program that measures in
     the kernel in the place of captured packets, "" without one; `stamping` is what classifies for it, and
@@ -53,6 +54,7 @@ class Program:
     limits: Mapping[Handle, tuple[float, ...]] = field(default_factory=dict)
     adopted: Adopted | None = None
     policers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    lookups: tuple[LookupProgram, ...] = ()
 
     @property
     def measured(self) -> bool:

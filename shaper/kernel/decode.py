@@ -117,6 +117,7 @@ def _loaded(reading: FilterReading, on: str) -> LoadedFilter | None:
         options.direct,
         options.classid,
         on,
+        options.actions,
     )
 
 

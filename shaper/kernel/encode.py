@@ -84,7 +84,7 @@ def lent(step: Step, programs: Mapping[str, int]) -> int:
 def check(step: Step) -> None:
     """What the kernel would accept and make something else of. Raises Refused with EINVAL."""
     node = step.node
-    if isinstance(node, Acting | LoadedFilter) and not (0 < node.preference <= 0xFFFF and node.handle > 0):
+    if isinstance(node, Acting) and not (0 < node.preference <= 0xFFFF and node.handle > 0):
         raise Refused(errors.EINVAL, "a filter's preference (1-65535) and handle must be pinned")
     if isinstance(node, LoadedFilter) and not (node.name.startswith(PROGRAM_PREFIX) and node.name.isascii()):
         raise Refused(errors.EINVAL, f"the name of a program of ours begins with {PROGRAM_PREFIX}")
@@ -219,7 +219,7 @@ def retuning(police: Police) -> Message:
     )
 
 
-def place(node: Acting | LoadedFilter | U32Table, index: int, handle: Handle) -> bytes:
+def place(node: Acting | U32Table, index: int, handle: Handle) -> bytes:
     """Where the filter with that handle stands, for a message."""
     (protocol,) = struct.unpack("=H", struct.pack("!H", node.protocol))
     where = pack_tc(index, handle=handle, parent=node.parent, info=node.preference << 16 | protocol)
@@ -230,7 +230,7 @@ def _loaded(step: Step, node: LoadedFilter, index: int, descriptor: int) -> Mess
     body = place(node, index, node.handle)
     if step.verb is Verb.DELETE:
         return Message(RTM_DELTFILTER, 0, body)
-    options = bpf.encode_loaded(bpf.LoadedOptions(node.name, node.direct, node.classid), descriptor)
+    options = bpf.encode_loaded(bpf.LoadedOptions(node.name, node.direct, node.classid, node.actions), descriptor)
     return Message(RTM_NEWTFILTER, _CREATE[step.verb], body + attribute(TCA_OPTIONS, options))
 
 

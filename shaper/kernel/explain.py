@@ -184,6 +184,12 @@ def no_namespace(netns: str, error: OSError, names: Sequence[str]) -> ShaperErro
     )
 
 
+def unloadable(message: str, hint: str, errno: int) -> ShaperError:
+    """A program with tables cannot be loaded."""
+    kind = NotPermittedError if errno in (errors.EPERM, errors.EACCES) else UnavailableError
+    return kind(f"the table of addresses cannot be loaded: {message}", hint=hint)
+
+
 def failure(action: str, errno: int, said: str) -> ShaperError:
     """The error for a request that is not a step, such as a dump or a device's facts."""
     message = f"could not {action}: {said or os.strerror(errno)}"

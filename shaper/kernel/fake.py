@@ -5,8 +5,9 @@ The contract tests run the same steps against it and against a real kernel and c
 
 from __future__ import annotations
 
+import contextlib
 import errno as errors
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from shaper.kernel import explain
@@ -30,6 +31,7 @@ from shaper.tree import (
     Ifb,
     LinkFacts,
     LoadedFilter,
+    LookupProgram,
     MarkTable,
     Node,
     Occupancy,
@@ -52,7 +54,7 @@ FULL = Capabilities(
     filters=frozenset({"bpf", "u32", "flower"}),
     actions=frozenset({"mirred", "gact", "police", "pedit", "csum", "skbedit", "ctinfo", "connmark"}),
     links=frozenset({"ifb", "veth"}),
-    features=frozenset({"stab", "nft-ct", "nft-cgroup"}),
+    features=frozenset({"stab", "nft-ct", "nft-cgroup", "lookup"}),
 )
 """A distribution's kernel."""
 
@@ -103,6 +105,17 @@ class FakeKernel:
         self._tried = 0
         for device in devices:
             self.add_device(device)
+
+    @contextlib.contextmanager
+    def lending(self, program: LookupProgram) -> Iterator[None]:
+        self._alive()
+        if "lookup" not in self._capabilities.features:
+            raise explain.unloadable("loading the program: Operation not permitted", "run it as root", errors.EPERM)
+        self.programs[program.name] = -1
+        try:
+            yield
+        finally:
+            self.programs.pop(program.name)
 
     # what a test sets up
 
@@ -337,10 +350,8 @@ class FakeKernel:
                 held.cls(step.verb, node)
             case U32Table() as node:
                 held.filter(step.verb, replace(node, device=""))
-            case LoadedFilter() as node:
+            case (BpfFilter() | LoadedFilter() | FlowerFilter() | U32Filter()) as node:
                 lent(step, self.programs)
-                held.filter(step.verb, replace(node, device=""))
-            case (BpfFilter() | FlowerFilter() | U32Filter()) as node:
                 for police in retuned(step):
                     self._retune(police)
                 held.filter(step.verb, replace(self._bound(node), device=""))

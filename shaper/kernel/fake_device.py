@@ -37,7 +37,6 @@ from shaper.tree import (
     HtbClass,
     HtbOptions,
     Insn,
-    LoadedFilter,
     Occupancy,
     Options,
     PieOptions,
@@ -287,11 +286,7 @@ class Device:
         if isinstance(parent, HfscClass) and parent.ls is None:  # a real-time class can't have classes: it shares now
             self.classes[parent.handle] = replace(parent, ls=parent.rt)
         self.classes[node.handle] = replace(node, rt=rt, ls=ls, ul=ul)
-        named = (
-            key
-            for key, one in self.filters.items()
-            if isinstance(one, Acting | LoadedFilter) and one.classid == node.handle
-        )
+        named = (key for key, one in self.filters.items() if isinstance(one, Acting) and one.classid == node.handle)
         self.bound |= dict.fromkeys(named, node.handle)  # HTB's filters hold no class that came after them
 
     def _keep_htb(self, node: HtbClass, held: HtbClass | None) -> None:
@@ -328,7 +323,7 @@ class Device:
 
     # filters
 
-    def filter(self, verb: Verb, node: Acting | LoadedFilter | U32Table) -> None:
+    def filter(self, verb: Verb, node: Acting | U32Table) -> None:
         """Raises Refused."""
         kind = kind_of_filter(node)
         if verb is not Verb.DELETE and isinstance(node, Bpf) and node.target and self.index_of(node.target) is None:
@@ -370,8 +365,7 @@ class Device:
         if isinstance(node, U32Table):
             self.filters[node.key] = node
             return
-        actions = () if isinstance(node, LoadedFilter) else node.actions
-        if any(kind_of(action).kind not in self.able.actions for action in actions):
+        if any(kind_of(action).kind not in self.able.actions for action in node.actions):
             raise Refused(errors.ENOENT, UNKNOWN_ACTION)
         if isinstance(node, Bpf):
             self._check_bpf(node)

@@ -6,11 +6,15 @@ goes on after a refusal inside a batch, and the steps behind it would be carried
 
 from __future__ import annotations
 
+import contextlib
 import errno as errors
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from collectors import link as links
 from collectors import police, qdisc
+from collectors.bpf import lookup
+from collectors.bpf.library import BpfError
 from collectors.memory import memory_held
 from collectors.netlink import (
     NLM_F_CREATE,
@@ -44,6 +48,7 @@ from shaper.tree import (
     Class,
     Ifb,
     LinkFacts,
+    LookupProgram,
     MarkTable,
     Node,
     Occupancy,
@@ -127,6 +132,20 @@ class NetlinkKernel:
         if netns not in opened:
             opened[netns] = NetlinkKernel(netns, beside=self._whole)
         return opened[netns]
+
+    @contextlib.contextmanager
+    def lending(self, program: LookupProgram) -> Iterator[None]:
+        """Takes a second for 100,000 networks. Raises UnavailableError, NotPermittedError."""
+        try:
+            loaded = lookup.load(program.program, program.tables, ethernet=program.ethernet)
+        except BpfError as error:
+            raise explain.unloadable(error.message, error.hint, error.errno) from error
+        self.programs[program.name] = loaded
+        try:
+            yield
+        finally:
+            del self.programs[program.name]
+            os.close(loaded)
 
     def devices(self) -> tuple[DeviceName, ...]:
         """Every device but our ifbs, with its alternative names and its hardware address."""

@@ -16,7 +16,7 @@ import subprocess
 import sys
 
 from collectors import link
-from collectors.bpf import delays
+from collectors.bpf import delays, lookup
 from collectors.netlink import (
     NLM_F_CREATE,
     NLM_F_REPLACE,
@@ -187,7 +187,7 @@ def _enter_throwaway() -> None:
     raise OSError(code, f"no network namespace may be made here ({os.strerror(code)})")
 
 
-def _probe() -> dict[str, list[str]]:
+def _probe(*, lookups: bool) -> dict[str, list[str]]:
     with open_socket() as sock:
         channel = Channel(sock)
         qdiscs = [kind for place, kind in enumerate(_QDISCS, 1) if _has_qdisc(channel, kind, place)]
@@ -201,14 +201,16 @@ def _probe() -> dict[str, list[str]]:
         features = ["stab"] if _has_stab(channel, len(_QDISCS) + 1) else []
     features += [name for name, table in _TABLES.items() if _has_table(table)]
     features += ["ebpf"] if not delays.refusal() else []
+    features += ["lookup"] if lookups else []
     return {"qdiscs": qdiscs, "filters": filters, "actions": actions, "links": links, "features": features}
 
 
 def main() -> None:
     """The child: one JSON object on standard output."""
     try:
+        lookups = not lookup.refusal()  # in a user namespace of its own, nobody may load anything
         _enter_throwaway()
-        answer: dict[str, object] = dict(_probe())
+        answer: dict[str, object] = dict(_probe(lookups=lookups))
     except OSError as error:
         answer = {"refused": error.strerror or str(error)}
     json.dump(answer, sys.stdout)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from shaper.errors import Exit, ShaperError
 from shaper.model.device import DeviceName
 from shaper.plan.steps import Step
-from shaper.tree import Capabilities, Handle, LinkFacts, MarkTable, Occupancy, Offload, Tree
+from shaper.tree import Capabilities, Handle, LinkFacts, LookupProgram, MarkTable, Occupancy, Offload, Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,12 @@ class Kernel(Protocol):
         """Carries out the steps in order, each on the device that its node names, else on `device`.
 
         Raises StepError at the first that the kernel refuses.
+        """
+
+    def lending(self, program: LookupProgram) -> AbstractContextManager[None]:
+        """Within, the program is loaded and lent under its name; a filter that stands keeps it beyond.
+
+        Raises UnavailableError, NotPermittedError.
         """
 
     def close(self) -> None:

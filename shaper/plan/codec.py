@@ -186,7 +186,7 @@ def _node_in(data: Any) -> Node | None:
     elif kind is U32Filter:
         values["keys"] = tuple(U32Key(*key) for key in values["keys"])
         values["link"] = U32Link(*values["link"]) if values["link"] else None
-    if kind in (BpfFilter, FlowerFilter, U32Filter):
+    if kind in (BpfFilter, LoadedFilter, FlowerFilter, U32Filter):
         values["actions"] = tuple(_action_in(each) for each in values.get("actions", ()))
     elif kind is HfscClass:
         values |= {name: values[name] and Curve(*values[name]) for name in ("rt", "ls", "ul")}

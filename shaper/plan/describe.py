@@ -36,6 +36,7 @@ from shaper.tree import (
     U32Table,
     handle_text,
     kind_of_filter,
+    networks_in,
     ticks_to_bytes,
 )
 from shaper.units import format_duration, format_rate, format_size
@@ -120,7 +121,9 @@ def fields(node: Node) -> Iterator[tuple[str, str]]:
         if node.restore:
             yield "with of its connection", restore_text(node.restore)
     elif isinstance(node, LoadedFilter):
-        yield "program", node.name
+        yield "program", program_text(node.name)
+        if node.actions:
+            yield "does", actions_text(node.actions)
     elif isinstance(node, FlowerFilter):
         yield "match", asked_text(node)
         yield "class", handle_text(node.classid)
@@ -139,6 +142,14 @@ def fields(node: Node) -> Iterator[tuple[str, str]]:
     elif isinstance(node, Ifb):
         yield "alias", repr(node.alias)
         yield "link", "up" if node.up else "down"
+
+
+def program_text(name: str) -> str:
+    """A loaded program: by its name, or where that says what it looks up, by this."""
+    networks = networks_in(name)
+    if networks is None:
+        return name
+    return f"with {networks[0]} networks of IPv4 and {networks[1]} of IPv6 in tables ({name[-8:]})"
 
 
 def _options(options: Options) -> Iterator[tuple[str, str]]:

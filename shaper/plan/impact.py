@@ -192,7 +192,7 @@ def _sized(node: Offload) -> Impact:
 
 def _treats(node: Filter) -> bool:
     """Whether it does something to packets of which the classifier beside it would say the same class."""
-    return isinstance(node, BpfFilter) and bool(node.actions)
+    return isinstance(node, (BpfFilter, LoadedFilter)) and bool(node.actions)
 
 
 def _sorted_anew(step: Step, queue: str) -> Impact | None:

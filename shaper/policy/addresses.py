@@ -16,7 +16,7 @@ from shaper.policy.text import quoted
 from shaper.policy.values import Unread
 
 KEYS = frozenset({"src", "dst", "net"})
-MAX_ADDRESSES = 10_000
+MAX_ADDRESSES = 200_000
 
 Read = Callable[[str], str]
 """From a name in the policy to the text of that file. Raises OSError or ValueError."""

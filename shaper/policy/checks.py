@@ -22,7 +22,7 @@ from shaper.policy.treatment import treatment_problems
 from shaper.policy.validate import Lost
 
 MAX_DEPTH = 6  # HTB holds 8 levels (TC_HTB_MAXDEPTH), one of which is the root class and one a leaf's qdisc
-MAX_LEAVES = 4000
+MAX_LEAVES = 8000
 MAX_RULES = 20_000
 
 _CLASS_NAME = re.compile(r"[a-z0-9-]{1,32}\Z")

@@ -196,7 +196,8 @@ def node_json(node: Node) -> dict[str, Any]:
     if isinstance(node, U32Filter):
         return {**about, "kind": "u32", **_u32(node)}
     if isinstance(node, LoadedFilter):
-        return {**about, "kind": "bpf", "program": node.name, "direct": node.direct}
+        does = {"actions": [_action(action) for action in node.actions]} if node.actions else {}
+        return {**about, "kind": "bpf", "program": node.name, "direct": node.direct, **does}
     return {**about, "kind": "bpf", **_bpf(node)}
 
 

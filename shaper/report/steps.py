@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from shaper.model.device import spot
 from shaper.plan.action_words import actions_text
-from shaper.plan.describe import stab_text
+from shaper.plan.describe import program_text, stab_text
 from shaper.plan.impact import impacts
 from shaper.plan.mark_words import restore_text, table_words
 from shaper.plan.queue_words import hfsc_words, option_words
@@ -106,7 +106,8 @@ def _details(node: Node, names: Mapping[Handle, str]) -> dict[str, str]:
         sent |= {"restore": restore_text(node.restore)} if node.restore else {}
         return {"instructions": str(len(node.program))} | {name: target for name, target in sent.items() if target}
     if isinstance(node, LoadedFilter):
-        return {"program": node.name}
+        does = {"does": actions_text(node.actions)} if node.actions else {}
+        return {"program": program_text(node.name), **does}
     if isinstance(node, MarkTable):
         return dict(table_words(node))
     if isinstance(node, U32Filter):

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from shaper.plan.describe import subject
+from shaper.plan.describe import program_text, subject
 from shaper.plan.mark_words import nft_lines
 from shaper.plan.words import u32_asked_text
 from shaper.report.tc_actions import actions_words, burst, ticks_of
@@ -44,6 +44,7 @@ from shaper.tree import (
     device_text,
     flower_key,
     handle_text,
+    networks_in,
 )
 
 _ETHERTYPES = {0x0800: "ip", 0x86DD: "ipv6", ETH_P_ALL: "all"}
@@ -77,7 +78,9 @@ def rounded(tree: Tree) -> tuple[str, ...]:
     moved += policers
     why = "tc reckons bursts in whole bytes and microseconds, the kernel in ticks of 64 ns: up to one of each more"
     notes = [f"{why} for {', '.join(moved)}"] if moved else []
-    if any(map(_is_beyond_tc, tree.filters)):
+    if any(map(_looks_up, tree.filters)):
+        notes.append("tc cannot load a classifier with tables of addresses: it is left out, and what it names")
+    if any(_is_beyond_tc(one) and not _looks_up(one) for one in tree.filters):
         notes.append(
             "tc has no words for the links by which u32 passes over IPv6's extension headers: they are left out"
         )
@@ -112,7 +115,11 @@ def _filter(one: Filter) -> Filter:
 
 
 def _is_beyond_tc(one: Filter) -> bool:
-    return isinstance(one, U32Filter) and one.link is not None and bool(one.link.at % 2)
+    return _looks_up(one) or (isinstance(one, U32Filter) and one.link is not None and bool(one.link.at % 2))
+
+
+def _looks_up(one: Filter) -> bool:
+    return isinstance(one, LoadedFilter) and networks_in(one.name) is not None
 
 
 def _with_ethertype(one: FlowerFilter) -> FlowerFilter:
@@ -156,6 +163,8 @@ def _command(device: str, node: Node) -> Iterator[str]:
         case U32Filter():
             where = f"{_hook(node.parent)} protocol {_protocol(node.protocol)} pref {node.preference}"
             yield f"tc filter add {dev} {where} {_u32(node)}"
+        case LoadedFilter() if _looks_up(node):
+            yield f"# tc cannot say: {subject(node, {})}, a program {program_text(node.name)}"
         case LoadedFilter():
             yield f"# the filter of preference {node.preference} is the program {node.name} of a running shaper"
         case OtherFilter():

@@ -14,12 +14,12 @@ from shaper.plan import diff
 from shaper.plan.drift import differences, some
 from shaper.plan.fingerprint import reverted
 from shaper.plan.steps import Plan, Step
-from shaper.run import ebbing
+from shaper.run import ebbing, lending
 from shaper.run.offloads import devices, held_by, planned, regarding, released
 from shaper.run.ours import left_behind, ours
 from shaper.run.prepare import Prepared, adds_hook, prepare, wanted_by
 from shaper.run.state import DeviceState, Pending, Record, boot_id
-from shaper.tree import LoadedFilter, Offload, Tree, tree, with_offloads
+from shaper.tree import LoadedFilter, Offload, Tree, networks_in, tree, with_offloads
 
 __all__ = ["Prepared", "VerifyError", "adds_hook", "apply", "clear", "ours", "plan_clear", "prepare", "recover"]
 
@@ -40,6 +40,7 @@ def apply(kernel: Kernel, state: DeviceState, prepared: Prepared) -> tuple[Step,
             state.write_record(prepared.after)
         return ()
     with wanted_by(prepared.program.interface):
+        lending.keep(state, prepared.program.lookups, beside=prepared.mine.filters)
         return _carry_out(kernel, state, Pending(prepared.plan, prepared.before, prepared.after), target=prepared.whole)
 
 
@@ -171,7 +172,7 @@ def _is_there(kernel: Kernel, state: DeviceState) -> bool:
 
 def _carry_out(kernel: Kernel, state: DeviceState, pending: Pending, *, target: Tree) -> tuple[Step, ...]:
     kernel = within(kernel, state.netns)
-    with undisturbed():
+    with undisturbed(), lending.lent(kernel, state, pending.plan.steps):
         state.write_pending(pending)
         try:
             left = ebbing.send(kernel, state.shaped, pending.plan.steps)
@@ -230,21 +231,26 @@ def _take_back(kernel: Kernel, state: DeviceState, pending: Pending) -> Plan:
         if not _is_there(kernel, state):  # the device went, and with it all that stood on it
             back = with_offloads(tree(state.shaped, ()), back.offloads)
         mending = diff(held, back, bounds={})
-        ebbing.send(kernel, state.shaped, mending.steps)
+        with lending.lent(kernel, state, mending.steps):
+            ebbing.send(kernel, state.shaped, mending.steps)
     state.write_record(pending.before)
     state.write_pending(None)
     return mending
 
 
 def _without_gone(kernel: Kernel, held: Tree, back: Tree) -> Tree:
-    """Without the programs that ended with the process that had loaded them, and stand on no hook any more."""
+    """Without the programs that ended with the process that had loaded them, and stand on no hook any more: all but
+    those whose tables the state folder keeps."""
     there = {node.key for node in held.filters if isinstance(node, LoadedFilter) and node in back.filters}
     return replace(
         back,
         filters=tuple(
             node
             for node in back.filters
-            if not isinstance(node, LoadedFilter) or node.key in there or node.name in kernel.programs
+            if not isinstance(node, LoadedFilter)
+            or node.key in there
+            or node.name in kernel.programs
+            or networks_in(node.name)
         ),
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from collectors.bpf import delays
+from collectors.bpf import delays, lookup
 from collectors.netlink import inside
 from shaper.errors import Exit, NotPermittedError, ShaperError
 from shaper.kernel import legacy
@@ -64,6 +64,7 @@ def _permissions(kernel: Kernel, folder: Path, netns: str) -> Iterator[Row]:
     yield _may_change(kernel)
     yield from _kinds(capabilities)
     yield _programs()
+    yield _lookups()
     yield _capture(netns)
     if unread := legacy.nat_tables(netns or None):
         detail = f"the nat table of {' and of '.join(unread)} is in use, and its rules cannot be read"
@@ -162,6 +163,13 @@ def _programs() -> Row:
     if why := delays.refusal():
         return Row("measuring programs", Finding.MISSING, why, "delay is measured by captured packets")
     return Row("measuring programs", Finding.OK, "delay and loss are counted in the kernel (eBPF)")
+
+
+def _lookups() -> Row:
+    if why := lookup.refusal():
+        instead = "lists are as long as a classic program holds: some 1,600 networks of IPv4; longer ones are refused"
+        return Row("address tables", Finding.MISSING, why, instead)
+    return Row("address tables", Finding.OK, "long lists of addresses are looked up in the kernel (eBPF)")
 
 
 def _capture(netns: str) -> Row:

@@ -21,7 +21,18 @@ from shaper.run.offloads import released
 from shaper.run.ours import ours
 from shaper.run.prepare import Prepared
 from shaper.run.state import DeviceState, Pending, Record, boot_id, record_from_json, record_to_json
-from shaper.tree import Capabilities, Feeder, LinkFacts, MarkTable, Occupancy, Offload, Tree, tree, with_offloads
+from shaper.tree import (
+    Capabilities,
+    Feeder,
+    LinkFacts,
+    LookupProgram,
+    MarkTable,
+    Occupancy,
+    Offload,
+    Tree,
+    tree,
+    with_offloads,
+)
 
 _LARGEST = 256 * 2**20
 
@@ -174,6 +185,9 @@ class SnapshotKernel:
         _refuse()
 
     def send(self, device: str, steps: Sequence[Step]) -> None:
+        _refuse()
+
+    def lending(self, program: LookupProgram) -> NoReturn:
         _refuse()
 
     def close(self) -> None:

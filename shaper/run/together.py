@@ -18,7 +18,7 @@ from shaper.kernel.protocol import Kernel, within
 from shaper.model.change import DONE, TAKEN_BACK
 from shaper.model.policy import Direction
 from shaper.plan import diff
-from shaper.run import apply, changes, ebbing
+from shaper.run import apply, changes, ebbing, lending
 from shaper.run.before import FILES, NAME, Before, mark_of, read_before, write_before
 from shaper.run.offloads import released
 from shaper.run.ours import ours
@@ -122,7 +122,8 @@ def _restore(kernel: Kernel, side: DeviceState, *, at: float, reason: str) -> No
             held = ours(there, record, beside=side.beside(), leaving=leaving, touched=before.held.offloads)
             let_go = released(held, record, side.others(), wanted=before.held.offloads) if held.offloads else ()
             back = diff(held, with_offloads(before.held, let_go), bounds={})
-            ebbing.send(within(kernel, side.netns), side.shaped, back.steps)
+            with lending.lent(kernel, side, back.steps):
+                ebbing.send(within(kernel, side.netns), side.shaped, back.steps)
     log = ChangeLog(side.folder)
     for change in log.all():
         if change.number > before.last and change.result == DONE:

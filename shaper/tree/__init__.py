@@ -68,6 +68,17 @@ from shaper.tree.handles import (
 from shaper.tree.hfsc import LARGEST_CURVE, Curve, HfscClass, HfscOptions, straight
 from shaper.tree.htb import BURST_NS, HtbClass, HtbOptions, burst_after
 from shaper.tree.leaves import FifoOptions, FqCodelOptions, RawOptions
+from shaper.tree.lookup import (
+    COLUMN,
+    LOOK_UP,
+    LOOKUP_PREFIX,
+    AddressTable,
+    LookupProgram,
+    Row,
+    lookup_from_json,
+    lookup_to_json,
+    networks_in,
+)
 from shaper.tree.marks import (
     FAMILY_IPV4,
     FAMILY_IPV6,
@@ -96,6 +107,7 @@ __all__ = [
     "CLSACT_EGRESS",
     "CLSACT_HANDLE",
     "CLSACT_INGRESS",
+    "COLUMN",
     "DROP",
     "ETHERNET",
     "ETH_P_ALL",
@@ -110,6 +122,8 @@ __all__ = [
     "LARGEST_PACKET",
     "LEAF_KINDS",
     "LEAF_MAJORS",
+    "LOOKUP_PREFIX",
+    "LOOK_UP",
     "MOST_ACTIONS",
     "MOST_BANDS",
     "OK",
@@ -128,6 +142,7 @@ __all__ = [
     "AckFilter",
     "Acting",
     "Action",
+    "AddressTable",
     "BpfFilter",
     "CakeOptions",
     "Capabilities",
@@ -158,6 +173,7 @@ __all__ = [
     "LeafOptions",
     "LinkFacts",
     "LoadedFilter",
+    "LookupProgram",
     "MarkChain",
     "MarkSet",
     "MarkTable",
@@ -174,6 +190,7 @@ __all__ = [
     "RedOptions",
     "Restore",
     "RootOptions",
+    "Row",
     "SetDscp",
     "SetMeta",
     "SfqOptions",
@@ -194,6 +211,9 @@ __all__ = [
     "jump",
     "kind_of",
     "kind_of_filter",
+    "lookup_from_json",
+    "lookup_to_json",
+    "networks_in",
     "qdisc_of",
     "queue_limit",
     "size_table",

@@ -11,7 +11,7 @@ class Capabilities:
     """What a kernel can do, probed once. `qdiscs`, `filters`, `actions`, `links` are kinds by tc's names.
 
     `features` are abilities beside kinds: `stab`, a size table at a root qdisc; `nft-ct`, nftables that sees and marks
-    connections; `ebpf`, programs that may be loaded into it.
+    connections; `ebpf`, programs that may be loaded into it and measure; `lookup`, those that look addresses up.
     """
 
     kernel: str

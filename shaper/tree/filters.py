@@ -64,8 +64,8 @@ class LoadedFilter:
 
     It is known by its `name`: the kernel keeps that beside the filter, and what it says of the program itself differs
     from kernel to kernel. The one that lends it gives another program another name. `direct`: the program says what
-    becomes of the packet (TC_ACT_*); else it answers as a classic one does, and `classid` is what -1 stands for.
-    `device` is where the filter stands, "" for the tree's own device.
+    becomes of the packet (TC_ACT_*); else it answers as a classic one does, and `classid` is what -1 stands for: then
+    what meets it is done to by its `actions`. `device` is where the filter stands, "" for the tree's own device.
     """
 
     parent: Handle
@@ -76,6 +76,7 @@ class LoadedFilter:
     direct: bool = True
     classid: Handle = 0
     device: str = ""
+    actions: tuple[Action, ...] = ()
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -244,7 +245,7 @@ class OtherFilter:
 
 
 Filter = BpfFilter | LoadedFilter | FlowerFilter | U32Table | U32Filter | OtherFilter
-Acting = BpfFilter | FlowerFilter | U32Filter
+Acting = BpfFilter | LoadedFilter | FlowerFilter | U32Filter
 """Those of ours that name a class, or do something to what they meet."""
 
 

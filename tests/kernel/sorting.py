@@ -18,13 +18,26 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, LLC, STP, Dot3, Ether
 from scapy.packet import Packet, Raw
 
-from shaper.compile.classifier import classifier
+from shaper.compile.classifier import classifier, lookup_classifier
 from shaper.compile.flower import flower_filters
 from shaper.compile.u32 import u32_filters
 from shaper.model.match import Match, PortRange, Prefix, Rule, Rules, network_control_matches
 from shaper.plan import diff
 from shaper.plan.steps import Plan
-from shaper.tree import ROOT, BpfFilter, Filter, Handle, HtbClass, HtbOptions, Node, Qdisc, Tree, ticks, tree
+from shaper.tree import (
+    ROOT,
+    BpfFilter,
+    Filter,
+    Handle,
+    HtbClass,
+    HtbOptions,
+    LoadedFilter,
+    Node,
+    Qdisc,
+    Tree,
+    ticks,
+    tree,
+)
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -164,3 +177,16 @@ class Sorter:
         """Packets of each class so far."""
         classes = self._kernel.counters(self.device).classes
         return {path: classes[classid].sent_packets for path, classid in self._classids.items()}
+
+
+def by_tables(rules: Rules, classids: dict[str, Handle]) -> Sequence[Filter]:
+    """One program that looks addresses up; see ByTables."""
+    return (LoadedFilter(TOP, 10, 1, lookup_classifier(rules, classids).name, direct=False),)
+
+
+class ByTables(Sorter):
+    """Sorts `by_tables`: their program is lent for as long as it takes to put it on its filter."""
+
+    def obey(self, rules: Rules) -> Plan:
+        with self._kernel.lending(lookup_classifier(rules, self._classids)):
+            return super().obey(rules)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shaper.tree import Insn
+from shaper.tree import COLUMN, LOOK_UP, AddressTable, Insn
 
 NET_OFF = 0x100000
 AD_OFF = 0x1000
@@ -54,16 +54,25 @@ def check(program: Sequence[Insn]) -> None:
             assert 0 <= insn.jt <= 255 and 0 <= insn.jf <= 255
 
 
-def run(program: Sequence[Insn], skb: Skb) -> int:
-    """The return value, unsigned."""
+def run(program: Sequence[Insn], skb: Skb, tables: Sequence[AddressTable] = ()) -> int:
+    """The return value, unsigned. Only a program that looks up `tables` has more than 16 words."""
     a = x = 0
-    memory = [0] * 16
+    memory = [0] * (120 if tables else 16)
+    row: Sequence[int] = ()
     at = 0
     while True:
         insn = program[at]
         at += 1
         kind = insn.code & 0x07
-        if kind == 0:
+        if insn.code == LOOK_UP:
+            address = _address(skb, x + insn.k, tables[insn.jt])
+            if address is None:
+                return 0
+            row = longest(tables[insn.jt], address)
+            at += 0 if row else insn.jf
+        elif insn.code == COLUMN:
+            a = row[insn.k]
+        elif kind == 0:
             mode = insn.code & 0xE0
             if mode == 0x00:
                 a = insn.k
@@ -85,7 +94,7 @@ def run(program: Sequence[Insn], skb: Skb) -> int:
         elif kind == 4:
             a = _alu(insn.code & 0xF0, a, x if insn.code & 0x08 else insn.k)
         elif kind == 5:
-            at += _jump(insn, a)
+            at += _jump(insn, a, x if insn.code & 0x08 else insn.k)
         elif kind == 6:
             return a if insn.code & 0x10 else insn.k
         elif kind == 7:
@@ -133,9 +142,22 @@ def _alu(operation: int, a: int, value: int) -> int:
     return results[operation] & MASK
 
 
-def _jump(insn: Insn, a: int) -> int:
+def _jump(insn: Insn, a: int, value: int) -> int:
     operation = insn.code & 0xF0
     if operation == 0x00:
         return insn.k
-    held = {0x10: a == insn.k, 0x20: a > insn.k, 0x30: a >= insn.k, 0x40: bool(a & insn.k)}[operation]
+    held = {0x10: a == value, 0x20: a > value, 0x30: a >= value, 0x40: bool(a & value)}[operation]
     return insn.jt if held else insn.jf
+
+
+def _address(skb: Skb, offset: int, table: AddressTable) -> int | None:
+    words = [_load(skb, offset + 4 * word, 0) for word in range(1 if table.version == 4 else 4)]
+    known = [word for word in words if word is not None]
+    return sum(word << 32 * place for place, word in enumerate(reversed(known))) if known == words else None
+
+
+def longest(table: AddressTable, address: int) -> Sequence[int]:
+    """The numbers of the longest prefix of the address, none where there is none."""
+    bits = 32 if table.version == 4 else 128
+    holding = [row for row in table.rows if row.value >> bits - row.length == address >> bits - row.length]
+    return max(holding, key=lambda row: row.length).columns if holding else ()

@@ -36,6 +36,7 @@ class LoadedOptions(NamedTuple):
     name: str
     direct: bool
     classid: Handle = 0
+    actions: tuple[Action, ...] = ()
 
 
 def encode_loaded(options: LoadedOptions, descriptor: int) -> bytes:
@@ -45,16 +46,20 @@ def encode_loaded(options: LoadedOptions, descriptor: int) -> bytes:
         data += attribute(_FLAGS, struct.pack("=I", _FLAG_ACT_DIRECT))
     if options.classid:
         data += attribute(_CLASSID, struct.pack("=I", options.classid))
+    if options.actions:
+        data += attribute(_ACT, lists.encode(options.actions))
     return data
 
 
 def decode_loaded(data: bytes) -> LoadedOptions | None:
-    """Of a dumped filter; None for a classic program, and for a loaded one that is not of our naming."""
+    """Of a dumped filter; None for a classic program, and for a loaded one that is not of our naming or does what none
+    of ours does."""
     found = attributes(data)
     name = text(found.get(_NAME, b""))
-    if _OPS in found or _ID not in found or _ACT in found or not name.startswith(PROGRAM_PREFIX):
+    actions = lists.decode(found.get(_ACT, b""))
+    if _OPS in found or _ID not in found or actions is None or not name.startswith(PROGRAM_PREFIX):
         return None
-    return LoadedOptions(name, bool(_word(found, _FLAGS) & _FLAG_ACT_DIRECT), _word(found, _CLASSID))
+    return LoadedOptions(name, bool(_word(found, _FLAGS) & _FLAG_ACT_DIRECT), _word(found, _CLASSID), actions)
 
 
 def _word(found: Mapping[int, bytes], kind: int) -> int:
