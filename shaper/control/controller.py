@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from shaper.control.allocate import Claim, Share, allocate
+from shaper.control.infeasible import infeasible
 from shaper.control.needs import Need, need
 from shaper.control.queue import queue_limit
 from shaper.control.rails import recent, settle
 from shaper.control.setup import ClassSetup, Setup
 from shaper.control.state import Memory, State, initial
 from shaper.control.tuning import Tuning
-from shaper.control.words import answered, held, reason, shortfalls
+from shaper.control.words import answered, held, reason
 from shaper.control.yielding import entitle, given_back
 from shaper.model.decision import Change, Decision, Grant
 from shaper.model.observation import CaptureHealth, Observation
@@ -56,13 +57,15 @@ def step(
         for path, wanted in needs.items()
         if wanted.thin and memories[path].level > max(claims[path].needed, claims[path].lowest) + 8
     ]
+    short, given_up = infeasible(setup, needs, shares, tuning)
     return State(memories, now, (*changed_at, *(now for _ in changes))), Decision(
         {path: memory.grant for path, memory in memories.items()},
         tuple(changes),
-        shortfalls(setup, needs, shares, tuning),
+        short,
         held(setup, needs, kept=kept, capture=_distrust(observation.capture), spent=spent and rates != targets),
         {path: int(wanted.rate) for path, wanted in needs.items()},
         answered(needs, shares, targets, rates, urgent=urgent, spent=spent),
+        given_up,
     )
 
 

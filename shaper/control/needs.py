@@ -25,7 +25,8 @@ class Need:
 
     `rate` holds its SLA (0 where it has none or no traffic), `drain` comes on top while a backlog is too long;
     `demand` is what it would use (infinite with a backlog or drops). `missed` says which target is missed, "" when
-    none is. `thin` marks too few samples to judge by; `capacity` the bandwidth an infeasible delay target would take.
+    none is. `thin` marks too few samples to judge by; `capacity` the bandwidth an infeasible delay target would take;
+    `asked` is the need of this moment, without headroom and hold.
     """
 
     rate: float = 0.0
@@ -38,6 +39,7 @@ class Need:
     missed: str = ""
     thin: bool = False
     capacity: int | None = None
+    asked: float = 0.0
 
 
 def need(
@@ -64,7 +66,8 @@ def need(
     candidates = list(_feed_forward(setup, cls, inelastic, envelope, now=now, seconds=seen.seconds, tuning=tuning))
     if cls.sla.throughput is not None:
         rate = tuning.headroom * (cls.sla.throughput if pressed else min(cls.sla.throughput, seen.offered))
-        candidates.append(Peak(now, rate, f"{format_rate(int(rate))} for the throughput target"))
+        source = f"{format_rate(int(rate))} for the throughput target"
+        candidates.append(Peak(now, rate, source, rate / tuning.headroom))
     latest = max(candidates, key=lambda peak: peak.rate, default=Peak(now, 0.0, ""))
     if memory.share is None:
         # Perhaps it is TCP, whose offered rate follows what it is granted: grow in bounded steps.
@@ -76,6 +79,7 @@ def need(
     count = seen.delay.count if seen.delay is not None else 0
     thin = bool(cls.sla.bounds) and trusted and peaks[0].rate > 0 and count < tuning.samples
     error, missed = _error(setup, cls, memory, seen, elastic=elastic, throughput=throughput, tuning=tuning)
+    memory = _asked(memory, max((peak.bare for peak in candidates), default=0.0), seen.seconds, now=now, tuning=tuning)
     memory = replace(memory, peaks=peaks)
     if trusted and error is not None:
         integral = _integral(cls, memory, seen, error, now=now, elastic=elastic, thin=thin, tuning=tuning)
@@ -99,6 +103,7 @@ def need(
         source=source,
         missed=missed,
         thin=thin,
+        asked=memory.asked * (math.exp(memory.integral) if memory.integral > 0.01 else 1.0),
         capacity=_infeasible(setup, cls, _largest_frame(setup, envelope)),
     )
 
@@ -125,6 +130,14 @@ def _towards(mean: float | None, value: float, weight: float) -> float:
     return value if mean is None else mean + min(1.0, weight) * (value - mean)
 
 
+def _asked(memory: Memory, bare: float, seconds: float, *, now: float, tuning: Tuning) -> Memory:
+    """The mean since the last jump, no further back than a while: a step counts at once, chance is evened out."""
+    if abs(bare - memory.asked) > tuning.asked_step * memory.asked:
+        return replace(memory, asked=bare, asked_since=now - seconds)
+    reach = min(tuning.asked_seconds, now - memory.asked_since)
+    return replace(memory, asked=_towards(memory.asked, bare, seconds / max(seconds, reach)))
+
+
 def _largest_frame(setup: Setup, envelope: Mapping[float, int]) -> int:
     """No packet of the class is larger than the most bytes that came within the shortest tau."""
     least = min(envelope.values(), default=0)
@@ -145,7 +158,8 @@ def _feed_forward(
     if inelastic <= 0 or not (cls.sla.bounds or cls.sla.loss is not None):
         return
     rate = tuning.headroom * inelastic
-    yield Peak(now, rate, f"feed-forward {format_rate(rate)}, {tuning.headroom:g} x {format_rate(inelastic)} offered")
+    source = f"feed-forward {format_rate(rate)}, {tuning.headroom:g} x {format_rate(inelastic)} offered"
+    yield Peak(now, rate, source, inelastic)
     frame = _largest_frame(setup, envelope)
     curve = envelope or {seconds: int(inelastic * seconds / 8)}
     delay = cls.tightest
@@ -154,7 +168,7 @@ def _feed_forward(
         return
     for tau, size in curve.items():
         rate = (size + frame) * 8 / (tau + spare)
-        yield Peak(now, rate, f"feed-forward {format_rate(rate)} from envelope at {format_duration(tau)}")
+        yield Peak(now, rate, f"feed-forward {format_rate(rate)} from envelope at {format_duration(tau)}", rate)
 
 
 def _infeasible(setup: Setup, cls: ClassSetup, frame: int) -> int | None:

@@ -11,11 +11,12 @@ from shaper.model.decision import Allocation, Grant
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """A need seen at a time: bit/s, and where the figure comes from, in words."""
+    """A need seen at a time: bit/s, and where the figure comes from, in words. `bare` is it without any headroom."""
 
     at: float
     rate: float
     source: str
+    bare: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class Memory:
     (bit/s) the slowly falling rate that the class keeps after its need fell; `share` the inelastic share of its
     traffic when the capture was last trusted, None before that; `throughput` bit/s smoothed over about two seconds;
     `restored` the part of the guarantee, in bit/s, that a yielding class was given back, `harmed_since` since when it
-    has been short of it, `throttled` whether it got less than it needed, `raised_at` when its rate last rose.
+    has been short of it, `throttled` whether it got less than it needed, `raised_at` when its rate last rose. `asked`
+    is the present need without headroom, in bit/s, evened out since it jumped last, at `asked_since`.
     """
 
     grant: Grant
@@ -40,6 +42,8 @@ class Memory:
     harmed_since: float | None = None
     raised_at: float | None = None
     throttled: bool = False
+    asked: float = 0.0
+    asked_since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

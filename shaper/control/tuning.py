@@ -17,6 +17,9 @@ class Tuning:
     the same instant; below `inelastic_above` the class counts as elastic. Throughput is smoothed over
     `throughput_seconds`. `loss_delay` is the delay that stands in for a class with a loss target and none for delay.
 
+    What is asked of the link now, by which it is said what cannot hold, is evened out over `asked_seconds`; a change of
+    more than `asked_step` of it counts at once.
+
     Integral: wanted delay as a share of the target (`setpoint`), no reaction within `dead_band` (in logarithms), gains
     a second `gain_up` and `gain_down`, at most `integral_max` (exp(0.7) is a doubling).
 
@@ -44,6 +47,8 @@ class Tuning:
     inelastic_above: float = 0.9
     throughput_seconds: float = 2.0
     loss_delay: float = 0.1
+    asked_seconds: float = 2.0
+    asked_step: float = 0.25
 
     setpoint: float = 0.75
     dead_band: float = 0.1

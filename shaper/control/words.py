@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 from shaper.control.allocate import Share
 from shaper.control.needs import Need
 from shaper.control.setup import ClassSetup, Setup
-from shaper.control.tuning import Tuning
-from shaper.model.decision import Grant, Shortfall, Want
+from shaper.model.decision import Grant, Want
 from shaper.units import format_duration, format_rate, format_size
 
 
@@ -38,35 +37,6 @@ def reason(cls: ClassSetup, wanted: Need, before: Grant, after: Grant, *, takers
     if not parts:
         parts.append("ceiling follows the rate")
     return "; ".join(parts)
-
-
-def shortfalls(
-    setup: Setup, needs: Mapping[str, Need], shares: Mapping[str, Share], tuning: Tuning
-) -> tuple[Shortfall, ...]:
-    """The SLAs that cannot hold. Where only the class's own limit is in the way, the bandwidth stands as it is."""
-    found: list[Shortfall] = []
-    for cls in setup.classes:
-        wanted, share = needs.get(cls.path), shares[cls.path]
-        if wanted is None or wanted.rate <= 0:
-            continue
-        if wanted.capacity is not None:
-            found.append(Shortfall(cls.path, wanted.capacity, share.rate, wanted.capacity))
-        elif wanted.rate - share.rate > max(tuning.apply_bits, tuning.apply_up * wanted.rate):
-            capacity = max(setup.link.bandwidth, _capacity(setup.classes, cls, needs))
-            if share.bound in ("limit", "parent"):
-                capacity = setup.link.bandwidth
-            found.append(Shortfall(cls.path, int(wanted.rate), share.rate, capacity))
-    return tuple(found)
-
-
-def _capacity(classes: Iterable[ClassSetup], cls: ClassSetup, needs: Mapping[str, Need]) -> int:
-    """The needs of every class served no later, and the floors of the others."""
-    total = 0
-    for other in classes:
-        wanted = needs.get(other.path)
-        rate = int(wanted.rate) if wanted is not None and other.tier <= cls.tier else 0
-        total += max(other.lowest, min(rate, other.highest))
-    return total
 
 
 def answered(

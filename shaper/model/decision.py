@@ -42,12 +42,19 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """A class whose need cannot be met: by how many bit/s, and what bandwidth of the link would do."""
+    """A class whose SLA cannot hold, since of the `need` (bit/s) no more than `granted` is left for it.
+
+    `target` is the one that asks for the need, `bound` what is in the way: "link", "parent", "limit", or "latency"
+    where no rate of this link would do. `capacity` is the bandwidth (bit/s) of the link that would do; where the link
+    is not in the way it is the present one.
+    """
 
     path: str
     need: int
     granted: int
     capacity: int
+    target: str = ""
+    bound: str = "link"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +79,8 @@ class Want:
 class Decision:
     """One tick's decision. `held` is why nothing moved where something might have ("" when nothing held it).
 
-    `needs` and `wants` are of the classes that were observed.
+    `needs` and `wants` are of the classes that were observed. `given_up` says what is, in this order, where not every
+    SLA can hold: empty where all can.
     """
 
     allocation: Allocation
@@ -81,3 +89,4 @@ class Decision:
     held: str = ""
     needs: Mapping[str, int] = field(default_factory=dict)
     wants: Mapping[str, Want] = field(default_factory=dict)
+    given_up: tuple[str, ...] = ()

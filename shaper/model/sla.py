@@ -91,6 +91,16 @@ class Sla:
             least[target.percentile] = target if known is None or target.seconds < known.seconds else known
         return tuple(least[percentile] for percentile in sorted(least))
 
+    @property
+    def tightest(self) -> str:
+        """The target that asks for the shortest wait, else for no loss, else for a throughput; "" for none."""
+        waits = [(target.seconds, target.key) for target in self.delays]
+        waits += [(target.bound.seconds, target.key) for target in self.jitters]
+        waits += [(self.mos.bound.seconds, "mos")] if self.mos is not None else []
+        if waits:
+            return min(waits)[1]
+        return "loss" if self.loss is not None else "throughput" if self.throughput is not None else ""
+
 
 class SlaState(enum.StrEnum):
     """Three results that are never confused, and one for classes that promise nothing."""

@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shaper.report.changes import when
-from shaper.report.words import clean
+from shaper.report.words import clean, when
 from shaper.sla.attainment import Attainment
 from shaper.units import format_duration, format_percent
 

@@ -60,12 +60,21 @@ def target_text(target: str, value: float) -> str:
 
 
 def shortfall_text(shortfall: Shortfall) -> str:
-    """Who lacks how much, and what would do."""
-    missing = shortfall.need - shortfall.granted
-    return (
-        f"{shortfall.path} needs {format_rate(shortfall.need)} and is granted {format_rate(shortfall.granted)}, "
-        f"{format_rate(missing)} short; a link of {format_rate(shortfall.capacity)} would do"
+    """Which target of whom cannot hold, how much is lacking, and what would do."""
+    who = f"{shortfall.target} of {shortfall.path}" if shortfall.target else shortfall.path
+    if shortfall.bound == "latency":
+        return f"{who} cannot hold at any rate of this link; one of {_rounded(shortfall.capacity)} would do"
+    lacks = (
+        f"{who} cannot hold: it needs {_rounded(shortfall.need)} and there is {_rounded(shortfall.granted)} for it, "
+        f"{_rounded(shortfall.need - shortfall.granted)} short"
     )
+    if shortfall.bound in ("limit", "parent"):
+        return f"{lacks}, by {'its own limit' if shortfall.bound == 'limit' else 'that of the class it is in'}"
+    return f"{lacks}; a link of {_rounded(shortfall.capacity)} would do"
+
+
+def _rounded(rate: float) -> str:
+    return format_rate(float(f"{rate:.3g}"))
 
 
 def moved_text(change: Change) -> str:

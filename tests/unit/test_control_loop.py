@@ -433,10 +433,10 @@ def test_overload_keeps_special_and_names_the_shortfall():
     _, last = htb.decisions[-1]
     short = {shortfall.path: shortfall for shortfall in last.shortfalls}
     assert set(short) == {"video"}
-    # 20 - 1.1 x 4 - 1.1 x 6 - bulk's floor of 2 is left of the 1.1 x 18 that it needs; a ripple of 5 % rides on all.
-    missing = 1.1 * 18 * M - 7 * M
+    # 20 - 4 - 6 - bulk's floor of 2 is left of the 18 that it needs; a ripple of 5 % rides on all.
+    missing = 18 * M - 8 * M
     assert short["video"].need - short["video"].granted == pytest.approx(missing, rel=0.1)
-    assert short["video"].capacity == pytest.approx(2 * M + 1.1 * 28 * M, rel=0.1)
+    assert short["video"].capacity == pytest.approx(30 * M, rel=0.1)
     assert htb.rate("bulk", 24) == 2 * M
     assert len(htb.violations("data")) <= 2
     assert len(htb.changes(10, 25)) <= 6
