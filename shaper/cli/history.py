@@ -13,10 +13,13 @@ from shaper.cli.common import folder_of, json_option, print_json, state_option
 from shaper.errors import UnavailableError
 from shaper.history.changes import ChangeLog
 from shaper.history.codec import encode
+from shaper.history.store import History
 from shaper.model.change import Change, outcomes
 from shaper.model.policy import Direction
+from shaper.model.shortage import Shortage
 from shaper.report.changes import change_view, changes_view
 from shaper.report.render import console
+from shaper.report.shortages import shortages_view
 from shaper.run.state import storied_devices
 
 
@@ -74,6 +77,28 @@ def show(
         click.echo(text, nl=False)
     else:
         change_view(change, diff=diff, text=text, out=console())
+
+
+@history.command()
+@devices_option
+@click.option("--last", type=click.IntRange(min=1), default=20, show_default=True, help="So many of each device.")
+@state_option
+@json_option
+def shortages(devices: tuple[str, ...], last: int, folder: Path | None, as_json: bool) -> None:
+    """List the SLAs that could not hold: from when until when, how much was lacking, and what was given up."""
+    known = devices or storied_devices(folder_of(folder))
+    if not known:
+        raise UnavailableError("nothing was ever changed here", hint="apply a policy first, or name the --state DIR")
+    found: dict[str, tuple[Shortage, ...]] = {}
+    for side in (side for device in known for side in storied(folder, device)):
+        with History(side.history, busy=1.0) as store:
+            found[side.title] = store.shortages_of(device=side.device, last=last)
+    if as_json:
+        listed = [{"place": place, **encode(one)} for place, each in found.items() for one in each]
+        print_json({"schema": 1, "exit": 0, "shortages": listed})
+        return
+    for place, each in found.items():
+        shortages_view(each, place=place, out=console())
 
 
 def _diff(before: Change | None, old: str, change: Change, new: str) -> list[str]:

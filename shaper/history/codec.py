@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
-from shaper.model import decision, freeze, measurement, observation, status
+from shaper.model import decision, freeze, measurement, observation, shortage, status
 from shaper.stats import Availability
 
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
@@ -78,6 +78,13 @@ _KEYS: Mapping[type, Mapping[str, str]] = {
     },
     status.Policed: {colour: f"{colour}_packets" for colour in ("green", "yellow", "red")},
     status.PendingConfirmation: {"left": "left_s", "judged": "judged_s"},
+    shortage.Shortage: {
+        "began": "began_unix_s",
+        "ended": "ended_unix_s",
+        "need": "need_bit_s",
+        "granted": "granted_bit_s",
+        "capacity": "capacity_bit_s",
+    },
     freeze.Freeze: {"at": "at_unix_s", "until": "until_unix_s"},
     status.Moved: {"ago": "ago_s"},
     status.ControllerStatus: {"tick_seconds": "tick_s"},

@@ -13,8 +13,10 @@ from typing import Any
 from shaper.control import Setup, State
 from shaper.history.codec import decode, encode
 from shaper.history.probes import PROBE, probe_rows
+from shaper.history.shortages import LEFT_OPEN, SHORTAGE, shortage_row
 from shaper.model.decision import Decision, Grant
 from shaper.model.observation import Observation
+from shaper.model.shortage import Shortage
 from shaper.model.sla import SlaState
 from shaper.model.status import ClassStatus, InterfaceStatus
 
@@ -170,6 +172,15 @@ class Recorder(ABC):
             )
             self._put(Write(at, _DECISION, ((None, at, device, payload),)))
         self._held[device] = decision.held
+
+    def shortages(self, *, at: float, device: str, news: Sequence[Shortage]) -> None:
+        """Keeps those that began or ended."""
+        if news:
+            self._put(Write(at, SHORTAGE, tuple(shortage_row(device, one) for one in news)))
+
+    def end_shortages(self, *, at: float, device: str) -> None:
+        """Ends those that a run which was killed left open."""
+        self._put(Write(at, LEFT_OPEN, ((device,),)))
 
     def _premise(self, at: float, premise: Premise) -> Mapping[str, Any]:
         """As the journal has it: the setup, which seldom changes, by its digest."""

@@ -66,6 +66,20 @@ MIGRATIONS: Sequence[Sequence[str]] = (
             PRIMARY KEY (device, second, class)
         ) WITHOUT ROWID""",
     ),
+    (
+        """CREATE TABLE shortage (
+            device TEXT NOT NULL,
+            class TEXT NOT NULL,
+            target TEXT NOT NULL,
+            began REAL NOT NULL,
+            ended REAL,
+            need_bit_s INTEGER NOT NULL,
+            granted_bit_s INTEGER NOT NULL,
+            capacity_bit_s INTEGER NOT NULL,
+            given_up TEXT NOT NULL,
+            PRIMARY KEY (device, class, target, began)
+        ) WITHOUT ROWID""",
+    ),
 )
 """Entry n brings a file of version n to version n + 1; what was released is never edited, only added to."""
 

@@ -20,6 +20,8 @@ from shaper.history.records import (
     to_setup,
 )
 from shaper.history.schema import open_database, transaction
+from shaper.history.shortages import to_shortage
+from shaper.model.shortage import Shortage
 from shaper.model.sla import SlaState
 from shaper.sla.attainment import Look
 
@@ -86,6 +88,11 @@ class History(Recorder):
         query = "SELECT * FROM probe WHERE device = ? AND at >= ? ORDER BY second, class"
         return self._read(query, (device, since), to_probe)
 
+    def shortages_of(self, *, device: str, last: int = 50) -> tuple[Shortage, ...]:
+        """The last SLAs that could not hold, as they began."""
+        query = "SELECT * FROM shortage WHERE device = ? ORDER BY began DESC, class LIMIT ?"
+        return self._read(query, (device, last), to_shortage)[::-1]
+
     def decisions(self, *, device: str, last: int = 50) -> tuple[JournalLine, ...]:
         """The last lines of the journal, oldest first."""
         return self._last("decision", device, last, to_journal_line)
@@ -116,13 +123,14 @@ class History(Recorder):
         return self._read(f"SELECT * FROM decision {which}", arguments, lambda row: to_journal_line(row, setups))
 
     def prune(self, *, before: float) -> None:
-        """Removes observations, decisions and probes from before then."""
+        """Removes observations, decisions, probes and shortages from before then."""
         if not self.path.exists():
             return
         with self._opened("pruned") as connection, transaction(connection):
             connection.execute("DELETE FROM observation WHERE at < ?", (before,))
             connection.execute("DELETE FROM decision WHERE at < ?", (before,))
             connection.execute("DELETE FROM probe WHERE at < ?", (before,))
+            connection.execute("DELETE FROM shortage WHERE ended < ?", (before,))
 
     def set_aside(self, *, at: float) -> Path:
         """Moves the file to `<name>.corrupt-<at>`, its log with it, so that the next write begins a new one."""

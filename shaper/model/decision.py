@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from shaper.units import format_rate
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
@@ -55,6 +57,24 @@ class Shortfall:
     capacity: int
     target: str = ""
     bound: str = "link"
+
+    @property
+    def words(self) -> str:
+        """Which target of whom cannot hold, how much is lacking, and what would do."""
+        who = f"{self.target} of {self.path}" if self.target else self.path
+        if self.bound == "latency":
+            return f"{who} cannot hold at any rate of this link; one of {_rounded(self.capacity)} would do"
+        lacks = (
+            f"{who} cannot hold: it needs {_rounded(self.need)} and there is {_rounded(self.granted)} for it, "
+            f"{_rounded(self.need - self.granted)} short"
+        )
+        if self.bound in ("limit", "parent"):
+            return f"{lacks}, by {'its own limit' if self.bound == 'limit' else 'the limit of the class it is in'}"
+        return f"{lacks}; a link of {_rounded(self.capacity)} would do"
+
+
+def _rounded(rate: float) -> str:
+    return format_rate(float(f"{rate:.3g}"))
 
 
 @dataclass(frozen=True, slots=True)

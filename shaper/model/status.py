@@ -10,6 +10,7 @@ from shaper.model.freeze import Freeze
 from shaper.model.observation import CaptureHealth, DelayView
 from shaper.model.policy import Direction, Tier, place_text
 from shaper.model.probe import ProbeKind
+from shaper.model.shortage import Shortage
 from shaper.model.sla import SlaResult
 
 
@@ -118,7 +119,9 @@ class Moved:
 class ControllerStatus:
     """`mode` is "controlled", "structured" (controller off) or "static"; `held` why it did not act, "" when free.
 
-    `moved` has the last change of each class that was ever moved, the latest first.
+    `moved` has the last change of each class that was ever moved, the latest first. `shortfalls` are of the last tick
+    and `given_up` says what is for the others, in this order; `shortages` stand for a while, `shortages_begun` counts
+    them since the start.
     """
 
     mode: str
@@ -128,6 +131,9 @@ class ControllerStatus:
     shortfalls: tuple[Shortfall, ...] = ()
     tick_seconds: float = 0.0
     moved: tuple[Moved, ...] = ()
+    shortages: tuple[Shortage, ...] = ()
+    shortages_begun: int = 0
+    given_up: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from shaper.model.sla import SlaResult, SlaState
 from shaper.report.outcome import Outcome, outcome, outcome_lines
 from shaper.report.render import whole_table
 from shaper.report.tables import STATES, plain_table
-from shaper.report.words import clean, decimals, moved_text, shortfall_text, size_text, target_text
+from shaper.report.words import clean, decimals, moved_text, size_text, target_text
 from shaper.sla import evaluate
 from shaper.units import format_duration, format_percent, format_rate
 
@@ -108,6 +108,7 @@ def decision_json(found: ExplainedDecision) -> dict[str, Any]:
         "capture": encode(line.inputs.capture),
         "classes": [_part_json(part) for part in found.parts],
         "shortfalls": encode(line.decision.shortfalls),
+        "given_up": encode(line.decision.given_up),
         "read_back": encode(line.read_back),
         "looked_ahead_s": found.seconds,
         "later": list(found.later),
@@ -157,7 +158,8 @@ def decision_view(found: ExplainedDecision, *, now: float, out: Console) -> None
         ("missed", list(_targets(found.parts))),
         ("wanted", list(_wanted(found.parts))),
         ("did", list(_did(found.parts))),
-        ("cannot hold", [shortfall_text(one) for one in line.decision.shortfalls]),
+        ("cannot hold", [one.words for one in line.decision.shortfalls]),
+        ("given up, in this order", line.decision.given_up),
         ("came of it", list(_came(found))),
     ):
         if lines:

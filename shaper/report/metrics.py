@@ -125,6 +125,16 @@ _PER_RUN: tuple[_Series[InterfaceStatus], ...] = (
     _Series(
         "shaper_controller_held", "1 while something holds the controller back.", lambda s: bool(s.controller.held)
     ),
+    _Series(
+        "shaper_shortages_total",
+        "SLAs that could not hold, counted as each began.",
+        lambda s: s.controller.shortages_begun,
+    ),
+    _Series(
+        "shaper_interface_needed_bandwidth_bytes_per_second",
+        "Bandwidth at which every SLA would hold, while one cannot.",
+        lambda s: max((one.capacity / 8 for one in s.controller.shortfalls), default=None),
+    ),
     _Series("shaper_controller_tick_seconds", "Time that the last tick took.", lambda s: s.controller.tick_seconds),
     _Series("shaper_interface_mends_total", "Times that the run put back what somebody changed.", lambda s: s.mends),
     _Series("shaper_capture_running", "1 while delay and loss of packets are measured.", lambda s: s.capture.running),

@@ -11,8 +11,8 @@ from rich.text import Text
 from shaper.model.observation import CaptureHealth, DelayView, Rung
 from shaper.model.policy import Direction
 from shaper.model.sla import SlaResult, SlaState, TargetResult
-from shaper.model.status import ClassStatus, InterfaceStatus, PendingConfirmation, ProbeStatus
-from shaper.report.words import clean, decimals, frozen_text, schedule_text, shortfall_text, size_text, target_text
+from shaper.model.status import ClassStatus, ControllerStatus, InterfaceStatus, PendingConfirmation, ProbeStatus
+from shaper.report.words import clean, decimals, frozen_text, schedule_text, size_text, target_text, when
 from shaper.units import format_duration, format_percent, format_rate
 
 STATES = {
@@ -170,8 +170,7 @@ def status_sentences(status: InterfaceStatus) -> Iterator[Text]:
     for one in status.classes:
         if one.probe is not None:
             yield _probe(one.path, one.probe)
-    for shortfall in status.controller.shortfalls:
-        yield Text(clean(shortfall_text(shortfall)), style="yellow")
+    yield from _shortfalls(status.controller)
     if status.controller.held and status.frozen is None:
         yield Text(clean(f"The controller holds: {status.controller.held}"), style="yellow")
     if not status.running:
@@ -184,6 +183,17 @@ def status_sentences(status: InterfaceStatus) -> Iterator[Text]:
         yield Text(clean(schedule_text(status.schedule)))
     for alarm in status.alarms:
         yield Text(clean(f"ALARM: {alarm}"), style="bold red")
+
+
+def _shortfalls(controller: ControllerStatus) -> Iterator[Text]:
+    """What cannot hold now, since when, and what is given up for the others."""
+    began = {(one.path, one.target): one.began for one in controller.shortages}
+    for one in controller.shortfalls:
+        at = began.get((one.path, one.target))
+        since = "" if at is None else f" (since {when(at)})"
+        yield Text(clean(f"{one.words}{since}"), style="yellow")
+    if controller.given_up:
+        yield Text(clean(f"Given up, in this order: {'; '.join(controller.given_up)}"), style="yellow")
 
 
 def _confirmation(pending: PendingConfirmation) -> Iterator[Text]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import datetime
 
-from shaper.model.decision import Change, Shortfall
+from shaper.model.decision import Change
 from shaper.model.freeze import Freeze
 from shaper.model.status import ScheduleStatus
 from shaper.units import format_duration, format_percent, format_rate, format_size
@@ -57,24 +57,6 @@ def target_text(target: str, value: float) -> str:
     if target == "mos":
         return f"{value:.2f}"
     return format_percent(value) if target == "loss" else format_rate(float(f"{value:.4g}"))
-
-
-def shortfall_text(shortfall: Shortfall) -> str:
-    """Which target of whom cannot hold, how much is lacking, and what would do."""
-    who = f"{shortfall.target} of {shortfall.path}" if shortfall.target else shortfall.path
-    if shortfall.bound == "latency":
-        return f"{who} cannot hold at any rate of this link; one of {_rounded(shortfall.capacity)} would do"
-    lacks = (
-        f"{who} cannot hold: it needs {_rounded(shortfall.need)} and there is {_rounded(shortfall.granted)} for it, "
-        f"{_rounded(shortfall.need - shortfall.granted)} short"
-    )
-    if shortfall.bound in ("limit", "parent"):
-        return f"{lacks}, by {'its own limit' if shortfall.bound == 'limit' else 'that of the class it is in'}"
-    return f"{lacks}; a link of {_rounded(shortfall.capacity)} would do"
-
-
-def _rounded(rate: float) -> str:
-    return format_rate(float(f"{rate:.3g}"))
 
 
 def moved_text(change: Change) -> str:

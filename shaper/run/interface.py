@@ -32,6 +32,7 @@ from shaper.run.prepare import Prepared
 from shaper.run.probation import Probation
 from shaper.run.probing import Probing
 from shaper.run.saved import SavedInterface
+from shaper.run.shortages import Shortages
 from shaper.run.standing import interface_on
 from shaper.run.state import DeviceState
 from shaper.run.waiting import read_waiting, write_waiting
@@ -123,7 +124,10 @@ class InterfaceRun:
             self._measuring.release()
             raise
         self._mending.renew(self._drift)
+        self._shortages = Shortages(self._alarms)
         self._history = BufferedHistory(state.history)
+        if state.history.exists():
+            self._history.end_shortages(at=clock.wall(), device=state.device)
         try:
             self._controlling = Controlling(
                 self._holding, self._alarms, wanted=settings.mode is Mode.CONTROLLED, dry_run=settings.dry_run
@@ -315,6 +319,8 @@ class InterfaceRun:
         """Gives back sockets and files."""
         self._probing.release()
         self._measuring.release()
+        at = self._clock.wall()
+        self._history.shortages(at=at, device=self.state.device, news=self._shortages.close(at=at))
         self._history.close()
 
     # --- one tick
@@ -333,6 +339,9 @@ class InterfaceRun:
             observation, now=now, held=self.probation.held, frozen=freeze.words if freeze else ""
         )
         self._ticks += 1
+        at = self._clock.wall()
+        news = self._shortages.tick(decision, now=now, at=at)
+        self._history.shortages(at=at, device=self.state.device, news=news)
         status = self._status()
         self._tick_seconds = self._clock.boot() - now
         self._journal(observation, decision, applied=applied)
@@ -457,6 +466,9 @@ class InterfaceRun:
                 shortfalls=self._controlling.decision.shortfalls,
                 tick_seconds=self._tick_seconds,
                 moved=self._controlling.moved(self._last),
+                shortages=self._shortages.standing,
+                shortages_begun=self._shortages.begun,
+                given_up=self._controlling.decision.given_up,
             ),
             capture=self._observer.health,
             utilisation=self._utilisation(),

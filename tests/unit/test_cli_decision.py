@@ -131,7 +131,7 @@ def test_a_line_of_an_older_shaper_says_what_it_has(tmp_path: Path) -> None:
     journal(tmp_path)
     _, said = asked(tmp_path)
     assert "video: rate 3mbit -> 6.5mbit, queue 40kb -> 60kb: delay-p95 is 71 ms, wanted 50 ms" in said
-    assert "video needs 7.8mbit and is granted 6.5mbit, 1.3mbit short; a link of 21.3mbit would do" in said
+    assert "video cannot hold: it needs 7.8mbit and there is 6.5mbit for it, 1.3mbit short; a link of" in said
     assert "video: nothing was recorded in the 10s after" in said
     assert asked_json(tmp_path)["bandwidth_bit_s"] is None
 
