@@ -53,17 +53,17 @@ class Claims:
 
 
 class _Shelf:
-    """Boxes with the same axes, in cells of the one that tells them apart: each lies in at most two of its size."""
+    """Boxes with the same axes, in cells of the one that tells them apart: each range lies in at most two of its size."""
 
     def __init__(self, axis: str) -> None:
         self._axis = axis
         self._cells: dict[int, dict[int, list[tuple[int, Box, Rule]]]] = defaultdict(lambda: defaultdict(list))
 
     def add(self, number: int, box: Box, rule: Rule) -> None:
-        first, last = box[self._axis][0][0], box[self._axis][-1][1]
-        bits = (last - first).bit_length()
-        for cell in {first >> bits, last >> bits}:
-            self._cells[bits][cell].append((number, box, rule))
+        for first, last in box[self._axis]:
+            bits = (last - first).bit_length()
+            for cell in {first >> bits, last >> bits}:
+                self._cells[bits][cell].append((number, box, rule))
 
     def near(self, box: Box) -> Iterator[tuple[int, Box, Rule]]:
         """Every box that holds the start of one of this one's ranges, and some more; each once."""

@@ -7,6 +7,7 @@ byte. Boxes are sound, not complete: what is contained here is contained for eve
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterable, Sequence
 from itertools import product
 
@@ -63,7 +64,7 @@ def points(values: Iterable[int]) -> Ranges:
 def common(one: Ranges, two: Ranges) -> Ranges:
     """What is in both."""
     shared: list[tuple[int, int]] = []
-    left = right = 0
+    left, right = _place(one, two), _place(two, one)
     while left < len(one) and right < len(two):
         first, last = max(one[left][0], two[right][0]), min(one[left][1], two[right][1])
         if first <= last:
@@ -75,10 +76,15 @@ def common(one: Ranges, two: Ranges) -> Ranges:
     return tuple(shared)
 
 
+def _place(one: Ranges, two: Ranges) -> int:
+    """The first range of `one` that may have something of `two`: the one of a long list is not looked for in turn."""
+    return max(0, bisect(one, two[0]) - 1) if two else 0
+
+
 def without(one: Ranges, two: Ranges) -> Ranges:
     """What is in `one` and not in `two`."""
     kept: list[tuple[int, int]] = []
-    at = 0
+    at = _place(two, one)
     for first, last in one:
         low = first
         while at < len(two) and two[at][1] < low:
