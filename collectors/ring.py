@@ -62,7 +62,7 @@ def link(device: str) -> Link:
             (mtu,) = struct.unpack_from("=i", fcntl.ioctl(sock, _SIOCGIFMTU, request), 16)
             kind, address = struct.unpack_from("=H6s", fcntl.ioctl(sock, _SIOCGIFHWADDR, request), 16)
     except OSError as error:
-        raise _refused(device, error) from error
+        raise refused(device, error) from error
     if kind not in _WITH_ETHERNET_HEADER:
         raise CaptureError(
             f"{device} has no Ethernet header (link type {kind}): its packets cannot be matched",
@@ -82,30 +82,35 @@ class PacketRing:
             # Protocol 0 receives nothing, so that no frame comes in between here and the filter.
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         except OSError as error:
-            raise _refused(device, error) from error
+            raise refused(device, error) from error
         try:
             self._attach(program)
             self._map()
         except OSError as error:
             self.close()
-            raise _refused(device, error) from error
+            raise refused(device, error) from error
 
     def start(self) -> None:
         """Takes frames from now on. Apart from the making, which takes long, so that two rings start together.
 
-        Raises CaptureError.
+        Raises CaptureError, also for a device that is down.
         """
         try:
             self._socket.bind((self.device, _ETH_P_ALL))
         except OSError as error:
-            raise _refused(self.device, error) from error
+            raise refused(self.device, error) from error
+        self._check()
+
+    def _check(self) -> None:
+        if code := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise refused(self.device, OSError(code, os.strerror(code)))
 
     def narrow(self, program: Sequence[Instruction]) -> None:
         """Another filter from the next frame on, in one step. Raises CaptureError."""
         try:
             self._attach(program)
         except OSError as error:
-            raise _refused(self.device, error) from error
+            raise refused(self.device, error) from error
 
     def _attach(self, program: Sequence[Instruction]) -> None:
         code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *instruction) for instruction in program))
@@ -124,8 +129,7 @@ class PacketRing:
 
         Raises CaptureError when the device went down; frames come again when it is up.
         """
-        if code := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            raise _refused(self.device, OSError(code, os.strerror(code)))
+        self._check()
         ring = self._ring
         unpack = _HEADER.unpack_from
         frames: list[Frame] = []
@@ -156,7 +160,8 @@ class PacketRing:
         self._socket.close()
 
 
-def _refused(device: str, error: OSError) -> CaptureError:
+def refused(device: str, error: OSError) -> CaptureError:
+    """What a packet socket of a device was refused, with its mend."""
     code = error.errno or 0
     if code in (errno.EPERM, errno.EACCES):
         return CaptureError(

@@ -21,7 +21,7 @@ from collectors.bpf.library import SCHED_CLS, Map, Object, load_program, process
 from collectors.bpf.translate import hand_over
 from collectors.errors import CaptureError
 from collectors.netlink import inside
-from collectors.ring import Instruction, link
+from collectors.ring import Instruction, link, refused
 
 OBJECT = Path(__file__).with_name("measure.bpf.o")
 
@@ -171,6 +171,7 @@ class KernelDelays:
             },
         )
         self.entry = -1
+        self._device = ""
         self._socket: socket.socket | None = None
         try:
             numbers = self._object.map("slot_of", value_size=4)
@@ -205,7 +206,7 @@ class KernelDelays:
         """Counts what leaves the queue of a device in that network namespace, "" for this one; also a second time.
 
         Until then the entry program only classifies: a packet that nobody would see coming out is not stamped. Raises
-        CaptureError without the device or the permission.
+        CaptureError without the device or the permission, and for a device that is down.
         """
 
         def listen() -> socket.socket:
@@ -223,17 +224,15 @@ class KernelDelays:
                 "`ip netns list` shows those there are; it takes CAP_SYS_ADMIN",
                 errno=error.errno or 0,
             ) from error
+        self._device = device
+        self.check()
         self._next[0] = self._object.program("stamp").to_bytes(4, "little")
 
     def check(self) -> None:
         """Raises CaptureError where packets behind the queue are seen no more: the device is gone, or was down."""
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if self._socket else errno.ENOTCONN
         if code:
-            raise CaptureError(
-                f"packets behind the queue are no longer seen: {os.strerror(code)}",
-                "`ip link` shows whether the device is there and up",
-                errno=code,
-            )
+            raise refused(self._device, OSError(code, os.strerror(code)))
 
     def _each(self, name: str, shape: struct.Struct) -> Map:
         return self._object.map(name, value_size=shape.size * self._processors)
@@ -327,10 +326,9 @@ class KernelDelays:
         handles = list(self._slots)
         for key, value in list(self._stamps.items(8)):
             at, slot, segments = _STAMP.unpack(value)
-            if at >= before:
-                waiting[handles[slot]] += segments
-            elif self._stamps.remove(key):
-                lost[handles[slot]] += segments
+            found = waiting if at >= before else lost if self._stamps.remove(key) else None
+            if found is not None and slot < len(handles):  # a probe has no slot
+                found[handles[slot]] += segments
         return lost, waiting
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from collectors.errors import ProbeError
 from collectors.netlink import inside
+from collectors.probe.apart import set_apart
 
 _SO_TIMESTAMPNS, _SO_TIMESTAMPING = 35, 37
 _TX_SOFTWARE, _SOFTWARE, _OPT_ID, _TX_SCHED, _OPT_TSONLY = 1 << 1, 1 << 4, 1 << 7, 1 << 8, 1 << 11
@@ -83,9 +84,17 @@ class Endpoint:
     """A socket to one address until `close()`. `protocol` is UDP, or ICMP of the address's own version."""
 
     def __init__(
-        self, to: str, port: int = 0, *, icmp: bool = False, dscp: int = 0, device: str = "", netns: str = ""
+        self,
+        to: str,
+        port: int = 0,
+        *,
+        icmp: bool = False,
+        dscp: int = 0,
+        device: str = "",
+        netns: str = "",
+        apart: bool = False,
     ) -> None:
-        """Raises ProbeError where it may not be made, or there is no way to the address."""
+        """`apart`: as in `set_apart`. Raises ProbeError where it may not be made, or there is no way to the address."""
         self.v6 = ip_address(to).version == 6
         self.raw = False
         self._to = (to, 0 if icmp else port)
@@ -98,7 +107,7 @@ class Endpoint:
                 f"no probe can be sent: {os.strerror(error.errno or 0)}", _MENDS.get(error.errno or 0, "")
             ) from error
         try:
-            self._prepare(dscp, device)
+            self._prepare(dscp, device, apart=apart)
             self._socket.connect(self._to)
         except OSError as error:
             self._socket.close()
@@ -116,12 +125,14 @@ class Endpoint:
             self.raw = True
             return socket.socket(family, socket.SOCK_RAW, self.protocol)
 
-    def _prepare(self, dscp: int, device: str) -> None:
+    def _prepare(self, dscp: int, device: str, *, apart: bool) -> None:
         made = self._socket
         made.setblocking(False)
         receiving(made, v6=self.v6)
         for level, option, value in (*_SENDING[self.v6], *_marks(self.v6, dscp)):
             made.setsockopt(level, option, value)
+        if apart:
+            set_apart(made)
         with contextlib.suppress(OSError):  # a kernel without software stamps: the program's own are left
             made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _STAMPS)
         if device:

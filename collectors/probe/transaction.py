@@ -15,6 +15,7 @@ from ipaddress import ip_address
 
 from collectors.errors import ProbeError
 from collectors.netlink import inside
+from collectors.probe.apart import set_apart
 from collectors.probe.log import Log, Outcome
 from collectors.probe.session import Clock
 
@@ -33,6 +34,7 @@ class Script:
     """What is done: connect; with `tls` a handshake; with `get` a request for that path.
 
     `name` is the host's, for the handshake and the request; without one the certificate cannot be checked, and is not.
+    `apart`: as in `set_apart`.
     """
 
     to: str
@@ -43,6 +45,7 @@ class Script:
     dscp: int = 0
     device: str = ""
     netns: str = ""
+    apart: bool = False
 
 
 class Transactions:
@@ -148,6 +151,8 @@ class Transactions:
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, self._script.dscp << 2)
             else:
                 made.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, self._script.dscp << 2)
+            if self._script.apart:
+                set_apart(made)
             made.bind(("::" if v6 else "0.0.0.0", 0))  # known before the first packet goes out
             self._ports.append(made.getsockname()[1])
             if self._script.device:

@@ -63,7 +63,7 @@ from shaper.run.snapshot import read_capabilities
 @click.option(
     "--measure",
     type=click.Choice(["auto", *(one.value for one in Rung)]),
-    default=Rung.CAPTURE.value,
+    default="auto",
     show_default=True,
     help="Delay and loss by programs in the kernel, by captured packets, or by counters alone: the best, or only one.",
 )

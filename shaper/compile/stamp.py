@@ -34,6 +34,15 @@ NAME = f"{PROGRAM_PREFIX}stamp-"
 """With it begin the names of the programs that stamp."""
 
 
+def missing(capabilities: Capabilities) -> tuple[str, ...]:
+    """What the kernel lacks for it, in tc's names."""
+    wanted = (
+        ("the clsact qdisc", "clsact" in capabilities.qdiscs),
+        ("the bpf filter", "bpf" in capabilities.filters),
+    )
+    return tuple(name for name, there in wanted if not there)
+
+
 def stamped(program: Program, instance: str, capabilities: Capabilities) -> Program:
     """The program with packets stamped instead of copied, or as it is, with the reason in `unstamped`.
 
@@ -41,13 +50,8 @@ def stamped(program: Program, instance: str, capabilities: Capabilities) -> Prog
     """
     if "ebpf" not in capabilities.features:
         return replace(program, unstamped="no programs can be loaded into this kernel; `shaper doctor` says why")
-    lacking = [] if "clsact" in capabilities.qdiscs else ["the clsact qdisc"]
-    lacking += [] if "bpf" in capabilities.filters else ["the bpf filter"]
-    if lacking:
+    if lacking := missing(capabilities):
         return replace(program, unstamped=f"the kernel lacks {' and '.join(lacking)}")
-    probed = [leaf.path for leaf in program.interface.leaves() if leaf.probe is not None]
-    if probed:
-        return replace(program, unstamped=f"the probes of {', '.join(probed)} would count as the classes' own packets")
     try:
         classic = classifier(program.carried, program.handles)
     except UnavailableError as error:

@@ -7,13 +7,14 @@ import platform
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from collectors.bpf import delays, lookup
 from collectors.netlink import inside
+from shaper.compile import stamp, tap
 from shaper.errors import Exit, NotPermittedError, ShaperError
 from shaper.kernel import legacy
 from shaper.kernel.protocol import Kernel
@@ -63,9 +64,10 @@ def _permissions(kernel: Kernel, folder: Path, netns: str) -> Iterator[Row]:
         return
     yield _may_change(kernel)
     yield from _kinds(capabilities)
-    yield _programs()
+    yield (programs := _programs())
     yield _lookups()
-    yield _capture(netns)
+    yield (capture := _capture(netns))
+    yield _rung(capabilities, programs, capture)
     if unread := legacy.nat_tables(netns or None):
         detail = f"the nat table of {' and of '.join(unread)} is in use, and its rules cannot be read"
         yield Row("masquerading", Finding.MISSING, detail, "say `nat: yes` or `nat: no` at the interface")
@@ -183,6 +185,24 @@ def _capture(netns: str) -> Row:
         )  # fmt: skip
     except OSError as error:
         return Row("capture", Finding.MISSING, f"packet sockets fail: {error.strerror}", "delay is no data")
+
+
+def _rung(have: Capabilities, programs: Row, capture: Row) -> Row:
+    """By what `shaper run` measures delay here, and why by nothing better."""
+    unstamped = _why_not(programs, stamp.missing(have))
+    if not unstamped:
+        return Row("measurement", Finding.OK, "`run` takes programs in the kernel (eBPF), the best there is")
+    instead = f"no programs in the kernel: {unstamped}"
+    if not (uncaptured := _why_not(capture, tap.missing(have))):
+        return Row("measurement", Finding.MISSING, "`run` takes captured packets, the second best", instead)
+    instead += f"; no captured packets: {uncaptured}"
+    return Row("measurement", Finding.MISSING, "`run` takes counters alone: delay is no data", instead)
+
+
+def _why_not(row: Row, lacking: Sequence[str]) -> str:
+    return (
+        row.detail if row.finding is not Finding.OK else f"the kernel lacks {' and '.join(lacking)}" if lacking else ""
+    )
 
 
 def _tools() -> Iterator[Row]:

@@ -134,7 +134,7 @@ class InterfaceRun:
             )
             self._observer = Observer(self._holding.program, kernel.counters(state.shaped))
             self._measuring.open(self._holding.program)
-            self._probing.open(self._holding.interface)
+            self._probing.open(self._holding.interface, apart=bool(self._holding.program.stamp))
             self._begun = self._last = clock.boot()
         except BaseException:
             self.close()
@@ -216,7 +216,7 @@ class InterfaceRun:
         if program == before:
             return
         self._controlling.resume()
-        self._probing.open(program.interface)
+        self._probing.open(program.interface, apart=bool(program.stamp))
         self._observer = Observer(program, self._kernel.counters(self.state.shaped), before=self._observer)
         if any(getattr(before, part) != getattr(program, part) for part in ("rules", "handles", "tap_filter", "stamp")):
             self._measuring.open(program)

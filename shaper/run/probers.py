@@ -32,11 +32,19 @@ def probers() -> Iterator[None]:
 
 
 def prober(
-    probe: Probe, clock: Clock, *, timeout: float, key: bytes = b"", device: str = "", netns: str = ""
+    probe: Probe,
+    clock: Clock,
+    *,
+    timeout: float,
+    key: bytes = b"",
+    device: str = "",
+    netns: str = "",
+    apart: bool = False,
 ) -> Prober:
     """Ready to send; `device` is the one that it must leave by. Raises ProbeError.
 
-    A packet that nobody answered for `timeout` seconds is lost.
+    A packet that nobody answered for `timeout` seconds is lost. `apart` keeps what it sends out of what programs in
+    the kernel count of classes.
     """
     if probe.kind.transaction:
         script = Script(
@@ -48,10 +56,11 @@ def prober(
             dscp=probe.dscp,
             device=device,
             netns=netns,
+            apart=apart,
         )
         return Transactions(script, clock, timeout=timeout)
     icmp = probe.kind is ProbeKind.ICMP
-    endpoint = Endpoint(probe.to, probe.port, icmp=icmp, dscp=probe.dscp, device=device, netns=netns)
+    endpoint = Endpoint(probe.to, probe.port, icmp=icmp, dscp=probe.dscp, device=device, netns=netns, apart=apart)
     return Datagrams(endpoint, _codec(probe, endpoint, key), clock, timeout=timeout)
 
 

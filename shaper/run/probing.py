@@ -41,6 +41,7 @@ class _Worker:
     probe: Probe
     device: str
     netns: str
+    apart: bool
     clock: Clock
     stop: threading.Event = field(default_factory=threading.Event)
     rest: threading.Event = field(default_factory=threading.Event)
@@ -67,7 +68,15 @@ class _Worker:
 
     def _session(self) -> None:
         key = read_key(Path(self.probe.key_file)) if self.probe.key_file else b""
-        made = prober(self.probe, self.clock, timeout=_TIMEOUT, key=key, device=self.device, netns=self.netns)
+        made = prober(
+            self.probe,
+            self.clock,
+            timeout=_TIMEOUT,
+            key=key,
+            device=self.device,
+            netns=self.netns,
+            apart=self.apart,
+        )
         before, _ = self.now
         self.now = before, made
         silent = 0
@@ -106,15 +115,19 @@ class Probing:
         self._findings: dict[str, Findings] = {}
         self._traffic: dict[str, OwnTraffic] = {}
 
-    def open(self, interface: Interface) -> None:
-        """Goes over to the probes of an interface's classes; those that stay the same go on."""
+    def open(self, interface: Interface, *, apart: bool) -> None:
+        """Goes over to the probes of an interface's classes; those that stay the same go on.
+
+        `apart` marks their packets for programs in the kernel that measure; else `owns` tells them.
+        """
         wanted = {leaf.path: leaf for leaf in interface.leaves() if leaf.probe is not None}
         for path, worker in tuple(self._workers.items()):
             leaf = wanted.get(path)
-            same = leaf is not None and (leaf.probe, interface.device, interface.netns) == (
+            same = leaf is not None and (leaf.probe, interface.device, interface.netns, apart) == (
                 worker.probe,
                 worker.device,
                 worker.netns,
+                worker.apart,
             )
             if not same:
                 self._end([path])
@@ -124,7 +137,7 @@ class Probing:
                 continue
             self._findings[path] = Findings(leaf, leaf.probe)
             self._traffic[path] = OwnTraffic(connections=leaf.probe.kind.transaction)
-            worker = _Worker(leaf.probe, interface.device, interface.netns, self._clock)
+            worker = _Worker(leaf.probe, interface.device, interface.netns, apart, self._clock)
             if leaf.probe.when is ProbeWhen.IDLE:
                 worker.rest.set()  # until the class is seen to be idle
             self._workers[path] = worker

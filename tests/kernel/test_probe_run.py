@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from test_cli_kernel import SHAPER, Box, end, send, until
 
+from collectors.bpf.delays import refusal
 from shaper.api.client import ask
 from shaper.history.probes import ProbeRow
 from shaper.history.store import History
@@ -32,6 +34,10 @@ policies:
         sla: {{delay-p99: 20ms, loss: 1%}}
         probe: {{to: {to}, interval: 100ms, size: 172}}
       web: {{match: [{{proto: tcp, dport: 443}}], sla: {{loss: 1%}}, probe: {{to: {to}, kind: tcp, port: 443}}}}
+      shop:
+        match: [{{proto: tcp, dport: 80}}]
+        sla: {{delay-p99: 20ms}}
+        probe: {{to: {to}, kind: http, port: 80, interval: 200ms}}
       rest: {{guarantee: 12mbit, default: true}}
 """
 
@@ -63,10 +69,15 @@ def kept(box: Box) -> list[ProbeRow]:
         return [row for row in history.probes(device=box.pair.a, since=0) if row.path == "voice"]
 
 
-def test_an_idle_class_is_judged_by_its_probe_and_a_busy_one_by_its_packets(box: Box) -> None:
+@pytest.mark.parametrize("rung", ["ebpf", "capture"])
+def test_an_idle_class_is_judged_by_its_probe_and_a_busy_one_by_its_packets(box: Box, rung: str) -> None:
+    if rung == "ebpf" and (why := refusal()):
+        pytest.skip(f"missing capability: eBPF ({why})")
+    shop = box.lab.start(f"{sys.executable} -m http.server 80 --directory {box.policy.parent}", peer=True)
+    until(lambda: ":80 " in box.lab.run("ss -Htln", peer=True))
     reflector = box.lab.start(f"{SHAPER} reflect", peer=True)
     assert reflector.stderr.readline().startswith("reflecting")
-    process = box.start("--no-metrics")
+    process = box.start("--no-metrics", "--measure", rung)
     until(lambda: (cls(box, "voice")["probe"]["waited"] or {"count": 0})["count"] >= 30, seconds=30)
     voice = cls(box, "voice")
     probe = voice["probe"]
@@ -77,6 +88,13 @@ def test_an_idle_class_is_judged_by_its_probe_and_a_busy_one_by_its_packets(box:
     # What the class's own packets waited is another source, and there are none.
     assert voice["delay"] is None
     assert voice["histogram"]["count"] == 0
+
+    # Every packet of a connection is the probe's, the last ones too, which the kernel sends after its end.
+    until(lambda: cls(box, "shop")["probe"]["sent_packets"] >= 10)
+    assert cls(box, "shop")["probe"]["lost_packets"] == 0
+    assert (cls(box, "shop")["delay"], cls(box, "shop")["histogram"]["count"]) == (None, 0)
+    (status,) = ask(state_of(box), "status") or []
+    assert (status["capture"]["rung"], status["capture"]["running"]) == (rung, True)
 
     until(lambda: bool(cls(box, "web")["probe"]["says"]))
     web = cls(box, "web")
@@ -95,6 +113,7 @@ def test_an_idle_class_is_judged_by_its_probe_and_a_busy_one_by_its_packets(box:
     until(lambda: [row.judges for row in kept(box)][-1:] == [False], seconds=20)
     assert any(row.judges and row.waited_count for row in kept(box))
     sender.kill()
+    shop.kill()
     code, _, _ = end(process)
     assert code == 0
 

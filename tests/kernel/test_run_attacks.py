@@ -410,10 +410,10 @@ def locked_by(box: Box, process: subprocess.Popen[str]) -> bool:
 
 def test_a_reader_that_goes_away_ends_the_run_in_order(box: Box) -> None:
     assert box.shaper(f"apply {box.policy}")[0] == 0
-    applied = box.tc()
+    applied = box.shaping()
     process = box.start("--no-metrics")
     process.stdout.close()
     process.wait(timeout=20)
     assert "Traceback" not in process.stderr.read()
-    assert box.tc() == applied
+    assert box.shaping() == applied
     assert not [*box.state.rglob("socket")]

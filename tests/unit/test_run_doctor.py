@@ -28,3 +28,17 @@ def test_one_classifier_is_enough(
     rows = {row.name: row for row in examine(kernel, tmp_path)}
     assert (rows["filter bpf"].finding, rows["filter flower"].finding) == (bpf, flower)
     assert instead in rows["filter bpf"].instead
+
+
+def test_it_says_by_what_a_run_measures_and_why_by_nothing_better(tmp_path: Path) -> None:
+    rows = {row.name: row for row in examine(FakeKernel("lo", capabilities=FULL), tmp_path)}
+    best = rows["measuring programs"].finding is Finding.OK
+    assert ("programs in the kernel" in rows["measurement"].detail) == best
+    assert (rows["measurement"].finding is Finding.OK) == best
+    if not best:
+        assert rows["measuring programs"].detail in rows["measurement"].instead
+    hookless = FakeKernel("lo", capabilities=replace(FULL, qdiscs=FULL.qdiscs - {"clsact"}))
+    row = {row.name: row for row in examine(hookless, tmp_path)}["measurement"]
+    assert (row.finding, row.detail) == (Finding.MISSING, "`run` takes counters alone: delay is no data")
+    if best:
+        assert row.instead.count("the kernel lacks the clsact qdisc") == 2

@@ -94,6 +94,16 @@ def test_a_run_stamps_what_a_captured_packet_would_not_show_and_copies_nothing(w
     assert (seen.alarms, seen.drift) == ((), ())
 
 
+def test_a_class_with_a_probe_is_stamped_too(tmp_path: Path) -> None:
+    world = World(tmp_path, Direction.EGRESS)
+    probed = SEEN.replace(", ingress: 100mbit", "").replace(
+        "{delay-p99: 20ms}", "{delay-p99: 20ms}, probe: {to: 192.0.2.10}"
+    )
+    prepared = world.run(probed)
+    assert prepared.program.unstamped == ""
+    assert world.stamps() == [prepared.program.stamp]
+
+
 def test_without_who_lent_it_a_program_stays_as_long_as_it_says_the_same(world: World) -> None:
     world.run(SEEN)
     (stamp,) = world.stamps()
