@@ -1,6 +1,7 @@
 """The control law: what each class needs, what it is granted, and why. Pure: no clock, no I/O, no randomness."""
 
 from shaper.control.controller import step
+from shaper.control.foreseen import foreseen
 from shaper.control.setup import ClassSetup, LinkSetup, ParentSetup, Setup, setup_from
 from shaper.control.state import State, initial, resume
 from shaper.control.tuning import Tuning
@@ -12,6 +13,7 @@ __all__ = [
     "Setup",
     "State",
     "Tuning",
+    "foreseen",
     "initial",
     "resume",
     "setup_from",

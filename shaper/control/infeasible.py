@@ -29,7 +29,7 @@ def infeasible(
         could = allocate(setup, claims)
     for cls, wanted in asking:
         share = could[cls.path]
-        if wanted.capacity is not None:
+        if wanted.capacity is not None and wanted.capacity > setup.link.bandwidth:
             found.append(Shortfall(cls.path, wanted.capacity, share.rate, wanted.capacity, cls.sla.tightest, "latency"))
         elif _lacks(wanted.asked, share.rate, tuning):
             inside = share.bound in ("limit", "parent")
@@ -55,7 +55,8 @@ def _capacity(claims: Sequence[Claim], cls: ClassSetup) -> int:
     """What the class needs, what is taken by those that are served no later, and the floors of the others."""
     total = 0.0
     for claim in claims:
-        served = max(claim.lowest, min(max(claim.entitled, claim.needed), claim.highest))
+        wanted = claim.needed if claim.path == cls.path else max(claim.entitled, claim.needed)
+        served = max(claim.lowest, min(wanted, claim.highest))
         total += served if claim.tier <= cls.tier else claim.lowest
     return int(total)
 

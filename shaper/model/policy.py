@@ -77,6 +77,14 @@ class Burst(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Contract:
+    """What a class may send (`profile`): `rate` in bit/s, and `burst` bytes at once on top."""
+
+    rate: int
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
 class TrafficClass:
     """One class of a policy on one interface.
 
@@ -91,7 +99,7 @@ class TrafficClass:
     service class, `presets` what of it the class did not say itself. `aqm` says how its queue is kept short, None
     leaves it to the kernel's abilities and the targets; `fairness` among whom it is shared, None leaves that to it.
     `police` and `marking` are done to its packets before they wait, in this order: marked, then policed. `probe` is
-    sent through it by a running shaper.
+    sent through it by a running shaper, `contract` is what it may send.
     """
 
     name: str
@@ -119,6 +127,7 @@ class TrafficClass:
     police: Policer | None = None
     marking: Marking = field(default_factory=Marking)
     probe: Probe | None = None
+    contract: Contract | None = None
 
     @property
     def strict(self) -> bool:

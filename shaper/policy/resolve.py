@@ -8,7 +8,7 @@ from dataclasses import replace
 from shaper.errors import Problem, Where
 from shaper.model.aqm import Aqm, CakeSettings
 from shaper.model.match import NETWORK_CONTROL, network_control_matches
-from shaper.model.policy import Direction, Interface, Tier, TrafficClass
+from shaper.model.policy import Contract, Direction, Interface, Tier, TrafficClass
 from shaper.model.sla import Sla
 from shaper.model.treatment import Marking
 from shaper.policy.connection import kept
@@ -214,7 +214,7 @@ class _Resolver:
             floor = cls.spec.adapt.min.of(whole)
         else:  # what a class without a guarantee of its own keeps is what its children keep
             floor = below if children and cls.spec.guarantee is None else guarantee
-        throughput = cls.spec.sla.throughput
+        throughput, profile = cls.spec.sla.throughput, cls.spec.profile
         resolved = TrafficClass(
             name=cls.name,
             path=cls.path,
@@ -247,6 +247,7 @@ class _Resolver:
             police=policer(cls.spec.police),
             marking=marked,
             probe=stated(cls.spec.probe),
+            contract=None if profile is None else Contract(profile.cir, profile.cbs.of(profile.cir)),
         )
         self._check(cls, resolved, most, below)
         return resolved

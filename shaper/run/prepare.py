@@ -17,6 +17,7 @@ from shaper.plan import adopt_live, diff
 from shaper.plan.fingerprint import carried, reverted
 from shaper.plan.steps import Plan, Step, Verb
 from shaper.run.before import Before
+from shaper.run.foreseen import foreseen
 from shaper.run.offloads import among, as_planned, devices, held_by, label, regarding, released, taken
 from shaper.run.ours import foreign_hooks, ours, refuse_foreign_root
 from shaper.run.state import Pending, Record, boot_id
@@ -182,6 +183,7 @@ def prepare(
     if foreign:
         reason = f"delay: no data, because the clsact hook of {interface.device} is somebody else's ({foreign[0]})"
         program = replace(program, notes=(*program.notes, reason))
+    program = replace(program, notes=(*program.notes, *foreseen(program)))
     if interface.device == _LOOPBACK:
         program = replace(program, notes=(*program.notes, _LOOPS))
     if pending is not None or before is not None:
