@@ -52,6 +52,7 @@ def install_service(
     if listen is not None:
         listening_address(listen)
         arguments += ["--listen", listen]
+    arguments.append("--last-good")
     command = [*_ourselves(), *arguments]
     text = unit_text(_ourselves(), [*arguments, "--capabilities", CAPABILITIES])
     if show:

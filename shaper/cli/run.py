@@ -24,14 +24,15 @@ from shaper.cli.common import (
     policy_argument,
     state_option,
 )
-from shaper.errors import ShaperError
+from shaper.errors import PolicyError, ShaperError
 from shaper.model.observation import Rung
-from shaper.model.policy import Drift
+from shaper.model.policy import Drift, Policy
 from shaper.model.status import InterfaceStatus, RunTotals
 from shaper.policy import read_policy
 from shaper.report.metrics import serve
 from shaper.report.render import console
 from shaper.report.run_lines import ready_line, second_line, summary_line
+from shaper.run import lastgood
 from shaper.run.clock import Clock, SystemClock
 from shaper.run.inbox import Inbox
 from shaper.run.interface import Mode, Settings
@@ -84,6 +85,9 @@ from shaper.run.snapshot import read_capabilities
     help="What the kernel can do, as `doctor --json` printed it: not probed then.",
 )
 @click.option(
+    "--last-good", is_flag=True, help="Where POLICY is wrong, hold the one that was in force last, with an alarm."
+)
+@click.option(
     "--wait-device", "wait", type=DURATION, default=None, metavar="DURATION", help="Wait so long for missing devices."
 )
 @json_option
@@ -100,6 +104,7 @@ def run(
     listen: str,
     no_metrics: bool,
     capabilities: Path | None,
+    last_good: bool,
     wait: float | None,
     as_json: bool,
 ) -> None:
@@ -109,7 +114,7 @@ def run(
     one each second, and a summary at the end.
     """
     host, port = listening_address(listen)
-    policy = read_policy(policy_file)
+    policy, alarm = _policy(policy_file, folder_of(folder), last_good=last_good)
     inbox, clock = Inbox(), SystemClock()
     watcher = Notifying(JsonLines(clock) if as_json else Words())
     with contextlib.ExitStack() as stack:
@@ -129,6 +134,7 @@ def run(
                 Drift(drift) if drift else None,
                 measure=None if measure == "auto" else Rung(measure),
                 fine=fine,
+                alarm=alarm,
             ),
             clock=clock,
             inbox=inbox,
@@ -141,6 +147,16 @@ def run(
             if no_metrics
             else functools.partial(_published, service, host, port, watcher),
         )
+
+
+def _policy(policy_file: Path, folder: Path, *, last_good: bool) -> tuple[Policy, str]:
+    """What is to be held, and why it is another than the file says, "" where it is not. Raises PolicyError."""
+    try:
+        return read_policy(policy_file), ""
+    except PolicyError as error:
+        if not last_good:
+            raise
+        return lastgood.last_good(folder, str(policy_file), error)
 
 
 @contextlib.contextmanager

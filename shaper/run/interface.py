@@ -62,7 +62,8 @@ class Settings:
 
     `drift` says what is done about changes that somebody else makes to our tree; None leaves it to the policy.
     `measure` is the one rung of measurement that is taken beside the counters; None: the best that works. With `fine`
-    delays are counted in the kernel by 0.4 % instead of 3 %.
+    delays are counted in the kernel by 0.4 % instead of 3 %. `alarm` is about the policy that the run began with, and
+    stands until another is applied; "" for none.
     """
 
     mode: Mode = Mode.CONTROLLED
@@ -71,6 +72,7 @@ class Settings:
     drift: Drift | None = None
     measure: Rung | None = None
     fine: bool = False
+    alarm: str = ""
 
 
 class InterfaceRun:
@@ -115,6 +117,8 @@ class InterfaceRun:
 
         for words in told:
             self._alarms.sound(words[:9], words)
+        if settings.alarm:
+            self._alarms.sound("policy", settings.alarm)
         policy, interface = self._allowed(policy, interface)
         self.probation = Probation(kernel, state, self)
         self._freezing = Freezing(state, self._alarms)
@@ -180,9 +184,11 @@ class InterfaceRun:
         if judged:
             self.probation.trial.closes(self._observer, now=self._clock.boot())
         try:
-            return self._go_over(
+            prepared = self._go_over(
                 policy, interface, what="apply", order=order, keep_live=True, expected=expected, condition=condition
             )
+            self._alarms.end("policy")
+            return prepared
         finally:
             self.probation.renew()
             if judged:

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from test_run_service import NEW, Bench, Talk, say, told
 
 import shaper.cli.asking
+import shaper.cli.freeze
 from shaper.cli.entry import cli
 from shaper.errors import ShaperError
 from shaper.history.changes import ChangeLog
@@ -204,7 +205,8 @@ def asked(bench: Bench, *arguments: str) -> dict[str, Any]:
 
 def test_the_commands_work_without_a_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     Talk(bench).hold()
-    monkeypatch.setattr(shaper.cli.asking, "CLOCK", bench.clock)
+    for module in (shaper.cli.asking, shaper.cli.freeze):
+        monkeypatch.setattr(module, "CLOCK", bench.clock)
     (one,) = asked(bench, "freeze", "-i", "wan", "-m", "works on the link", "--for", "30m")["frozen"]
     assert (one["device"], one["unnoted"]) == ("eth1", "")
     assert one["freeze"]["until_unix_s"] == one["freeze"]["at_unix_s"] + HALF_AN_HOUR
