@@ -7,7 +7,7 @@ every packet; tests hold the two together.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import NamedTuple
@@ -86,6 +86,25 @@ class Prefix(NamedTuple):
         return address >> shift == self.value >> shift
 
 
+class Networks:
+    """A long list of networks, asked once for each length that is in it."""
+
+    def __init__(self, prefixes: Iterable[Prefix]) -> None:
+        self._by_length: dict[int, dict[int, set[int]]] = {ETHERTYPE_IPV4: {}, ETHERTYPE_IPV6: {}}
+        for prefix in prefixes:
+            shift = prefix.bits - prefix.length
+            self._by_length[prefix.ethertype].setdefault(shift, set()).add(prefix.value >> shift)
+
+    def holds(self, packet: Packet, address: int | None) -> bool:
+        """Whether the address of the packet is in one of them."""
+        if address is None:
+            return False
+        return any(address >> shift in held for shift, held in self._by_length.get(packet.ethertype, {}).items())
+
+
+_FEW = 16
+
+
 class PortRange(NamedTuple):
     """Ports `first` to `last`, both included; lengths and VLAN tags come as such, too."""
 
@@ -143,10 +162,14 @@ class Match:
     where: Where | None = None
     asks: tuple[str, ...] = field(init=False, compare=False, repr=False)
     """The names of the fields that ask something: what carries a match must know every one of them, or refuse it."""
+    long: Mapping[str, Networks] = field(init=False, compare=False, repr=False)
+    """The fields with long lists of networks, as they are asked quickly."""
 
     def __post_init__(self) -> None:
         asking = tuple(name for name in _conditions() if getattr(self, name))
         object.__setattr__(self, "asks", asking)
+        long = [name for name in ("src", "dst", "net") if len(getattr(self, name)) > _FEW]
+        object.__setattr__(self, "long", {name: Networks(getattr(self, name)) for name in long})
 
     def holds(self, packet: Packet) -> bool:
         """Whether the packet meets every condition."""
@@ -169,12 +192,10 @@ class Match:
                 return packet.ethertype in self.ethertypes
             case "protocols":
                 return packet.protocol in self.protocols
-            case "src":
-                return _in_network(self.src, packet, packet.src)
-            case "dst":
-                return _in_network(self.dst, packet, packet.dst)
+            case "src" | "dst":
+                return self._in_network(name, packet, getattr(packet, name))
             case "net":
-                return _in_network(self.net, packet, packet.src) or _in_network(self.net, packet, packet.dst)
+                return any(self._in_network(name, packet, address) for address in (packet.src, packet.dst))
             case "port":
                 return _in_range(self.port, packet.sport) or _in_range(self.port, packet.dport)
             case "sport" | "dport" | "length" | "vlan":
@@ -198,6 +219,11 @@ class Match:
             case _:  # one number of a few
                 return getattr(packet, name) in getattr(self, name)
 
+    def _in_network(self, name: str, packet: Packet, address: int | None) -> bool:
+        if name in self.long:
+            return self.long[name].holds(packet, address)
+        return any(prefix.holds(packet, address) for prefix in getattr(self, name))
+
     def turned(self) -> Match:
         """The same of the packets that go the other way: source and destination change places, all else stays."""
         return replace(
@@ -217,7 +243,7 @@ class Match:
 
 @cache
 def _conditions() -> tuple[str, ...]:
-    return tuple(each.name for each in dataclasses.fields(Match) if each.name not in ("where", "asks"))
+    return tuple(each.name for each in dataclasses.fields(Match) if each.init and each.name != "where")
 
 
 def _icmp(packet: Packet) -> tuple[int, int] | None:
@@ -226,10 +252,6 @@ def _icmp(packet: Packet) -> tuple[int, int] | None:
     if packet.protocol is None or packet.icmp_type is None or own.get(packet.protocol) != packet.ethertype:
         return None
     return packet.protocol, packet.icmp_type
-
-
-def _in_network(prefixes: tuple[Prefix, ...], packet: Packet, address: int | None) -> bool:
-    return any(prefix.holds(packet, address) for prefix in prefixes)
 
 
 def _in_range(ranges: tuple[PortRange, ...], number: int | None) -> bool:

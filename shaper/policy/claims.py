@@ -53,7 +53,7 @@ class Claims:
 
 
 class _Shelf:
-    """Boxes with the same axes, in cells of the one that tells them apart: each range lies in at most two of its size."""
+    """Boxes with the same axes, in cells of the one that tells them apart: a range lies in at most two of its size."""
 
     def __init__(self, axis: str) -> None:
         self._axis = axis

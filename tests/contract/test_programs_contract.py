@@ -8,10 +8,13 @@ from dataclasses import replace
 import pytest
 from test_kernel_contract import TOP, add, change, classifier, cls, clsact, compare, delete, fake, real, root
 
+from collectors.bpf import lookup
 from collectors.bpf.delays import KernelDelays, refusal
+from shaper.compile.classifier import lookup_classifier
 from shaper.kernel.fake import FakeKernel
 from shaper.kernel.netlink import NetlinkKernel
-from shaper.tree import CLSACT_EGRESS, LoadedFilter
+from shaper.model.match import Match, Prefix, Rule, Rules
+from shaper.tree import CLSACT_EGRESS, LoadedFilter, SetMeta
 
 __all__ = ["real"]
 
@@ -85,3 +88,44 @@ def test_a_program_stays_on_its_hook_when_who_loaded_it_is_gone(
     assert STAMP in kernel.read("dev0").filters
     kernel.send("dev0", [delete(STAMP), delete(clsact())])
     assert not kernel.read("dev0").filters
+
+
+LISTED = Rules((Rule((Match(dst=(Prefix(4, 0x0A000000, 8), Prefix(6, 0x20010DB8 << 96, 32))),), "a"),), "b")
+LOOKUP = lookup_classifier(LISTED, {"a": TOP | 1, "b": TOP | 2})
+SORTING = LoadedFilter(TOP, 10, 1, LOOKUP.name, direct=False)
+MARKING = replace(SORTING, actions=(SetMeta(mark=7),))
+SORTS = [
+    add(SORTING),  # no root yet
+    add(root()),
+    add(classifier()),
+    change(SORTING, before=classifier()),
+    change(MARKING, before=SORTING),
+    change(SORTING, before=MARKING),
+    add(replace(MARKING, handle=2)),
+    delete(replace(MARKING, handle=2)),
+    change(classifier(), before=SORTING),
+]
+
+
+@pytest.mark.kernel
+def test_the_fake_takes_programs_with_tables_as_the_kernel_does(real: Callable[[], NetlinkKernel]) -> None:
+    if why := lookup.refusal():
+        pytest.skip(f"missing capability: eBPF ({why})")
+    model, kernel = fake(), real()
+    marks = "skbedit" in kernel.capabilities().actions
+    steps = [
+        step for step in SORTS if marks or not any(getattr(one, "actions", ()) for one in (step.before, step.after))
+    ]
+    with model.lending(LOOKUP), kernel.lending(LOOKUP):
+        compare(steps, model, kernel)
+
+
+@pytest.mark.kernel
+def test_a_program_with_tables_stays_on_its_filter_and_is_lent_no_more(real: Callable[[], NetlinkKernel]) -> None:
+    if why := lookup.refusal():
+        pytest.skip(f"missing capability: eBPF ({why})")
+    kernel = real()
+    with kernel.lending(LOOKUP):
+        kernel.send("dev0", [add(root()), add(SORTING)])
+    assert not kernel.programs
+    assert kernel.read("dev0").filters == (SORTING,)
