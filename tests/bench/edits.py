@@ -18,7 +18,8 @@ def main() -> int:
     wanted = parser.parse_args()
     problems: list[str] = []
     with network() as (lab, _):
-        have = [name for name in FIELDS if name in lab.kernel().capabilities().filters]
+        able = lab.kernel().capabilities()
+        have = [name for name in FIELDS if name in able.filters or (name == "tables" and "lookup" in able.features)]
     classifiers = wanted.classifier or have
     if lacking := set(classifiers) - set(have):
         parser.error(f"the kernel lacks {', '.join(sorted(lacking))} (`scripts/lab run` has all)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from shaper.kernel.protocol import Kernel
@@ -24,9 +25,9 @@ class Product:
         self.device = device
         self.state = DeviceState(folder, device, namespace="here")
 
-    def apply(self, text: str) -> Prepared:
+    def apply(self, text: str, files: Mapping[str, str] | None = None) -> Prepared:
         """From whatever stands there to this policy; what was prepared, with the steps that were taken."""
-        policy = parse_policy(text, source="policy.yaml")
+        policy = parse_policy(text, source="policy.yaml", files=files or {})
         with self.state.lock():
             confirm.tidy(self.kernel, self.state, now=0.0, order=ORDER)
             prepared = apply.prepare(self.kernel, self.state, policy, policy.interfaces[0])

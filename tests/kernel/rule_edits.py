@@ -49,6 +49,9 @@ FIELDS = {
     "bpf": tuple(name for name in policy_samples.FIELDS if name not in _ADDRESSED),
     "flower": tuple(name for name in policy_samples.PLAIN if name not in _ADDRESSED),
 }
+FIELDS["tables"] = FIELDS["bpf"]
+"""A BPF program that is too long without tables, because of a list that no packet meets."""
+LIST = "listed.txt"
 _TURN, _PAUSE = 0.0002, 0.002
 _FEWEST = 3
 """Packets of every flow before and after each edit, so that what was named is seen."""
@@ -197,6 +200,7 @@ class Edits:
         self._device = device
         self._classifier = classifier
         self._random = random
+        self.files = {LIST: _networks()} if classifier == "tables" else {}
         self.frames = tuple(_frames(random))
         self._written: dict[str, policy_samples.Spec] = {}
         for flow in range(FLOWS):
@@ -207,8 +211,10 @@ class Edits:
     @property
     def text(self) -> str:
         """The policy as it is now."""
-        written = {**self._written, DEFAULT: {"default": True}}
-        return policy_samples.text_of(written, device=self._device, classifier=self._classifier)
+        listed = {"listed": {"match": [{"dst": {"file": LIST}}]}} if self.files else {}
+        written = {**self._written, **listed, DEFAULT: {"default": True}}
+        kind = "bpf" if self.files else self._classifier
+        return policy_samples.text_of(written, device=self._device, classifier=kind)
 
     def edit(self) -> None:
         """Other rules for one to four classes."""
@@ -234,7 +240,7 @@ class Edits:
         """The rules, with others where the policy was refused."""
         while True:
             try:
-                return parse_policy(self.text, source="edits.yaml").interfaces[0].rules()
+                return parse_policy(self.text, source="edits.yaml", files=self.files).interfaces[0].rules()
             except PolicyError as error:
                 for problem in error.problems():
                     assert policy_samples.without(self._written, problem.path), problem
@@ -245,6 +251,11 @@ class Edits:
                 for name in names:
                     if self._written[name] == {"match": [None]}:
                         self._write(flow, name)
+
+
+def _networks() -> str:
+    """More than one classic program holds, none beside another."""
+    return "\n".join(f"198.{18 + (number >> 12)}.{number >> 4 & 255}.{number % 16 * 16}/30" for number in range(2500))
 
 
 def edited_under(lab: Lab, folder: Path, *, classifier: str, count: int, seed: int, half_done: bool = False) -> Outcome:
@@ -261,7 +272,7 @@ def edited_under(lab: Lab, folder: Path, *, classifier: str, count: int, seed: i
         while outcome.edits < count:
             edits.edit()
             try:
-                plan = product.apply(edits.text).plan
+                plan = product.apply(edits.text, edits.files).plan
             except UnavailableError:  # flower cannot say it
                 outcome.refused += 1
                 continue
@@ -286,7 +297,7 @@ def _first(product: Product, edits: Edits) -> Prepared:
     """The first of the policies that the classifier can say."""
     while True:
         try:
-            return product.apply(edits.text)
+            return product.apply(edits.text, edits.files)
         except UnavailableError:
             edits.edit()
 

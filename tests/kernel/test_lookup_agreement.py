@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address
 from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
 import table_samples
 from agreement import Totals, Trial
-from scapy.layers.inet import IP, UDP
-from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import Ether
-from sorting import MAC, ByTables, by_tables
+from sorting import ByTables, by_tables
+from table_samples import country_lists, meeting, subscribers
+from tabled import answered, counted, frame
 
 from collectors.bpf import lookup
-from shaper.model.match import Packet, classify
+from shaper.model.match import Rules, classify
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -31,20 +29,6 @@ def loadable() -> Iterator[None]:
     if why := lookup.refusal():
         pytest.skip(f"missing capability: eBPF ({why})")
     yield
-
-
-def frame(packet: Packet) -> bytes:
-    """What such a packet is on the cable."""
-    assert packet.src is not None
-    assert packet.dst is not None
-    kind, size = (IP, 4) if packet.ethertype == 0x0800 else (IPv6, 16)
-    network = kind(src=address(packet.src, size), dst=address(packet.dst, size))
-    return bytes(Ether(**MAC) / network / UDP(sport=packet.sport, dport=packet.dport) / bytes(20))
-
-
-def address(number: int, size: int) -> str:
-    """As text."""
-    return str((IPv4Address if size == 4 else IPv6Address)(number))
 
 
 def test_random_packets_go_where_random_policies_say(netns: Lab) -> None:
@@ -69,3 +53,13 @@ def test_the_first_rule_wins_among_networks_in_networks(netns: Lab) -> None:
             assert sorter.class_of(frame(packet)) == named, (rules, packet)
             taken += named != "rest"
     assert taken > POLICIES * PACKETS / 4
+
+
+@pytest.mark.parametrize("rules", [country_lists(Random(1), 3000, 600), subscribers(300)], ids=["lists", "subscribers"])
+def test_thousands_of_networks_and_hundreds_of_subscribers(netns: Lab, rules: Rules) -> None:
+    """`scripts/bench tables` is the full size."""
+    random = Random(2)
+    packets = [meeting(random, rules) for _ in range(300)]
+    assert sum(classify(rules, packet) != "rest" for packet in packets) > 100
+    assert not list(answered(rules, packets))
+    assert not list(counted(netns, rules, packets))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from rule_edits import edited_under
 
+from collectors.bpf import lookup
+
 if TYPE_CHECKING:
     from conftest import Lab
 
@@ -30,6 +32,19 @@ def test_an_exchange_in_two_messages_is_found_out(netns: Lab, tmp_path: Path) ->
     outcome = edited_under(netns, tmp_path, classifier="bpf", count=COUNT, seed=3, half_done=True)
     assert outcome.strays, outcome
     assert outcome.problems()
+
+
+def test_no_packet_sees_tables_half_exchanged(netns: Lab, tmp_path: Path) -> None:
+    if why := lookup.refusal():
+        pytest.skip(f"missing capability: eBPF ({why})")
+    outcome = edited_under(netns, tmp_path, classifier="tables", count=COUNT // 3, seed=5)
+    print(outcome)
+    assert not outcome.problems(), "\n".join([f"{outcome}", *outcome.problems()])
+    assert outcome.filters == {1: COUNT // 3}
+    assert outcome.refused == outcome.strays == 0
+    assert outcome.moved > 0
+    held = netns.run("tc filter show dev q0")
+    assert "shaper-lookup-" in held
 
 
 @pytest.mark.full

@@ -18,6 +18,56 @@ def nested(random: Random, *, most: int = 40) -> Rules:
     return Rules(tuple(ordered), "rest")
 
 
+def subscribers(count: int) -> Rules:
+    """Each by addresses of its own, a host and a network, and voice of all of them before."""
+    voice = Rule((Match(dscp=(46,)),), "voice")
+    own = (Rule((Match(net=_own(number)),), f"s{number}") for number in range(count))
+    return Rules((voice, *own), "rest")
+
+
+def _own(number: int) -> tuple[Prefix, ...]:
+    return Prefix(4, 0x0A000000 + number, 32), Prefix(6, 0x20010DB8 << 96 | number << 64, 64)
+
+
+def country_lists(random: Random, ipv4: int, ipv6: int) -> Rules:
+    """So many networks in four lists that overlap, asked one after the other with more and without."""
+    held = [
+        *(Prefix(4, random.getrandbits(24) << 8, random.choice((16, 20, 22, 24))) for _ in range(ipv4)),
+        *(Prefix(6, random.getrandbits(45) << 80 | 1 << 125, random.choice((32, 40, 48))) for _ in range(ipv6)),
+    ]
+    wide = tuple(Prefix(4, number << 24, 8) for number in range(0, 256, 16))
+    ordered = (
+        Rule((Match(src=tuple(held[::3])), Match(dport=(PortRange(80, 80),))), "web"),
+        Rule((Match(dst=tuple(held[::2]), none_of=(Match(src=wide),)),), "half"),
+        Rule((Match(net=tuple(held[::5])),), "fifth"),
+        Rule((Match(dst=tuple(held)),), "listed"),
+    )
+    return Rules(ordered, "rest")
+
+
+def meeting(random: Random, rules: Rules) -> Packet:
+    """Either address as often as not in one of their networks."""
+    lists = [
+        prefixes for rule in rules.ordered for match in rule.all_of for prefixes in (match.src, match.dst, match.net)
+    ]
+    longest = max(lists, key=len)
+    version = random.choice((4, 6))
+    bits = 32 if version == 4 else 128
+
+    def end() -> int:
+        one = (
+            random.choice(longest)
+            if len(longest) > 2
+            else random.choice(random.choice([each for each in lists if each]))
+        )
+        if one.version != version or random.random() < 0.4:
+            return random.getrandbits(bits)
+        return one.value >> bits - one.length << bits - one.length | random.getrandbits(bits - one.length)
+
+    kind = V4 if version == 4 else V6
+    return Packet(kind, 17, end(), end(), 1000, random.choice((80, 81)), random.choice((0, 0, 0, 46)))
+
+
 def _rule(random: Random, shared: list[tuple[Prefix, ...]]) -> Rule:
     side = random.choice(_SIDES)
     asked = [Match(**{side: random.choice((_list(random), random.choice(shared)))})]

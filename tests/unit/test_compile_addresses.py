@@ -12,6 +12,7 @@ import table_samples
 from bpf_machine import Skb, run
 from hypothesis import given
 from hypothesis import strategies as st
+from table_samples import subscribers
 from test_compile_match import accepted, skb_of
 
 from shaper.compile.addresses import Addresses, Run
@@ -63,19 +64,6 @@ def test_the_whole_match_language_means_the_same_with_tables(random: Random) -> 
     lookup = lookup_classifier(rules, classids)
     for frame in frames:
         assert answer(lookup, skb_of(frame)) == classids[classify(rules, frame.packet)], (rules, frame)
-
-
-def subscribers(count: int) -> Rules:
-    """Each by addresses of its own, and voice of all of them before."""
-    voice = Rule((Match(dscp=(46,)),), "voice")
-    own = (
-        Rule(
-            (Match(net=(Prefix(4, 0x0A000000 + number, 32), Prefix(6, 0x20010DB8 << 96 | number << 64, 64))),),
-            f"s{number}",
-        )
-        for number in range(count)
-    )
-    return Rules((voice, *own), "rest")
 
 
 def test_thousands_of_subscribers_are_one_question() -> None:
