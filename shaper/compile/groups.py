@@ -40,7 +40,7 @@ class Groups:
         if not self.paths:
             return rules
         ordered = tuple(Rule(tuple(map(self._carried, rule.all_of)), rule.path) for rule in rules.ordered)
-        return rules._replace(ordered=ordered)
+        return replace(rules, ordered=ordered)
 
     def _carried(self, match: Match) -> Match:
         asked = (Match(mark=tuple(self._bit(path) for path in match.cgroup)),) if match.cgroup else ()

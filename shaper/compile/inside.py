@@ -85,11 +85,12 @@ class Inside:
         rules = self.groups.carried(rules)
         if not self.numbered:
             return rules
-        return rules._replace(
+        return replace(
+            rules,
             ordered=tuple(
                 rule if rule.path == NETWORK_CONTROL else Rule(tuple(map(self._carried, rule.all_of)), rule.path)
                 for rule in rules.ordered
-            )
+            ),
         )
 
     def table(self) -> MarkTable:

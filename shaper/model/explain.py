@@ -21,7 +21,7 @@ class Explanation(NamedTuple):
 
 def explain(rules: Rules, packet: Packet) -> Explanation:
     """The path is the one of `classify`."""
-    held = [rule for rule in rules.ordered if rule.holds(packet)]
+    held = list(rules.holding(packet))
     path = classify(rules, packet)
     others: dict[tuple[str, int], Rule] = {}
     for rule in held[1:]:

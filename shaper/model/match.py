@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
+from itertools import chain
 from typing import NamedTuple
 
 from shaper.errors import Where
+from shaper.model.networks import Networks
 
 ETHERTYPE_IPV4 = 0x0800
 ETHERTYPE_IPV6 = 0x86DD
@@ -86,23 +88,8 @@ class Prefix(NamedTuple):
         return address >> shift == self.value >> shift
 
 
-class Networks:
-    """A long list of networks, asked once for each length that is in it."""
-
-    def __init__(self, prefixes: Iterable[Prefix]) -> None:
-        self._by_length: dict[int, dict[int, set[int]]] = {ETHERTYPE_IPV4: {}, ETHERTYPE_IPV6: {}}
-        for prefix in prefixes:
-            shift = prefix.bits - prefix.length
-            self._by_length[prefix.ethertype].setdefault(shift, set()).add(prefix.value >> shift)
-
-    def holds(self, packet: Packet, address: int | None) -> bool:
-        """Whether the address of the packet is in one of them."""
-        if address is None:
-            return False
-        return any(address >> shift in held for shift, held in self._by_length.get(packet.ethertype, {}).items())
-
-
 _FEW = 16
+"""Networks and rules that are asked one after the other."""
 
 
 class PortRange(NamedTuple):
@@ -162,14 +149,14 @@ class Match:
     where: Where | None = None
     asks: tuple[str, ...] = field(init=False, compare=False, repr=False)
     """The names of the fields that ask something: what carries a match must know every one of them, or refuse it."""
-    long: Mapping[str, Networks] = field(init=False, compare=False, repr=False)
+    long: Mapping[str, Networks[bool]] = field(init=False, compare=False, repr=False)
     """The fields with long lists of networks, as they are asked quickly."""
 
     def __post_init__(self) -> None:
         asking = tuple(name for name in _conditions() if getattr(self, name))
         object.__setattr__(self, "asks", asking)
         long = [name for name in ("src", "dst", "net") if len(getattr(self, name)) > _FEW]
-        object.__setattr__(self, "long", {name: Networks(getattr(self, name)) for name in long})
+        object.__setattr__(self, "long", {name: Networks([(True, getattr(self, name))]) for name in long})
 
     def holds(self, packet: Packet) -> bool:
         """Whether the packet meets every condition."""
@@ -221,7 +208,7 @@ class Match:
 
     def _in_network(self, name: str, packet: Packet, address: int | None) -> bool:
         if name in self.long:
-            return self.long[name].holds(packet, address)
+            return any(self.long[name].holding(packet.ethertype, address))
         return any(prefix.holds(packet, address) for prefix in getattr(self, name))
 
     def turned(self) -> Match:
@@ -276,11 +263,41 @@ class Rule(NamedTuple):
         return Rule(tuple(match.turned() for match in self.all_of), self.path)
 
 
-class Rules(NamedTuple):
+@dataclass(frozen=True)
+class Rules:
     """The rules of an interface in the order they are asked, and the leaf for the rest."""
 
     ordered: tuple[Rule, ...]
     default: str
+
+    def holding(self, packet: Packet) -> Iterator[Rule]:
+        """The rules that hold for the packet, in their order."""
+        return (rule for rule in self._candidates(packet) if rule.holds(packet))
+
+    def _candidates(self, packet: Packet) -> Iterable[Rule]:
+        """Of many rules only those that may hold by what they ask of the addresses."""
+        if len(self.ordered) <= _FEW:
+            return self.ordered
+        loose, by_side = self._found
+        by_address = (by_side[side].holding(packet.ethertype, getattr(packet, side)) for side in ("src", "dst"))
+        return (self.ordered[place] for place in sorted({*loose, *chain.from_iterable(by_address)}))
+
+    @cached_property
+    def _found(self) -> tuple[list[int], Mapping[str, Networks[int]]]:
+        """By their places the rules that ask for no address, and of each other one list, by the address it asks."""
+        loose: list[int] = []
+        lists: dict[str, list[tuple[int, tuple[Prefix, ...]]]] = {"src": [], "dst": []}
+        for place, rule in enumerate(self.ordered):
+            asked = next(
+                ((name, match) for match in rule.all_of for name in ("src", "dst", "net") if name in match.asks), None
+            )
+            if asked is None:
+                loose.append(place)
+                continue
+            name, match = asked
+            for side in ("src", "dst") if name == "net" else (name,):
+                lists[side].append((place, getattr(match, name)))
+        return loose, {side: Networks(held) for side, held in lists.items()}
 
     def asked(self) -> dict[str, Where | None]:
         """Every field that some match asks for, and where the first does."""
@@ -294,7 +311,7 @@ class Rules(NamedTuple):
 
 def classify(rules: Rules, packet: Packet) -> str:
     """The path of the leaf class that the packet belongs to: the first rule that holds, else the default."""
-    return next((rule.path for rule in rules.ordered if rule.holds(packet)), rules.default)
+    return next((rule.path for rule in rules.holding(packet)), rules.default)
 
 
 NETWORK_CONTROL = "network-control"

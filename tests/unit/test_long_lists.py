@@ -9,7 +9,7 @@ import table_samples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shaper.model.match import Match
+from shaper.model.match import Match, Packet
 
 
 @given(st.integers(0, 2**32).map(Random))
@@ -27,3 +27,12 @@ def test_a_long_list_holds_what_a_short_one_does(random: Random) -> None:
             other = packet._replace(ethertype=0x0806)
             assert not whole.holds(other)
     assert replace(whole, net=prefixes[:1]).long == {}
+
+
+@given(st.integers(0, 2**32).map(Random))
+def test_of_many_rules_those_hold_that_hold_one_by_one(random: Random) -> None:
+    rules = table_samples.nested(random, most=80)
+    for _ in range(20):
+        packet = table_samples.packet(random)
+        assert list(rules.holding(packet)) == [rule for rule in rules.ordered if rule.holds(packet)]
+    assert not list(rules.holding(Packet(0x0806)))
