@@ -74,13 +74,14 @@ class Log:
     """Takes events in the order in which they happen; `settle` hands over what is decided.
 
     A packet is decided `timeout` seconds after it was sent: until then answers to it count, and after it they are
-    `late`. `peer` is what the reflector says of its clock; `ignored` counts answers that were none, by reason;
-    `refusals` what ICMP said, by who and what; `skewed` packets over whose way the wall clock was set: they have no
-    delay.
+    `late`. An `eager` log decides it with its first answer, and takes the others for late. `peer` is what the reflector
+    says of its clock; `ignored` counts answers that were none, by reason; `refusals` what ICMP said, by who and what;
+    `skewed` packets over whose way the wall clock was set: they have no delay.
     """
 
-    def __init__(self, *, timeout: float) -> None:
+    def __init__(self, *, timeout: float, eager: bool = False) -> None:
         self.timeout = timeout
+        self.eager = eager
         self.peer: ErrorEstimate | None = None
         self.ignored: Counter[str] = Counter()
         self.refusals: Counter[tuple[str, str]] = Counter()
@@ -132,7 +133,11 @@ class Log:
 
     def settle(self, now: float) -> tuple[Outcome, ...]:
         """The outcomes of all packets sent `timeout` s or longer before boot time `now`, in the order of sending."""
-        due = [sequence for sequence, packet in self._open.items() if packet.at + self.timeout <= now]
+        due = [
+            sequence
+            for sequence, packet in self._open.items()
+            if packet.at + self.timeout <= now or (self.eager and packet.copies)
+        ]
         return tuple(self._outcome(self._open.pop(sequence)) for sequence in due)
 
     def _outcome(self, packet: _Open) -> Outcome:

@@ -54,8 +54,8 @@ class Prober(Protocol):
 class Datagrams:
     """One packet each way: STAMP, TWAMP-light, ICMP, DNS."""
 
-    def __init__(self, endpoint: Endpoint, codec: Codec, clock: Clock, *, timeout: float) -> None:
-        self.log = Log(timeout=timeout)
+    def __init__(self, endpoint: Endpoint, codec: Codec, clock: Clock, *, timeout: float, eager: bool = False) -> None:
+        self.log = Log(timeout=timeout, eager=eager)
         self.endpoint = endpoint
         self._codec = codec
         self._clock = clock

@@ -73,6 +73,12 @@ def compile_interface(
             hint="shape it with a backend that holds a rate, such as `backend: htb`",
             where=interface.where,
         )
+    if interface.moving is not None and backend not in (Backend.HTB, Backend.CAKE):
+        raise UnavailableError(
+            f"{interface.title}: the root of {backend} has no rate that could follow a link that moves",
+            hint="shape it with `backend: htb` or `backend: cake`, or write one bandwidth",
+            where=interface.where,
+        )
     marks = marks_for(interface, capabilities, link)
     told = [marks.note()] if marks else []
     said = (

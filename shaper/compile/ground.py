@@ -56,13 +56,21 @@ class Ground:
         """The largest frame in bytes."""
         return self.facts.mtu + self.facts.header
 
+    @property
+    def moving(self) -> tuple[int, int] | None:
+        """The least and the most that the link is given, in bit/s, whole bytes a second; None where that stands."""
+        moves = self.interface.moving
+        if moves is None:
+            return None
+        return min(self.bandwidth, whole_bytes(moves.least)), max(self.bandwidth, whole_bytes(moves.most))
+
     def rate(self, cls: TrafficClass) -> int:
         """The compiled rate: the floor where that is below the guarantee, else the guarantee."""
         wanted = min(cls.floor, cls.guarantee) if self.structure else cls.guarantee
         return max(self.least, whole_bytes(wanted))
 
     def ceil(self, cls: TrafficClass) -> int:
-        return max(MIN_RATE, whole_bytes(min(cls.limit, self.bandwidth)))
+        return max(MIN_RATE, whole_bytes(min(cls.limit, self.interface.most)))
 
     def queues(self, handles: Mapping[str, Handle]) -> dict[str, LeafQueue]:
         """The queue under every leaf class, by its path. Raises UnavailableError."""
@@ -182,6 +190,7 @@ class Ground:
             frame=self.frame,
             policers=policers(self.treated()),
             lookups=lookups,
+            moving=self.moving,
         )
 
     def _unseen(self, rules: Rules) -> tuple[str, ...]:

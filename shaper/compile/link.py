@@ -50,6 +50,13 @@ def link_notes(interface: Interface, facts: LinkFacts, table: SizeTable | None) 
     if interface.wanted is not None and str(interface.wanted) != interface.device:
         said = f"name {interface.wanted}" if interface.wanted.name else str(interface.wanted)
         yield f"{interface.name} is {interface.device}, by its {said}"
+    moves = interface.moving
+    if moves is not None:
+        yield (
+            f"the link moves between {format_rate(moves.least)} and {format_rate(moves.most)}: `shaper run` finds its "
+            f"rate by {moves.kind} probes to {', '.join(moves.reflectors)}; without it, it has "
+            f"{format_rate(interface.bandwidth)}"
+        )
     layer = interface.link
     if interface.bandwidth < interface.line_rate:
         reasons = []

@@ -9,7 +9,7 @@ from shaper.compile.numbers import Adopted
 from shaper.model.decision import Allocation, Bounds, Grant
 from shaper.model.match import Rules
 from shaper.model.policy import Interface
-from shaper.tree import FieldBounds, Handle, Insn, LookupProgram, Tree, queue_limit, with_grants
+from shaper.tree import FieldBounds, Handle, Insn, LookupProgram, Tree, link_of, queue_limit, with_grants
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,8 @@ class Program:
     be raised into; `movable` is false where no class has a rate that a controller could move. `frame` is the largest
     frame in bytes as the kernel counts it. `adopted` has the numbers of a tree that was taken over. `policers` are the
     indexes of a leaf's, the peak rate's before the committed one's. `lookups` are the loaded programs of the tree that
-    have tables of addresses.
+    have tables of addresses. `moving` are the least and the most that the whole link may be given, in bit/s, None where
+    its rate stands.
 
     `carried` are the rules as a program in the kernel can ask them. `stamp` names the loaded program that measures in
     the kernel in the place of captured packets, "" without one; `stamping` is what classifies for it, and
@@ -55,6 +56,7 @@ class Program:
     adopted: Adopted | None = None
     policers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     lookups: tuple[LookupProgram, ...] = ()
+    moving: tuple[int, int] | None = None
 
     @property
     def measured(self) -> bool:
@@ -71,15 +73,29 @@ class Program:
         return {path: FieldBounds(bounds.rate, bounds.ceil, bounds.queue) for path, bounds in self.bounds.items()}
 
     def field_bounds(self) -> dict[Handle, FieldBounds]:
-        """The same by class handle."""
-        return {self.handles[path]: bounds for path, bounds in self.leaf_bounds().items()}
+        """The same by class handle, with the link's where that moves."""
+        leaves = {self.handles[path]: bounds for path, bounds in self.leaf_bounds().items()}
+        return leaves | self.link_bounds()
 
-    def with_allocation(self, allocation: Allocation) -> Tree:
-        """The tree with another allocation of the leaves."""
-        return with_grants(
-            self.tree,
-            {self.handles[path]: (grant.rate, grant.ceil, grant.queue) for path, grant in allocation.items()},
-        )
+    def link_bounds(self) -> dict[Handle, FieldBounds]:
+        """The link's own by the handle of what holds its rate; empty where it stands."""
+        held = link_of(self.tree)
+        if self.moving is None or held is None:
+            return {}
+        return {held[0]: FieldBounds(self.moving, self.moving, (0, 0))}
+
+    def with_allocation(self, allocation: Allocation, *, link: int | None = None) -> Tree:
+        """The tree with another allocation of the leaves, and another rate of the link (bit/s) where one is given."""
+        grants = {self.handles[path]: (grant.rate, grant.ceil, grant.queue) for path, grant in allocation.items()}
+        held = link_of(self.tree)
+        if link is not None and held is not None:
+            grants[held[0]] = (link, link, 0)
+        return with_grants(self.tree, grants)
+
+    def link_in(self, held: Tree) -> int:
+        """The rate of the whole link that a tree holds, in bit/s; the compiled one where it does not say."""
+        found = link_of(held) or link_of(self.tree)
+        return found[1] if found else self.interface.bandwidth
 
     def allocation_in(self, held: Tree) -> Allocation:
         """What a tree grants each leaf, by path; the static grant where the tree does not say."""

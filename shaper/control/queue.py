@@ -18,12 +18,15 @@ def queue_limit(
     """The leaf's limit in bytes for the granted `rate` in bit/s; `backlog` and the `present` limit in bytes.
 
     Never below the present backlog, since the kernel would throw the excess away; a class without a delay target keeps
-    the queue it was compiled with.
+    the queue it was compiled with, on a link that moves in seconds and not in bytes.
     """
     low, high = cls.bounds.queue
     delay = cls.tightest
-    if delay is None:
+    if delay is None and setup.link.share is None:
         return min(high, max(low, present))
+    if delay is None:
+        limit = min(high, max(low, int(cls.static.queue * (setup.link.share or 1.0)), min(present, backlog)))
+        return present if low <= present <= high and abs(limit - present) <= tuning.queue_band * present else limit
     usable = max(delay - setup.latency(cls), delay / 4)
     served = max(float(rate), wanted.throughput)
     if wanted.elastic:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shaper.model.decision import Allocation, Bounds, Grant
 from shaper.model.policy import Interface, Tier
@@ -66,11 +66,15 @@ class ClassSetup:
 
 @dataclass(frozen=True, slots=True)
 class LinkSetup:
-    """`bandwidth` in bit/s; `mtu_frame` the largest frame in bytes at the qdisc; `burst_seconds` of rate in a burst."""
+    """`bandwidth` in bit/s; `mtu_frame` the largest frame in bytes at the qdisc; `burst_seconds` of rate in a burst.
+
+    `share` is what the bandwidth is of the one that was compiled, of a link that moves; None of one that stands.
+    """
 
     bandwidth: int
     mtu_frame: int = 1514
     burst_seconds: float = 0.001
+    share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,10 @@ class Setup:
     def __post_init__(self) -> None:
         served = {tier: sum(cls.tier <= tier for cls in self.classes) for tier in Tier}
         object.__setattr__(self, "_served", served)
+
+    def carrying(self, bandwidth: int, *, base: int) -> Setup:
+        """On the same link while it carries so much (bit/s) and not the `base` that was compiled."""
+        return replace(self, link=replace(self.link, bandwidth=bandwidth, share=bandwidth / base))
 
     def static(self) -> dict[str, Grant]:
         """The allocation everything starts from and falls back to."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
-from shaper.model import decision, freeze, measurement, observation, shortage, status
+from shaper.model import decision, freeze, link_rate, measurement, observation, shortage, status
 from shaper.stats import Availability
 
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
@@ -30,6 +30,14 @@ _KEYS: Mapping[type, Mapping[str, str]] = {
     decision.Shortfall: {"need": "need_bit_s", "granted": "granted_bit_s", "capacity": "capacity_bit_s"},
     decision.Want: {"need": "need_bit_s", "drain": "drain_bit_s", "given": "given_bit_s"},
     decision.Decision: {"needs": "needs_bit_s"},
+    link_rate.LinkMove: {
+        **{name: f"{name}_bit_s" for name in ("before", "after", "achieved", "capacity")},
+        "delay": "delay_s",
+    },
+    link_rate.LinkStatus: {
+        **{name: f"{name}_bit_s" for name in ("rate", "least", "base", "most", "capacity")},
+        "delay": "delay_s",
+    },
     observation.DelayView: {
         "window": "window_s",
         "quantiles": "quantiles_s",

@@ -158,7 +158,7 @@ class Recorder(ABC):
         premise: Premise | None = None,
     ) -> None:
         """Keeps a journal line if the decision changed something, or is held for another reason than the last one."""
-        if decision.changes or (decision.held and decision.held != self._held.get(device, "")):
+        if decision.changes or decision.link or (decision.held and decision.held != self._held.get(device, "")):
             payload = json.dumps(
                 {
                     "decision": encode(decision),

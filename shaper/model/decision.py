@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from shaper.model.link_rate import LinkMove
 from shaper.units import format_rate
 
 
@@ -100,7 +101,7 @@ class Decision:
     """One tick's decision. `held` is why nothing moved where something might have ("" when nothing held it).
 
     `needs` and `wants` are of the classes that were observed. `given_up` says what is, in this order, where not every
-    SLA can hold: empty where all can.
+    SLA can hold: empty where all can. `link` is the move of the whole link's rate, None where it stands.
     """
 
     allocation: Allocation
@@ -110,3 +111,4 @@ class Decision:
     needs: Mapping[str, int] = field(default_factory=dict)
     wants: Mapping[str, Want] = field(default_factory=dict)
     given_up: tuple[str, ...] = ()
+    link: LinkMove | None = None

@@ -12,6 +12,7 @@ from shaper.errors import Where
 from shaper.model.aqm import Aqm, CakeSettings
 from shaper.model.device import Offloads, Selector, spot
 from shaper.model.link import LinkLayer
+from shaper.model.link_rate import Moving
 from shaper.model.match import Match, Rule, Rules
 from shaper.model.nat import Connection, Nat
 from shaper.model.probe import Probe
@@ -165,6 +166,7 @@ class Interface:
     None leaves the devices as they are. `netns` names the network namespace that the device is in, "" for the one that
     the program runs in. `on_flap` says whether a link that comes back goes on with the rates that were found before,
     `drift` what becomes of changes that somebody else makes.
+    A link that is `moving` has its bandwidth as the base that it begins with and goes back to.
     The two directions of one interface share name, device and policy, and have each a bandwidth of their own.
 
     With a `timetable` the numbers are those of one `phase` of it, and `variants` has those of every phase. As read from
@@ -194,6 +196,7 @@ class Interface:
     on_flap: OnFlap = OnFlap.KEEP
     drift: Drift = Drift.MEND
     connection: Connection = field(default_factory=Connection)
+    moving: Moving | None = None
     timetable: Timetable | None = None
     variants: Mapping[Phase, Interface] = field(default_factory=dict)
     phase: Phase | None = ()
@@ -209,7 +212,19 @@ class Interface:
         if phase not in self.variants:
             raise ValueError(f"{self.name} has no phase {phase}")
         then = self.variants[phase]
-        return replace(self, bandwidth=then.bandwidth, line_rate=then.line_rate, classes=then.classes, phase=phase)
+        return replace(
+            self,
+            bandwidth=then.bandwidth,
+            line_rate=then.line_rate,
+            classes=then.classes,
+            moving=then.moving,
+            phase=phase,
+        )
+
+    @property
+    def most(self) -> int:
+        """The most that it ever carries, in bit/s: its bandwidth, but for a link that moves."""
+        return self.bandwidth if self.moving is None else max(self.bandwidth, self.moving.most)
 
     @property
     def spot(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from shaper.model.decision import Bounds, Change, Grant, Shortfall
 from shaper.model.freeze import Freeze
+from shaper.model.link_rate import LinkStatus
 from shaper.model.observation import CaptureHealth, DelayView
 from shaper.model.policy import Direction, Tier, place_text
 from shaper.model.probe import ProbeKind
@@ -170,7 +171,7 @@ class InterfaceStatus:
     """One interface, from a running `run` (`running`) or read once from the kernel.
 
     `drift` says what somebody else changed of ours, `mends` how often the run has put such things back. `frozen` is
-    who holds the controller still.
+    who holds the controller still, `link` what is known of a link that moves, None of one that stands.
     """
 
     interface: str
@@ -192,6 +193,7 @@ class InterfaceStatus:
     direction: Direction = Direction.EGRESS
     schedule: ScheduleStatus | None = None
     frozen: Freeze | None = None
+    link: LinkStatus | None = None
 
     @property
     def place(self) -> str:

@@ -19,6 +19,7 @@ from shaper.tree import (
     Node,
     Offload,
     Tree,
+    link_of,
     queue_limit,
     straight,
     tree,
@@ -42,6 +43,9 @@ def policys(held: Tree, bounds: Mapping[Handle, FieldBounds]) -> Tree:
         queue = (queue_limit(leaf.options) if leaf else None) or 0
         grants[cls.handle] = (_low(cls.rate, own.rate), _low(cls.ceil, own.ceil), _low(queue, own.queue))
         followed[cls.handle] = cls
+    root, link = held.root(), link_of(held)
+    if root is not None and link is not None and link[0] == root.handle and root.handle in bounds:
+        grants[root.handle] = (_low(link[1], bounds[root.handle].rate), 0, 0)
     masked = with_grants(held, grants)
     classes = tuple(
         _without_bursts(cls, followed[cls.handle], bounds[cls.handle]) if cls.handle in followed else cls

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from shaper.plan.trees import inner_classes
-from shaper.tree import Class, FieldBounds, Handle, Qdisc, Tree, queue_limit, with_grants
+from shaper.tree import Class, FieldBounds, Handle, Qdisc, Tree, link_of, queue_limit, with_grants
 
 _Grant = tuple[int, int, int]
 
@@ -13,8 +13,8 @@ _Grant = tuple[int, int, int]
 def adopt_live(observed: Tree, desired: Tree, *, bounds: Mapping[Handle, FieldBounds]) -> Tree:
     """The desired tree with the observed rate, ceil and queue limit of each leaf where they lie inside its bounds.
 
-    It is what read-back must equal after `diff` was applied. Where the observed rates would together exceed the link,
-    as they may after a class was added, all leaves have the desired rates.
+    So has the link where that moves. It is what read-back must equal after `diff` was applied. Where the observed rates
+    would together exceed the link, as they may after a class was added, all have the desired rates.
     """
     held = {cls.handle: cls for cls in observed.classes}
     leaves = {cls.handle: cls for cls in desired.classes if cls.handle in bounds}
@@ -26,8 +26,19 @@ def adopt_live(observed: Tree, desired: Tree, *, bounds: Mapping[Handle, FieldBo
         rate, ceil = _rates(held.get(number), cls, bounds[number])
         adopted[number] = (rate, ceil, limit)
         static[number] = (cls.rate, max(ceil, cls.rate), limit)
+    for number, rate in _own_rate(observed, desired, bounds):
+        adopted[number] = (rate, rate, 0)
     live = with_grants(desired, adopted)
-    return live if leaf_sum(live) <= max(capacity(desired), leaf_sum(desired)) else with_grants(desired, static)
+    return live if leaf_sum(live) <= max(capacity(live), leaf_sum(desired)) else with_grants(desired, static)
+
+
+def _own_rate(observed: Tree, desired: Tree, bounds: Mapping[Handle, FieldBounds]) -> Iterator[tuple[Handle, int]]:
+    """Of a root that has the link's rate itself, as CAKE has: the observed one where it lies inside its bounds."""
+    root, held, moving = desired.root(), observed.root(), link_of(observed)
+    if root is None or held is None or moving is None or root.handle not in bounds or held.kind != root.kind:
+        return
+    if moving[0] == root.handle and _inside(moving[1], bounds[root.handle].rate):
+        yield moving
 
 
 def leaf_sum(held: Tree) -> int:

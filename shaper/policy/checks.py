@@ -13,6 +13,7 @@ from shaper.policy.connection import connection_problems
 from shaper.policy.draft import OTHER, Draft
 from shaper.policy.kinds import Kind
 from shaper.policy.matching import matching_problems
+from shaper.policy.moving import moving_problems
 from shaper.policy.probe import probe_problems
 from shaper.policy.queue_checks import queue_problems, strict_order, strict_rates
 from shaper.policy.reader import Document
@@ -70,6 +71,7 @@ def file_problems(spec: FileSpec, document: Document, lost: Lost) -> Iterator[Pr
             yield document.problem(Kind.UNKNOWN_POLICY, (*loc, "policy"), message, hint)
         if interface.connection is not None:
             yield from connection_problems(interface.connection, interface.bandwidth, loc, document)
+        yield from moving_problems(name, interface, document, lost)
 
 
 def policy_problems(

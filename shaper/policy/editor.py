@@ -17,7 +17,7 @@ from shaper.model.nat import Nat
 from shaper.model.policy import Backend, Classifier, Direction, Drift, OnFlap, Tier
 from shaper.model.probe import ProbeKind, ProbeWhen
 from shaper.model.service import SERVICE_CLASSES
-from shaper.policy import fields, probe, queues, targets, treatment, values, when
+from shaper.policy import fields, probe, queues, reflectors, targets, treatment, values, when
 from shaper.policy import schema as schema_of
 from shaper.policy.directions import SAME_EITHER_WAY
 from shaper.policy.names import (
@@ -192,6 +192,8 @@ _SCALARS: Mapping[Callable[..., Any], JsonSchemaValue] = {
     probe.address: {**_TEXT, "examples": ["192.0.2.10"]},
     probe.kind: _names(ProbeKind),
     probe.when: _names(ProbeWhen),
+    reflectors.kind: _names(reflectors.KINDS),
+    reflectors.bloat: _text(rf"^\s*{_TIME}", "15ms"),
     probe.port: _named_or_number(("862", "domain")),
     probe.interval: _text(rf"^\s*{_TIME}", "200ms"),
     probe.size: {"type": "integer", "minimum": 0, "maximum": probe.LARGEST},
@@ -229,12 +231,14 @@ class _Editor(GenerateJsonSchema):
     def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
         inner = super().function_before_schema(schema)
         reader: Any = schema["function"]["function"]
-        if reader is schema_of.listed:
+        if reader in (schema_of.listed, reflectors.hosts):
             return {"anyOf": [inner["items"], {**inner, "minItems": 1}]}
         if reader is schema_of.aqm_named:
             return {"anyOf": [_or_var(_names(AqmKind)), inner]}
         if reader is schema_of.link_named:
             return {"anyOf": [_or_var(_names(LINK_LAYERS)), inner]}
+        if reader is reflectors.rates_named:
+            return {"anyOf": [_or_var(_SCALARS[values.rate]), inner]}
         return inner
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:

@@ -87,6 +87,10 @@ class Kind(enum.StrEnum):
     BAD_LINK = "bad-link"
     DUPLICATE_DEVICE = "duplicate-device"
     RESTORES_NOTHING = "restores-nothing"
+    RATES_OUT_OF_ORDER = "rates-out-of-order"
+    NO_REFLECTORS = "no-reflectors"
+    REFLECTS_NOTHING = "reflects-nothing"
+    FLOORS_EXCEED_LEAST = "floors-exceed-least"
     # rates on an interface
     GUARANTEES_EXCEED_BANDWIDTH = "guarantees-exceed-bandwidth"
     GUARANTEES_EXCEED_PARENT = "guarantees-exceed-parent"

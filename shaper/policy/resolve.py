@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from shaper.errors import Problem, Where
 from shaper.model.aqm import Aqm, CakeSettings
+from shaper.model.link_rate import Moving
 from shaper.model.match import NETWORK_CONTROL, network_control_matches
 from shaper.model.policy import Contract, Direction, Interface, Tier, TrafficClass
 from shaper.model.sla import Sla
@@ -15,6 +16,7 @@ from shaper.policy.connection import kept
 from shaper.policy.draft import Draft
 from shaper.policy.kinds import Kind
 from shaper.policy.link import link_layer, usable
+from shaper.policy.moving import floor_problem, moving, probes_of
 from shaper.policy.probe import stated
 from shaper.policy.profile import infeasible
 from shaper.policy.reader import Document
@@ -51,10 +53,15 @@ def interface(
         message = f"{format_rate(bandwidth)} is too slow to be shaped"
         hint = f"at least {format_rate(SLOWEST)}"
         resolver.problems.append(document.problem(Kind.BAD_QUANTITY, (*loc, "bandwidth", direction), message, hint))
-    control = network_control(bandwidth, document.value((*loc, "bandwidth", direction)))
+    moves = moving(spec, direction, layer)
+    most = bandwidth if moves is None else moves.most
+    control = network_control(bandwidth, document.value((*loc, "bandwidth", direction)), moves)
     resolver.guarantees(drafts, bandwidth)
     resolver.fits_bandwidth(drafts, bandwidth, control.guarantee)
-    classes = resolver.classes(drafts, bandwidth, bandwidth)
+    classes = resolver.classes(drafts, bandwidth, bandwidth, most)
+    floors = control.floor + sum(cls.floor for cls in classes)
+    if moves is not None and not resolver.problems and floors > moves.least:
+        resolver.problems.append(floor_problem(name, spec, direction, floors, moves.least, document))
     if not resolver.problems and (*loc, "bandwidth") not in lost:
         resolver.problems += infeasible(drafts, classes, bandwidth, document)
     resolved = Interface(
@@ -81,6 +88,7 @@ def interface(
         on_flap=spec.on_flap,
         drift=spec.drift,
         connection=kept(spec.connection),
+        moving=moves,
     )
     return resolved, resolver.problems
 
@@ -93,12 +101,15 @@ def unplaced_problems(name: str, drafts: Sequence[Draft], document: Document, lo
         return []
     resolver = _Resolver(name, document, lost)
     resolver.guarantees(drafts, _ENDLESS)
-    resolver.classes(drafts, _ENDLESS, _ENDLESS)
+    resolver.classes(drafts, _ENDLESS, _ENDLESS, _ENDLESS)
     return resolver.problems
 
 
-def network_control(bandwidth: int, where: Where) -> TrafficClass:
-    """What every interface has: 1 % of it, at least 64 kbit/s, at most 10 %, and ten times that where there is room."""
+def network_control(bandwidth: int, where: Where, moves: Moving | None = None) -> TrafficClass:
+    """What every interface has: 1 % of it, at least 64 kbit/s, at most 10 %, and ten times that where there is room.
+
+    The probes by which a moving link is found are part of it.
+    """
     guarantee = min(max(round(bandwidth * _CONTROL_SHARE), _CONTROL_LEAST), round(bandwidth * _CONTROL_MOST_SHARE))
     return TrafficClass(
         name=NETWORK_CONTROL,
@@ -109,7 +120,7 @@ def network_control(bandwidth: int, where: Where) -> TrafficClass:
         floor=guarantee,
         limit=min(_CONTROL_LIMIT * guarantee, bandwidth),
         share=IMPLIED_SHARE,
-        matches=tuple(network_control_matches()),
+        matches=(*network_control_matches(), *(probes_of(moves) if moves else ())),
         implied=True,
     )
 
@@ -193,22 +204,25 @@ class _Resolver:
                 yield cls
 
     def classes(
-        self, drafts: Sequence[Draft], guarantee: int, limit: int, marked: Marking | None = None
+        self, drafts: Sequence[Draft], guarantee: int, limit: int, most: int, marked: Marking | None = None
     ) -> tuple[TrafficClass, ...]:
-        """The classes below a parent with that guarantee and limit, which marks its packets so."""
+        """The classes below a parent with that guarantee and limit, which marks its packets so.
+
+        Without a limit of their own they may have `most`, which on a link that moves is more than percentages are of.
+        """
         shares = _shares(drafts)
         marked = marked or Marking()
         return tuple(
-            self._class(cls, share, guarantee, limit, marked) for cls, share in zip(drafts, shares, strict=True)
+            self._class(cls, share, guarantee, limit, most, marked) for cls, share in zip(drafts, shares, strict=True)
         )
 
-    def _class(self, cls: Draft, share: float, whole: int, most: int, marked: Marking) -> TrafficClass:
+    def _class(self, cls: Draft, share: float, whole: int, basis: int, most: int, marked: Marking) -> TrafficClass:
         marked = marking(cls.spec, marked)
         guarantee = self._guarantee[cls.path]
-        limit = most if cls.spec.limit is None else cls.spec.limit.of(most)
+        limit = most if cls.spec.limit is None else cls.spec.limit.of(basis)
         if cls.strict:  # one rate, whichever of the two was written
             limit = guarantee or limit
-        children = self.classes(cls.children, guarantee, limit, marked)
+        children = self.classes(cls.children, guarantee, limit, limit, marked)
         below = sum(child.floor for child in children)
         if cls.spec.adapt.min is not None:
             floor = cls.spec.adapt.min.of(whole)
@@ -235,7 +249,7 @@ class _Resolver:
             ),
             children=children,
             implied=cls.implied,
-            most=0 if cls.spec.adapt.max is None else cls.spec.adapt.max.of(most),
+            most=0 if cls.spec.adapt.max is None else cls.spec.adapt.max.of(basis),
             step=cls.spec.adapt.step,
             priority=cls.spec.priority,
             burst=cls.spec.burst,

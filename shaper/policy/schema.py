@@ -9,13 +9,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 from shaper.model.aqm import AqmKind
 from shaper.model.device import Offloads, Selector
 from shaper.model.link import LinkLayer
+from shaper.model.link_rate import BLOAT
 from shaper.model.match import Masked, PortRange, Prefix
 from shaper.model.nat import Connection, Nat
 from shaper.model.policy import Backend, Burst, Classifier, Direction, Drift, OnFlap, Tier
 from shaper.model.probe import ProbeKind, ProbeWhen
 from shaper.model.schedule import DAY
 from shaper.model.treatment import DROPPED, SENT, Outcome
-from shaper.policy import fields, probe, queues, targets, treatment, values, when
+from shaper.policy import fields, probe, queues, reflectors, targets, treatment, values, when
 from shaper.policy.kinds import Kind
 from shaper.tree import AckFilter, FlowMode
 
@@ -331,11 +332,27 @@ class PolicySpec(_Spec):
     classes: dict[str, ClassSpec]
 
 
-class BandwidthSpec(_Spec):
-    """In bit/s; a direction without one is not shaped."""
+class RateSpec(_Spec):
+    """What one direction carries, in bit/s: `base`; where that moves, `min` and `max` bound it."""
 
-    egress: Annotated[int | None, PlainValidator(values.rate)] = None
-    ingress: Annotated[int | None, PlainValidator(values.rate)] = None
+    min: Annotated[int | None, PlainValidator(values.rate)] = None
+    base: Annotated[int, PlainValidator(values.rate)]
+    max: Annotated[int | None, PlainValidator(values.rate)] = None
+
+    @property
+    def moves(self) -> bool:
+        """Whether it is not always the same."""
+        return self.min is not None or self.max is not None
+
+
+_Rates = Annotated[RateSpec, BeforeValidator(reflectors.rates_named)]
+
+
+class BandwidthSpec(_Spec):
+    """A direction without one is not shaped."""
+
+    egress: _Rates | None = None
+    ingress: _Rates | None = None
 
     @model_validator(mode="after")
     def _shapes_something(self) -> BandwidthSpec:
@@ -345,8 +362,22 @@ class BandwidthSpec(_Spec):
         return self
 
     def of(self, direction: Direction) -> int | None:
+        """The base, in bit/s; None where that direction is not shaped."""
+        rates = self.rates(direction)
+        return None if rates is None else rates.base
+
+    def rates(self, direction: Direction) -> RateSpec | None:
         """None where that direction is not shaped."""
         return self.egress if direction is Direction.EGRESS else self.ingress
+
+
+class ReflectorsSpec(_Spec):
+    """Hosts that answer probes over a link that moves, and the `delay` that its queue may add."""
+
+    to: Annotated[list[Annotated[str, PlainValidator(probe.address)]], BeforeValidator(reflectors.hosts)]
+    kind: Annotated[ProbeKind, PlainValidator(reflectors.kind)] = ProbeKind.ICMP
+    port: Annotated[int, PlainValidator(probe.port)] = 0
+    delay: Annotated[float, PlainValidator(reflectors.bloat)] = BLOAT
 
 
 class LinkPeriodSpec(_Spec):
@@ -389,6 +420,7 @@ class InterfaceSpec(_Spec):
     margin: Annotated[float, PlainValidator(values.margin)] = 0.0
     link: Annotated[LinkSpec, BeforeValidator(link_named)] | None = None
     policy: str
+    reflectors: ReflectorsSpec | None = None
     schedule: _LinkPeriods = []
     classifier: Annotated[Classifier, PlainValidator(values.classifier)] = Classifier.AUTO
     backend: Annotated[Backend, PlainValidator(values.backend)] = Backend.AUTO

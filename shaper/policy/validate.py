@@ -36,6 +36,8 @@ from shaper.policy.schema import (
     PolicySpec,
     ProbeSpec,
     ProfileSpec,
+    RateSpec,
+    ReflectorsSpec,
     SetSpec,
     WhenSpec,
 )
@@ -73,6 +75,9 @@ _BELOW: dict[tuple[type[BaseModel], str], type[BaseModel]] = {
     (InterfaceSpec, "schedule"): LinkPeriodSpec,
     (LinkPeriodSpec, "when"): WhenSpec,
     (LinkPeriodSpec, "bandwidth"): BandwidthSpec,
+    (BandwidthSpec, "egress"): RateSpec,
+    (BandwidthSpec, "ingress"): RateSpec,
+    (InterfaceSpec, "reflectors"): ReflectorsSpec,
 }
 _COLLECTIONS = frozenset(
     {"interfaces", "policies", "classes", "match", "match-groups", "any", "all", "not", "schedule"}
@@ -84,6 +89,8 @@ _EXAMPLES = {
     "classes": "{rest: {default: true}}",
     "bandwidth": "{egress: 20mbit, ingress: 100mbit}",
     "device": "eth1",
+    "base": "20mbit",
+    "reflectors": "{to: [192.0.2.1, 192.0.2.2]}",
     "link": "docsis",
     "connection": "{restore-dscp: true}",
     "restore-dscp": "true",

@@ -27,6 +27,7 @@ from shaper.model.sla import SlaState, TargetResult
 from shaper.model.status import ClassStatus, InterfaceStatus
 from shaper.report.delay_metrics import delay_families
 from shaper.report.http import MetricsServer
+from shaper.report.link_rate import link_families
 from shaper.report.probe_metrics import probe_families
 
 T = TypeVar("T")
@@ -223,6 +224,7 @@ def families(statuses: Sequence[InterfaceStatus]) -> Iterator[Metric]:
         *_table(_PER_INTERFACE, _INTERFACE, [(_labels(status), status) for status in statuses]),
         *_table(_PER_RUN, _INTERFACE, [(_labels(status), status) for status in running]),
         *_table(_PER_CAPTURE, _INTERFACE, [(_labels(status), status) for status in capturing]),
+        *link_families(_INTERFACE, [(_labels(status), status.link) for status in running if status.link]),
         _modes(running),
         _rungs(running),
         _shortfalls(running),

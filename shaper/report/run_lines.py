@@ -36,6 +36,7 @@ def second_line(status: InterfaceStatus, *, at: float) -> dict[str, Any]:
             }
             for one in status.classes
         },
+        **({"link_bit_s": status.link.rate} if status.link else {}),
         "utilisation": status.utilisation,
         "alarms": list(status.alarms),
     }

@@ -63,7 +63,8 @@ def _head(top: Top, width: int, glyphs: Glyphs) -> Iterator[Text]:
         return
     way = "" if status.direction is Direction.EGRESS else f", {status.direction}"
     line = Text(clean(f"{status.interface} ({status.device}{way})"), style="bold")
-    line.append(f" {format_rate(status.bandwidth)}", style="not bold")
+    carries = status.link.rate if status.link else status.bandwidth
+    line.append(f" {format_rate(carries)}{' of a link that moves' if status.link else ''}", style="not bold")
     mode = (
         f"{status.controller.mode} for {format_duration(float(int(status.seconds)))}" if status.running else "not run"
     )
@@ -72,7 +73,7 @@ def _head(top: Top, width: int, glyphs: Glyphs) -> Iterator[Text]:
         line.append(f"  {top.place + 1} of {len(top.statuses)}", style="dim")
     yield line
     rates = [rate for one in status.classes if (rate := _now(top.trace(one.path).rates)) is not None]
-    used = sum(rates) / status.bandwidth if rates else None
+    used = sum(rates) / carries if rates else None
     words = "-" if used is None else f"{used:.0%}"
     yield (
         Text("link ")

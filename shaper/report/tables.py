@@ -12,6 +12,7 @@ from shaper.model.observation import CaptureHealth, DelayView, Rung
 from shaper.model.policy import Direction
 from shaper.model.sla import SlaResult, SlaState, TargetResult
 from shaper.model.status import ClassStatus, ControllerStatus, InterfaceStatus, PendingConfirmation, ProbeStatus
+from shaper.report.link_rate import link_words
 from shaper.report.words import clean, decimals, frozen_text, schedule_text, size_text, target_text, when
 from shaper.units import format_duration, format_percent, format_rate
 
@@ -170,6 +171,8 @@ def status_sentences(status: InterfaceStatus) -> Iterator[Text]:
     for one in status.classes:
         if one.probe is not None:
             yield _probe(one.path, one.probe)
+    if status.link is not None:
+        yield Text(clean(link_words(status.link)))
     yield from _shortfalls(status.controller)
     if status.controller.held and status.frozen is None:
         yield Text(clean(f"The controller holds: {status.controller.held}"), style="yellow")

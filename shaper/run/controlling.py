@@ -7,6 +7,7 @@ from dataclasses import replace
 from shaper import control
 from shaper.history.records import Premise
 from shaper.model.decision import Allocation, Change, Decision
+from shaper.model.link_rate import LinkDecision
 from shaper.model.observation import Observation
 from shaper.model.status import Moved
 from shaper.run.alarms import Alarms
@@ -39,8 +40,8 @@ class Controlling:
 
     @property
     def active(self) -> bool:
-        """Whether it decides anything: it may, and there is a class whose rate can move."""
-        return self._wanted and self._holding.program.movable
+        """Whether it decides anything: it may, and there is a class whose rate can move, or a link that does."""
+        return self._wanted and (self._holding.program.movable or self._holding.program.moving is not None)
 
     def resume(self) -> None:
         """Goes on with what is held now; what is known of classes that stay is kept."""
@@ -58,11 +59,20 @@ class Controlling:
             if self._holding.lower():
                 self._took()
 
-    def decide(self, observation: Observation, *, now: float, held: str, frozen: str = "") -> tuple[Decision, bool]:
+    def decide(
+        self,
+        observation: Observation,
+        *,
+        now: float,
+        held: str,
+        frozen: str = "",
+        link: LinkDecision | None = None,
+    ) -> tuple[Decision, bool]:
         """The decision, and whether the kernel took it.
 
         Nothing is decided while it is `held` back, by what the words say. While it is `frozen` the decision is what it
-        would do, and is not carried out.
+        would do, and is not carried out. `link` is what was decided about a link that moves: its classes get what it
+        carries.
         """
         if not self.active or held:
             self._astray = bool(held)
@@ -71,13 +81,18 @@ class Controlling:
         if self._astray and not frozen:
             self._state = control.resume(control.initial(self._setup), self.allocation)
         self._astray = bool(frozen)
-        applied, self.premise = False, Premise(self._setup, self._state, now)
-        self._state, decision = control.step(self._setup, self._state, observation, now=now)
+        applied, rate = False, None
+        if self._holding.program.moving is not None:
+            rate = self.link if link is None else link.rate
+            self._setup = self._setup.carrying(rate, base=self._holding.program.link_in(self._holding.program.tree))
+        decision = self._classes(observation, now=now)
+        if link is not None:
+            decision = replace(decision, link=link.move, held="; ".join(filter(None, (decision.held, link.held))))
         if frozen:
             decision = replace(decision, held="; ".join(filter(None, (frozen, decision.held))))
-        elif decision.changes and not self._dry_run:
+        elif (decision.changes or decision.link) and not self._dry_run:
             with self._alarms.watching("programming"):
-                self._holding.send(self._holding.program.with_allocation(decision.allocation))
+                self._holding.send(self._holding.program.with_allocation(decision.allocation, link=rate))
                 applied = True
                 self.changes += len(decision.changes)
                 self._moved |= {change.path: (now, change) for change in decision.changes}
@@ -89,6 +104,20 @@ class Controlling:
         """The last change of every class that has been moved and is still there, the latest first."""
         found = (Moved(now - at, change) for path, (at, change) in self._moved.items() if path in self.allocation)
         return tuple(sorted(found, key=lambda one: one.ago))
+
+    def _classes(self, observation: Observation, *, now: float) -> Decision:
+        """What the classes are granted; where none of them can move, what they have."""
+        if not self._holding.program.movable:
+            self.premise = None
+            return Decision(self.allocation)
+        self.premise = Premise(self._setup, self._state, now)
+        self._state, decision = control.step(self._setup, self._state, observation, now=now)
+        return decision
+
+    @property
+    def link(self) -> int:
+        """The rate of the whole link that the kernel holds, in bit/s."""
+        return self._holding.program.link_in(self._holding.tree)
 
     def _took(self) -> None:
         """Goes on from what the kernel took, not from what was asked."""

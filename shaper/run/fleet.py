@@ -75,7 +75,8 @@ class Fleet:
     def tick(self) -> None:
         """A tick of every interface."""
         for shaped, run in self._runs.items():
-            self._statuses[shaped] = run.tick()
+            others = (other.load for other in self.on(run.state.spot) if other is not run)
+            self._statuses[shaped] = run.tick(beside=next((load for load in others if load is not None), None))
 
     def record(self) -> None:
         """One line of every interface into its history."""

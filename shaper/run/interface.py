@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from collectors.histogram import DelayHistogram
+from collectors.sample import FlowKey
 from shaper.compile.program import Program
 from shaper.errors import ShaperError
 from shaper.history.buffered import BufferedHistory
@@ -24,6 +25,7 @@ from shaper.run.changes import Condition, Order
 from shaper.run.clock import Clock
 from shaper.run.controlling import Controlling
 from shaper.run.drift import Mending
+from shaper.run.following import Following
 from shaper.run.freezing import Freezing
 from shaper.run.holding import Holding
 from shaper.run.measuring import Measuring
@@ -104,8 +106,9 @@ class InterfaceRun:
         self._busy_bits = self._busy_seconds = self._tick_seconds = self._pruned = 0.0
         self._looked = 0.0
         self._probing = Probing(clock, self._alarms)
+        self._following = Following(clock, self._alarms)
         self._measuring = Measuring(
-            kernel, clock, self._alarms, only=settings.measure, fine=settings.fine, aside=self._probing.owns
+            kernel, clock, self._alarms, only=settings.measure, fine=settings.fine, aside=self._owns
         )
         self._holding = Holding(kernel, state, structure=settings.mode is not Mode.STATIC, lender=self._measuring)
         self._mending = Mending()
@@ -114,6 +117,8 @@ class InterfaceRun:
         """Seconds of a processor that reading the counters took last."""
         self.gone = False
         """Rolled back to before the first policy: there is nothing left to hold."""
+        self.load: float | None = None
+        """What was sent in the last tick, of what the link carries; None before there is one."""
 
         for words in told:
             self._alarms.sound(words[:9], words)
@@ -139,6 +144,7 @@ class InterfaceRun:
             self._observer = Observer(self._holding.program, kernel.counters(state.shaped))
             self._measuring.open(self._holding.program)
             self._probing.open(self._holding.interface, apart=bool(self._holding.program.stamp))
+            self._follow()
             self._begun = self._last = clock.boot()
         except BaseException:
             self.close()
@@ -223,6 +229,7 @@ class InterfaceRun:
             return
         self._controlling.resume()
         self._probing.open(program.interface, apart=bool(program.stamp))
+        self._follow()
         self._observer = Observer(program, self._kernel.counters(self.state.shaped), before=self._observer)
         if any(getattr(before, part) != getattr(program, part) for part in ("rules", "handles", "tap_filter", "stamp")):
             self._measuring.open(program)
@@ -264,6 +271,7 @@ class InterfaceRun:
                 mended = True
             if self._holding.anew:
                 self._controlling.restart()
+                self._following.restart(self._holding.program, rate=self._controlling.link)
             self._mending.succeeded(mended=mended)
             self._alarms.end("tree")
         return done if mended else ""
@@ -323,6 +331,7 @@ class InterfaceRun:
 
     def close(self) -> None:
         """Gives back sockets and files."""
+        self._following.release()
         self._probing.release()
         self._measuring.release()
         at = self._clock.wall()
@@ -331,8 +340,11 @@ class InterfaceRun:
 
     # --- one tick
 
-    def tick(self) -> InterfaceStatus:
-        """Observe, decide, act, journal. Errors of the kernel raise alarms; they never end the run."""
+    def tick(self, *, beside: float | None = None) -> InterfaceStatus:
+        """Observe, decide, act, journal. Errors of the kernel raise alarms; they never end the run.
+
+        `beside` is the load of the device's other direction, None where that is not known.
+        """
         now = self._clock.boot()
         seconds = max(1e-3, now - self._last)
         self._last = now
@@ -341,9 +353,8 @@ class InterfaceRun:
             self._controlling.lower()
         observation = self._observe(now, seconds)
         self._account(observation)
-        decision, applied = self._controlling.decide(
-            observation, now=now, held=self.probation.held, frozen=freeze.words if freeze else ""
-        )
+        frozen = freeze.words if freeze else ""
+        decision, applied = self._decide(observation, now=now, beside=beside, frozen=frozen)
         self._ticks += 1
         at = self._clock.wall()
         news = self._shortages.tick(decision, now=now, at=at)
@@ -393,6 +404,32 @@ class InterfaceRun:
         if waiting is not None and waiting.sha256 != allowed.sha256:
             confirm.refuse_while_waiting(self.state, now=self._clock.boot())
         return allowed, interface
+
+    def _owns(self, key: FlowKey) -> bool:
+        """Whether a captured packet is a probe's: what is said of a class's own packets leaves it out."""
+        return self._probing.owns(key) or self._following.owns(key)
+
+    def _follow(self) -> None:
+        """The link of the policy in force, where that moves and a controller may move it."""
+        if self._settings.mode is Mode.CONTROLLED:
+            self._following.open(self._holding.program, rate=self._controlling.link)
+
+    def _decide(
+        self, observation: Observation, *, now: float, beside: float | None, frozen: str
+    ) -> tuple[Decision, bool]:
+        """About the link first, then about the classes on it."""
+        held, link = self.probation.held, None
+        if observation.fresh:
+            sent = sum(one.sent_bytes for one in observation.classes.values()) * 8
+            self.load = sent / observation.seconds / self._controlling.link
+        if held or frozen:
+            self._following.rests()
+        else:
+            link = self._following.tick(observation, now=now, beside=beside)
+        decision, applied = self._controlling.decide(observation, now=now, held=held, frozen=frozen, link=link)
+        if not self._settings.dry_run:
+            self._following.took(self._controlling.link)
+        return decision, applied
 
     def _observe(self, now: float, seconds: float, *, last: bool = False) -> Observation:
         counters, before = None, self._clock.processor()
@@ -485,6 +522,7 @@ class InterfaceRun:
             confirmation=self.probation.status(self._last),
             schedule=self._calendar.outlook(interface, self._clock.wall()),
             frozen=self._freezing.freeze,
+            link=self._following.status(),
         )
 
     def _utilisation(self) -> float | None:

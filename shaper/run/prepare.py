@@ -35,6 +35,8 @@ from shaper.tree import (
     with_offloads,
 )
 
+_LINK = ""
+"""The path under which a record has the rate of a link that moves, beside the classes' own."""
 _LOOPBACK = "lo"
 _LOOPS = (
     "warning: lo carries what this machine sends to itself, and no link is shaped by it; name the device that leads to "
@@ -201,7 +203,10 @@ def prepare(
         tap=program.tap,
         stamp=instance if program.stamp else "",
         structure=structure,
-        static={path: [grant.rate, grant.ceil, grant.queue] for path, grant in program.static.items()},
+        static={
+            **{path: [grant.rate, grant.ceil, grant.queue] for path, grant in program.static.items()},
+            **({_LINK: [program.link_in(program.tree)] * 2 + [0]} if program.moving else {}),
+        },
         direction=interface.direction,
         offloads=taken(program.tree, mine, record, others, state.let_go()),
         adopted=program.adopted,
@@ -247,7 +252,8 @@ def _moved(program: Program, mine: Tree, record: Record | None) -> dict[Handle, 
     """The bounds of the leaves that a controller has moved; a field that holds its static value is the policy's."""
     before = record.static if record else {}
     live = program.allocation_in(mine)
-    found: dict[Handle, FieldBounds] = {}
+    link = before.get(_LINK)
+    found = program.link_bounds() if link and program.link_in(mine) != link[0] else {}
     for path, bounds in program.leaf_bounds().items():
         now, was = live[path], before.get(path)
         if was is None or [now.rate, now.ceil, now.queue] == list(was):

@@ -40,11 +40,12 @@ def prober(
     device: str = "",
     netns: str = "",
     apart: bool = False,
+    eager: bool = False,
 ) -> Prober:
     """Ready to send; `device` is the one that it must leave by. Raises ProbeError.
 
-    A packet that nobody answered for `timeout` seconds is lost. `apart` keeps what it sends out of what programs in
-    the kernel count of classes.
+    A packet that nobody answered for `timeout` seconds is lost; with `eager` one is settled by its first answer.
+    `apart` keeps what it sends out of what programs in the kernel count of classes.
     """
     if probe.kind.transaction:
         script = Script(
@@ -61,7 +62,7 @@ def prober(
         return Transactions(script, clock, timeout=timeout)
     icmp = probe.kind is ProbeKind.ICMP
     endpoint = Endpoint(probe.to, probe.port, icmp=icmp, dscp=probe.dscp, device=device, netns=netns, apart=apart)
-    return Datagrams(endpoint, _codec(probe, endpoint, key), clock, timeout=timeout)
+    return Datagrams(endpoint, _codec(probe, endpoint, key), clock, timeout=timeout, eager=eager)
 
 
 def _codec(probe: Probe, endpoint: Endpoint, key: bytes) -> Codec:

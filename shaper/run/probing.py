@@ -35,14 +35,19 @@ _ENDING = 2.0
 
 
 @dataclass(slots=True)
-class _Worker:
-    """One probe: its thread, and what it hands over. Only `stop`, `rest` and `settled` are shared."""
+class Worker:
+    """One probe: its thread, and what it hands over. Only `stop`, `rest` and `settled` are shared.
+
+    `timeout` and `eager` are those of its log.
+    """
 
     probe: Probe
     device: str
     netns: str
     apart: bool
     clock: Clock
+    timeout: float = _TIMEOUT
+    eager: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
     rest: threading.Event = field(default_factory=threading.Event)
     settled: deque[Outcome] = field(default_factory=deque)
@@ -55,6 +60,18 @@ class _Worker:
         self.target = int(ip_address(self.probe.to))
         self.thread = threading.Thread(target=self._work, name=f"probe {self.probe.to}", daemon=True)
         self.thread.start()
+
+    def end(self) -> None:
+        """Waits for its thread, for which `stop` is set."""
+        if self.thread is not None:
+            self.thread.join(_ENDING)
+
+    def owns(self, key: FlowKey) -> bool:
+        """Whether a packet is one of its own."""
+        _, made = self.now
+        if made is None or key.dst != self.target or not made.owns(key.protocol, key.sport):
+            return False
+        return key.dport is None or key.dport == self.probe.port
 
     def _work(self) -> None:
         while not self.stop.is_set():
@@ -71,11 +88,12 @@ class _Worker:
         made = prober(
             self.probe,
             self.clock,
-            timeout=_TIMEOUT,
+            timeout=self.timeout,
             key=key,
             device=self.device,
             netns=self.netns,
             apart=self.apart,
+            eager=self.eager,
         )
         before, _ = self.now
         self.now = before, made
@@ -111,7 +129,7 @@ class Probing:
     def __init__(self, clock: Clock, alarms: Alarms) -> None:
         self._clock = clock
         self._alarms = alarms
-        self._workers: dict[str, _Worker] = {}
+        self._workers: dict[str, Worker] = {}
         self._findings: dict[str, Findings] = {}
         self._traffic: dict[str, OwnTraffic] = {}
 
@@ -137,7 +155,7 @@ class Probing:
                 continue
             self._findings[path] = Findings(leaf, leaf.probe)
             self._traffic[path] = OwnTraffic(connections=leaf.probe.kind.transaction)
-            worker = _Worker(leaf.probe, interface.device, interface.netns, apart, self._clock)
+            worker = Worker(leaf.probe, interface.device, interface.netns, apart, self._clock)
             if leaf.probe.when is ProbeWhen.IDLE:
                 worker.rest.set()  # until the class is seen to be idle
             self._workers[path] = worker
@@ -152,20 +170,13 @@ class Probing:
         for worker in workers:
             worker.stop.set()
         for worker in workers:
-            if worker.thread is not None:
-                worker.thread.join(_ENDING)
+            worker.end()
         for path in self._findings.keys() - self._workers.keys():
             del self._findings[path], self._traffic[path]
 
     def owns(self, key: FlowKey) -> bool:
         """Whether a captured packet is a probe's: what is said of a class's own packets leaves it out."""
-        for worker in tuple(self._workers.values()):
-            _, made = worker.now
-            if made is None or key.dst != worker.target or not made.owns(key.protocol, key.sport):
-                continue
-            if key.dport is None or key.dport == worker.probe.port:
-                return True
-        return False
+        return any(worker.owns(key) for worker in tuple(self._workers.values()))
 
     def tick(self, classes: Sequence[ClassStatus], *, now: float) -> tuple[ClassStatus, ...]:
         """The classes with what their probes have found by boot time `now`, and their SLAs where those judge them."""

@@ -48,7 +48,7 @@ from shaper.tree.filters import (
     kind_of_filter,
     u32_place,
 )
-from shaper.tree.grants import FieldBounds, queue_limit, with_grants
+from shaper.tree.grants import FieldBounds, link_of, queue_limit, with_grants
 from shaper.tree.handles import (
     CLSACT,
     CLSACT_EGRESS,
@@ -211,6 +211,7 @@ __all__ = [
     "jump",
     "kind_of",
     "kind_of_filter",
+    "link_of",
     "lookup_from_json",
     "lookup_to_json",
     "networks_in",

@@ -31,6 +31,7 @@ def summary_of(policy: Policy) -> dict[str, Any]:
             "device": interface.spot,
             "bandwidth": interface.bandwidth,
             **link_of(interface),
+            **moving_of(interface),
             **({"cake": numbers(interface.cake)} if interface.cake else {}),
             **offloads_of(interface),
             "classes": {cls.path: row(cls) for cls in interface.walk()},
@@ -69,6 +70,15 @@ def link_of(interface: Interface) -> dict[str, str]:
     """What its link makes of a packet, where that was said."""
     link = interface.link
     return {"link": f"{link.name} {link.overhead} mpu {link.mpu} {link.cells}"} if link else {}
+
+
+def moving_of(interface: Interface) -> dict[str, Any]:
+    """Between what its rate moves, where it does."""
+    moves = interface.moving
+    if moves is None:
+        return {}
+    asked = f"{moves.kind} {moves.port} {', '.join(moves.reflectors)} {moves.bloat:g} s"
+    return {"moving": f"{moves.least} to {moves.most} by {asked}"}
 
 
 def offloads_of(interface: Interface) -> dict[str, str]:

@@ -44,6 +44,16 @@ def test_the_probe_of_a_class_is_accepted() -> None:
     assert (probe.to, probe.dscp, probe.interval) == ("192.0.2.10", 46, 0.2)
 
 
+def test_the_link_that_moves_is_accepted() -> None:
+    (text,) = re.findall(r"### A link that moves\n.*?```\n(.*?)```", README, re.DOTALL)
+    rest = "policies: {branch-office: {classes: {rest: {default: true}}}}\n"
+    there, back = parse_policy(f"version: 1\n{text}{rest}", source="README.md").interfaces
+    assert there.moving is not None
+    assert back.moving is not None
+    assert (there.moving.least, there.bandwidth, there.moving.most) == (5_000_000, 20_000_000, 25_000_000)
+    assert (back.moving.least, back.bandwidth, back.moving.most) == (10_000_000, 60_000_000, 60_000_000)
+
+
 def test_every_command_that_it_names_is_there() -> None:
     named = set(re.findall(r"^(?:sudo )?shaper ([a-z]+(?:-[a-z]+)*)", README, re.MULTILINE))
     assert named >= {"doctor", "check", "plan", "run", "status", "clear"}
