@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from shaper.api.client import ask
-from shaper.cli.asking import CLOCK
+from shaper.cli.asking import CLOCK, held, order
 from shaper.cli.common import (
     DURATION,
     by_device,
@@ -28,12 +28,14 @@ from shaper.cli.common import (
 )
 from shaper.cli.completion import device_names
 from shaper.errors import Exit, UnavailableError
+from shaper.kernel.protocol import Kernel
 from shaper.model.measurement import Measurement
 from shaper.model.policy import Interface
 from shaper.policy import read_policy
 from shaper.report.as_json import status_from_json
 from shaper.report.measurement import measurement_json
 from shaper.report.render import console, measurement_view
+from shaper.run.copying import copy_again
 from shaper.run.measurement import Asked, between, wanted_of
 from shaper.run.measurement import measure as measured
 from shaper.run.recordings import read_pair
@@ -97,13 +99,14 @@ def measure(
     """Measure delay, jitter, loss and throughput of every class once, and control nothing. Exit code 4 on no data.
 
     Where a shaper runs, it is asked; else packets are captured as they pass the tree that stands. With --pcap or
-    --sampling packets are captured in any case.
+    --sampling packets are captured in any case, beside a running shaper only where it captures itself. Where one that
+    has ended left its program on the hook, copies take its place first; else nothing is written to the kernel.
     """
     secret = secrets.token_bytes(16) if hashing else b""
     if files:
         if pcap is not None or payload:
             raise click.UsageError("--read reads; --pcap and --payload are for measuring")
-        found = [_read(files, what, names, sampling=sampling or 1, flows=flows, secret=secret)]
+        found = [_read(files, what, names, classes, sampling=sampling or 1, flows=flows, secret=secret)]
     else:
         if sampling is not None and sampling & (sampling - 1):
             raise click.UsageError("a capture looks at one packet in a power of two: --sampling 1, 2, 4, 8 ...")
@@ -112,7 +115,7 @@ def measure(
         asked = Asked(
             seconds, flows=flows, pcap=pcap, room=room, payload=payload, secret=secret, sampling=sampling or 1
         )
-        found = _measured(_devices(what, names, folder), folder, asked)
+        found = _measured(_devices(what, names, folder), folder, asked, classes)
     found = [_only(one, classes) for one in found]
     exit_code = Exit.OK if any(cls.loss or cls.delay for one in found for cls in one.classes) else Exit.NO_DATA
     if as_json:
@@ -137,20 +140,46 @@ def _devices(what: str | None, names: tuple[str, ...], folder: Path | None) -> t
     return known
 
 
-def _measured(devices: tuple[str, ...], folder: Path | None, asked: Asked) -> list[Measurement]:
+def _measured(
+    devices: tuple[str, ...], folder: Path | None, asked: Asked, classes: tuple[str, ...]
+) -> list[Measurement]:
     """One device after the other: each has the time for itself."""
     found: list[Measurement] = []
+    places = {device: both_directions(folder_of(folder), device) for device in devices}
+    shaped = {device: [side for side in sides if side.has("record.json")] for device, sides in places.items()}
+    for side in (side for sides in shaped.values() for side in sides):
+        if (record := side.record()) is not None:
+            _refuse_unknown(classes, [leaf.path for leaf in interface_of(record).leaves()], side.title)
     with open_kernel() as kernel:
-        for device in devices:
-            sides = both_directions(folder_of(folder), device)
-            shaped = [side for side in sides if side.has("record.json")] or sides[:1]
-            first = ask(sides[0], "measured") if asked.pcap is None and asked.sampling == 1 else None
-            if first is not None:
+        for device, sides in places.items():
+            first = ask(sides[0], "measured")
+            if first is not None and asked.pcap is None and asked.sampling == 1:
                 time.sleep(asked.seconds)
-                found += _between(shaped, first, ask(sides[0], "measured") or [])
-            else:
-                found += [measured(kernel, side, asked, clock=CLOCK, sleep=time.sleep) for side in shaped]
+                found += _between(shaped[device], first, ask(sides[0], "measured") or [])
+                continue
+            _copied(kernel, shaped[device], runs=first is not None)
+            found += [
+                measured(kernel, side, asked, clock=CLOCK, sleep=time.sleep) for side in shaped[device] or sides[:1]
+            ]
     return found
+
+
+def _copied(kernel: Kernel, sides: Sequence[DeviceState], *, runs: bool) -> None:
+    """Has packets copied before the queue where a shaper's program stands there.
+
+    Raises UnavailableError where that shaper runs.
+    """
+    stamped = [side for side in sides if (record := side.record()) is not None and record.stamp]
+    if not stamped:
+        return
+    if runs:
+        raise UnavailableError(
+            f"the shaper that runs on {stamped[0].title} measures by programs in the kernel: no packet is copied",
+            hint="ask it, without --pcap and --sampling; or have it capture: shaper run --measure capture",
+        )
+    with held(kernel, sides):
+        for side in stamped:
+            copy_again(kernel, side, order("to be captured"))
 
 
 def _between(sides: Sequence[DeviceState], first: list[Any], last: list[Any]) -> Iterator[Measurement]:
@@ -165,7 +194,14 @@ def _between(sides: Sequence[DeviceState], first: list[Any], last: list[Any]) ->
 
 
 def _read(
-    files: tuple[Path, Path], what: str | None, names: tuple[str, ...], *, sampling: int, flows: int, secret: bytes
+    files: tuple[Path, Path],
+    what: str | None,
+    names: tuple[str, ...],
+    classes: tuple[str, ...],
+    *,
+    sampling: int,
+    flows: int,
+    secret: bytes,
 ) -> Measurement:
     interface: Interface | None = None
     if what is not None:
@@ -174,12 +210,18 @@ def _read(
             said = ", ".join(sorted({one.name for one in interfaces}))
             raise click.UsageError(f"{what} has several interfaces or directions ({said}): name one with --interface")
         interface = interfaces[0]
-    return read_pair(*files, interface=interface, sampling=sampling, flows=flows, secret=secret)
+        _refuse_unknown(classes, [leaf.path for leaf in interface.leaves()], f"{what} at {interface.name}")
+    found = read_pair(*files, interface=interface, sampling=sampling, flows=flows, secret=secret)
+    _refuse_unknown(classes, [one.path for one in found.classes], found.place)
+    return found
+
+
+def _refuse_unknown(classes: tuple[str, ...], known: Sequence[str], place: str) -> None:
+    """Before anything is measured. Raises UsageError."""
+    for name in classes:
+        if name not in known:
+            raise click.UsageError(f"{place} has no class {name!r}; it has {', '.join(sorted(known))}")
 
 
 def _only(found: Measurement, classes: tuple[str, ...]) -> Measurement:
-    known = {one.path for one in found.classes}
-    for name in classes:
-        if name not in known:
-            raise click.UsageError(f"{found.place} has no class {name!r}; it has {', '.join(sorted(known))}")
     return replace(found, classes=tuple(one for one in found.classes if not classes or one.path in classes))

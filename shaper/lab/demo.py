@@ -40,7 +40,7 @@ def run_demo(
     show: Progress | None = None,
     modes: Sequence[str] = MODES,
     command: Sequence[str] = SHAPER,
-    measure: str = Rung.CAPTURE.value,
+    measure: str = "auto",
 ) -> dict[str, Any]:
     """Runs the scenario once in each mode and returns the object of `--json`; `seed` in place of the scenario's own.
 
@@ -87,7 +87,7 @@ def run_demo(
 @click.option(
     "--measure",
     type=click.Choice(["auto", *(one.value for one in Rung)]),
-    default=Rung.CAPTURE.value,
+    default="auto",
     help="By what the shaper measures, as for `shaper run`.",
 )
 @click.option("--policy", type=click.Path(path_type=Path), default=POLICY, help="Policy file with one interface.")

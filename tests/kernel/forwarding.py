@@ -58,17 +58,18 @@ sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
 sock.setsockopt(263, 20, 1)  # PACKET_QDISC_BYPASS
 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
 sock.bind((device, 0))
-frames = [ctypes.create_string_buffer(head + bytes(size - len(head)), size) for _ in range(batch)]
-vectors = (Iovec * batch)(*(Iovec(ctypes.addressof(frame), size) for frame in frames))
-headers = (Header * batch)()
-for number in range(batch):
-    headers[number].iov = ctypes.addressof(vectors) + number * ctypes.sizeof(Iovec)
-    headers[number].iovlen = 1
+# Each frame is the head, a number that tells it apart, and the rest: only the numbers are written anew.
+common, numbers = ctypes.create_string_buffer(head, size), (ctypes.c_uint64 * batch)()
+vectors, headers = (Iovec * (3 * batch))(), (Header * batch)()
+for at in range(batch):
+    vectors[3 * at] = Iovec(ctypes.addressof(common), len(head))
+    vectors[3 * at + 1] = Iovec(ctypes.addressof(numbers) + 8 * at, 8)
+    vectors[3 * at + 2] = Iovec(ctypes.addressof(common) + len(head), size - len(head) - 8)
+    headers[at].iov, headers[at].iovlen = ctypes.addressof(vectors) + 3 * at * ctypes.sizeof(Iovec), 3
 sent, begun, used = 0, time.monotonic(), time.process_time()
 while sent < count:
     now = min(batch, count - sent)
-    for number in range(now):  # the number of the packet tells it apart
-        ctypes.memmove(ctypes.addressof(frames[number]) + 42, (sent + number).to_bytes(8, "big"), 8)
+    numbers[:] = range(sent, sent + batch)
     done = libc.sendmmsg(sock.fileno(), headers, now, 0)
     if done < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

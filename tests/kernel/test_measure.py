@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from test_cli_kernel import Box, end, send
 
+from collectors.bpf.delays import refusal
+
 pytestmark = pytest.mark.kernel
 
 EF, AF41 = 46, 34
@@ -77,6 +79,9 @@ def test_a_running_shaper_is_asked(box: Box) -> None:
     run = box.start()
     flow = send(box, rate=1_000_000, seconds=20, dscp=EF)
     found, classes = measured(box, "--for 2s --class voice")
+    if not refusal():
+        code, _, err = box.shaper("measure --for 1h --sampling 4")
+        assert (code, "no packet is copied" in err, "run --measure capture" in err) == (69, True, True)
     flow.kill()
     flow.wait()
     end(run)
@@ -89,11 +94,29 @@ def test_a_running_shaper_is_asked(box: Box) -> None:
     )
 
 
+def test_after_a_run_has_ended_its_packets_are_copied_again_and_captured(box: Box) -> None:
+    if why := refusal():
+        pytest.skip(f"missing capability: eBPF ({why})")
+    assert end(box.start("--no-metrics", "--measure", "ebpf"))[0] == 0
+    shaped = box.shaping()
+    flow = send(box, rate=1_000_000, seconds=30, dscp=EF)
+    for _ in range(2):  # the second time they are there
+        found, classes = measured(box, f"{box.pair.a} --for 2s")
+        assert (found["source"], found["trusted"]) == ("capture", True)
+        assert classes["voice"]["delay"]["count"] > 50
+    flow.kill()
+    flow.wait()
+    assert box.shaping() == shaped
+    changes = json.loads(box.shaper("history --json")[1])["changes"]
+    assert [one["what"] for one in changes] == ["run", "measure"]
+    assert box.shaper(f"plan {box.policy}")[0] == 0
+
+
 def test_no_traffic_is_no_data_and_nothing_of_ours_is_an_error(box: Box) -> None:
     code, _, err = box.shaper(f"measure {box.pair.a} --for 1s")
     assert (code, "nothing of the shaper's" in err) == (69, True)
     assert box.shaper(f"apply {box.policy}")[0] == 0
     code, out, _ = box.shaper(f"measure {box.pair.a} --for 1s --class voice")
     assert (code, "no data" in out) == (4, True)
-    code, _, err = box.shaper(f"measure {box.pair.a} --for 1s --class voise")
+    code, _, err = box.shaper(f"measure {box.pair.a} --for 1h --class voise")  # and not when the hour is over
     assert (code, "has no class 'voise'" in err) == (64, True)
