@@ -18,6 +18,7 @@ from shaper.compile.link import counted, link_notes, table_of
 from shaper.compile.notes import drift_note, service_notes
 from shaper.compile.numbers import Adopted
 from shaper.compile.offloads import changes, offload_notes, without_super_packets
+from shaper.compile.policed import compile_policed
 from shaper.compile.program import Program
 from shaper.compile.stamp import stamped
 from shaper.errors import UnavailableError
@@ -59,8 +60,11 @@ def compile_interface(
     if interface.phase is None:
         raise ValueError(f"{interface.name} has a schedule: its numbers are those of `interface.at(instant)`")
     if interface.direction is Direction.INGRESS:
-        incoming.require(interface, interface.rules(), capabilities)
         link = replace(link, super_packet=link.joined_packet)
+        if interface.policed:
+            return compile_policed(interface, capabilities, link, previous or {})
+        incoming.require(interface, capabilities)
+        incoming.refuse_unknown(interface, interface.rules())
     backend = choose(interface, capabilities)
     offloads = changes(interface, link, backend)
     sized = (*offload_notes(interface, link, backend),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from shaper.compile.bpf import PROTOCOL, Assembler, Label, TooLongError
@@ -33,6 +34,21 @@ _TREATED, _DEFAULT_TREATED = 6, 12
 behind it, which treat all that is left: IPv4's, IPv6's, and that for the others."""
 _MODULES = {Classifier.BPF: "cls_bpf", Classifier.FLOWER: "cls_flower", Classifier.U32: "cls_u32"}
 """The best first."""
+
+
+class Stand(NamedTuple):
+    """Where the filters stand: at a root, whose classes they name, or on a hook of a `device`, where there are none."""
+
+    parent: Handle = ROOT_HANDLE
+    device: str = ""
+
+    @property
+    def names(self) -> bool:
+        """Whether what they name is a class of a queue."""
+        return not self.device
+
+
+_AT_ROOT = Stand()
 
 
 class Classification(NamedTuple):
@@ -78,6 +94,7 @@ def classify(
     *,
     devices: Collection[str] | None = None,
     ethernet: bool = True,
+    stand: Stand = _AT_ROOT,
 ) -> Classification:
     """With what is done to the packets of each leaf, by its path.
 
@@ -87,11 +104,11 @@ def classify(
     """
     kind = choose(interface, rules, capabilities)
     if kind is Classifier.BPF:
-        return _bpf(interface, rules, handles, capabilities, treated, ethernet=ethernet)
+        return _bpf(interface, rules, handles, capabilities, treated, ethernet=ethernet, stand=stand)
     if kind is Classifier.U32:
         return _u32(interface, rules, handles, capabilities, treated)
     try:
-        filters = flower_filters(rules, handles, ROOT_HANDLE, treated, devices=devices)
+        filters = flower_filters(rules, handles, stand.parent, treated, devices=devices)
     except UnavailableError as error:
         error.where = error.where or interface.classifier_where or interface.where
         if interface.classifier is Classifier.AUTO and Classifier.BPF in capabilities.filters:
@@ -112,7 +129,7 @@ def classify(
     )
     gone = sorted(asked - set(devices)) if devices is not None else []
     absent = (f"nothing comes in by {', '.join(gone)}, which is not there: its rules wait for it",) if gone else ()
-    return Classification(filters, (note, *absent))
+    return Classification(tuple(replace(one, device=stand.device) for one in filters), (note, *absent))
 
 
 def _u32(
@@ -145,10 +162,11 @@ def _bpf(
     treated: Mapping[str, Treatment],
     *,
     ethernet: bool,
+    stand: Stand,
 ) -> Classification:
     """Classic programs, which every kernel and everybody may load; where they have no room, others with tables."""
     try:
-        return Classification(_programs(rules, handles, treated, _classic))
+        return Classification(_programs(rules, handles, treated, _classic, stand))
     except TooLongError as classic:
         if "lookup" not in capabilities.features:
             raise UnavailableError(
@@ -161,10 +179,10 @@ def _bpf(
 
     def with_tables(rules: Rules, members: Mapping[str, Handle], place: Place) -> LoadedFilter:
         made.append(lookup_classifier(rules, members, only=place.only, ethernet=ethernet))
-        return LoadedFilter(*place.where, made[-1].name, direct=False, actions=place.actions)
+        return LoadedFilter(*place.where, made[-1].name, direct=False, actions=place.actions, device=place.device)
 
     try:
-        filters = _programs(rules, handles, treated, with_tables)
+        filters = _programs(rules, handles, treated, with_tables, stand)
     except TooLongError as error:
         raise UnavailableError(
             f"the rules of {interface.name} ({interface.policy}) are more than one classifier holds, without the "
@@ -193,35 +211,40 @@ class Place(NamedTuple):
     where: tuple[Handle, int, Handle]
     only: int = 0
     actions: tuple[Action, ...] = ()
+    device: str = ""
 
 
 Written = Callable[[Rules, Mapping[str, Handle], Place], BpfFilter | LoadedFilter]
 
 
 def _classic(rules: Rules, members: Mapping[str, Handle], place: Place) -> BpfFilter:
-    return BpfFilter(*place.where, classifier(rules, members, only=place.only), actions=place.actions)
+    program = classifier(rules, members, only=place.only)
+    return BpfFilter(*place.where, program, actions=place.actions, device=place.device)
 
 
 def _programs(
-    rules: Rules, handles: Mapping[str, Handle], treated: Mapping[str, Treatment], written: Written
+    rules: Rules, handles: Mapping[str, Handle], treated: Mapping[str, Treatment], written: Written, stand: Stand
 ) -> tuple[BpfFilter | LoadedFilter, ...]:
     """The classifier; before it, filters that know the treated classes alone, and behind it those of the default.
 
     A filter has one list of actions, whatever class its program names, so that each list needs a filter. They name the
     same classes as the classifier does: while some are of other rules than the rest, a packet still belongs to a class
-    of either. What the classifier leaves to the default's, truncated packets too, it says by naming none.
-    Raises TooLongError.
+    of either. What the classifier leaves to the default's, truncated packets too, it says by naming none. Where no
+    queue is all classes are treated, and there is nothing left to name. Raises TooLongError.
     """
     default = treated.get(rules.default)
     classids = {path: 0 if default and path == rules.default else handle for path, handle in handles.items()}
-    filters = [written(rules, classids, Place((ROOT_HANDLE, PREFERENCE, FILTER_HANDLE)))]
+    filters: list[BpfFilter | LoadedFilter] = []
+    if stand.names:
+        filters.append(written(rules, classids, Place((stand.parent, PREFERENCE, FILTER_HANDLE))))
     for (ethertype, actions), paths in _lists(treated, but=rules.default).items():
-        place = ROOT_HANDLE, _TREATED + _ETHERTYPES.index(ethertype), handles[paths[0]] & 0xFFFF
+        place = stand.parent, _TREATED + _ETHERTYPES.index(ethertype), handles[paths[0]] & 0xFFFF
         members = {path: handles[path] if path in paths else 0 for path in handles}
-        filters.append(written(_as_far_as(rules, paths), members, Place(place, ethertype, actions)))
+        filters.append(written(_as_far_as(rules, paths), members, Place(place, ethertype, actions, stand.device)))
     for ethertype, actions in default.by_ethertype().items() if default else ():
-        place = ROOT_HANDLE, _DEFAULT_TREATED + _ETHERTYPES.index(ethertype), FILTER_HANDLE
-        filters.append(BpfFilter(*place, _everything(handles[rules.default], ethertype), actions=actions))
+        place = stand.parent, _DEFAULT_TREATED + _ETHERTYPES.index(ethertype), FILTER_HANDLE
+        program = _everything(handles[rules.default], ethertype)
+        filters.append(BpfFilter(*place, program, actions=actions, device=stand.device))
     return tuple(filters)
 
 

@@ -188,7 +188,7 @@ class Ground:
             reserved=reserved,
             movable=movable,
             frame=self.frame,
-            policers=policers(self.treated()),
+            policers=policers(self.interface, self.treated()),
             lookups=lookups,
             moving=self.moving,
         )

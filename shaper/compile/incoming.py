@@ -32,33 +32,38 @@ _EVERYTHING = (Insn(0x06, 0, 0, 0xFFFFFFFF),)
 _MODULES = {"clsact": "sch_ingress", "bpf": "cls_bpf", "mirred": "act_mirred", "ifb": "ifb"}
 
 
-def require(interface: Interface, rules: Rules, capabilities: Capabilities) -> None:
-    """Raises UnavailableError when the kernel lacks a part of the way, or a rule asks for what is not there yet."""
+def require(interface: Interface, capabilities: Capabilities) -> None:
+    """Raises UnavailableError when the kernel lacks a part of the way."""
     lacking = missing(capabilities)
     if lacking:
         modules = " ".join(module for kind, module in _MODULES.items() if any(kind in name for name in lacking))
         raise UnavailableError(
             f"what comes in by {interface.device} can't be shaped: the kernel ({capabilities.kernel}) lacks "
             f"{', '.join(lacking)}",
-            hint=f"`modprobe {modules}`, or take `ingress` out of the interface's bandwidth",
+            hint=f"`modprobe {modules}`, have it policed (`ingress: police`) where the kernel can do that, or take "
+            "`ingress` out of the interface's bandwidth",
             where=interface.device_where,
         )
+
+
+def refuse_unknown(interface: Interface, rules: Rules) -> None:
+    """Raises UnavailableError when a rule asks for what is not known yet of what comes in."""
     for name, where in rules.asked().items():
         if name == "iif":
             raise UnavailableError(
-                f"all that waits here came in by {interface.device}, and where it will go out is not known yet",
+                f"all of this came in by {interface.device}, and where it will go out is not known yet",
                 hint="take the condition out, or take `ingress` out of the interface's bandwidth",
                 where=where,
             )
         if name == "cgroup":
             raise UnavailableError(
-                f"what comes in by {interface.device} has no socket yet: it waits before anybody knows whose it is",
+                f"what comes in by {interface.device} has no socket yet: it is sorted before anybody knows whose it is",
                 hint="match what the packet itself shows, or take `ingress` out of the interface's bandwidth",
                 where=where,
             )
         if name == "mark":
             raise UnavailableError(
-                f"what comes in by {interface.device} has no mark yet: it waits before nftables sees it",
+                f"what comes in by {interface.device} has no mark yet: it is sorted before nftables sees it",
                 hint="match what the packet itself shows, or take `ingress` out of the interface's bandwidth",
                 where=where,
             )

@@ -26,7 +26,8 @@ class Program:
     frame in bytes as the kernel counts it. `adopted` has the numbers of a tree that was taken over. `policers` are the
     indexes of a leaf's, the peak rate's before the committed one's. `lookups` are the loaded programs of the tree that
     have tables of addresses. `moving` are the least and the most that the whole link may be given, in bit/s, None where
-    its rate stands.
+    its rate stands. Where packets are policed and none wait `verdicts` are the indexes of what counts a leaf's: those
+    that passed, and those that were dropped; a packet counts for `overhead` bytes more there than they say.
 
     `carried` are the rules as a program in the kernel can ask them. `stamp` names the loaded program that measures in
     the kernel in the place of captured packets, "" without one; `stamping` is what classifies for it, and
@@ -57,11 +58,23 @@ class Program:
     policers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     lookups: tuple[LookupProgram, ...] = ()
     moving: tuple[int, int] | None = None
+    verdicts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    overhead: int = 0
 
     @property
     def measured(self) -> bool:
         """Whether delay can be measured."""
         return bool(self.tap_filter or self.stamp)
+
+    @property
+    def hooked(self) -> bool:
+        """Whether something of it stands on a hook."""
+        return bool(self.tap or self.stamp or self.interface.policed)
+
+    @property
+    def fixed(self) -> str:
+        """Why there is nothing for a controller to move, where it is not movable."""
+        return "what is policed lends nothing" if self.interface.policed else "no class has a rate to move"
 
     def size_of(self) -> Callable[[int], int] | None:
         """What the kernel counts a frame of so many bytes for, None where it is the same."""

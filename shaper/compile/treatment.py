@@ -10,12 +10,16 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from shaper.errors import UnavailableError
 from shaper.model.policy import Interface, TrafficClass
 from shaper.model.treatment import Outcome
 from shaper.tree import (
+    CELL,
+    CELL_PAYLOAD,
     DROP,
+    LARGEST_PACKET,
     OK,
     PIPE,
     POLICE_INDEXES,
@@ -39,6 +43,42 @@ _LEAST_RATE = 8
 _IPV4, _IPV6 = 0x0800, 0x86DD
 _NO_IP = 0
 _NOTHING = Finish(PIPE)
+_NOBODY: Mapping[str, Around] = {}
+
+
+class Counting(NamedTuple):
+    """What a packet counts for in a bucket: so many bytes more than its hook gives it, `mpu` at least, whole cells."""
+
+    overhead: int = 0
+    mpu: int = 0
+    atm: bool = False
+
+    def of(self, size: int) -> int:
+        """In bytes, of a packet of that size."""
+        size = max(size + self.overhead, self.mpu)
+        return -(-size // CELL_PAYLOAD) * CELL if self.atm else size
+
+    def bucket(
+        self, numbers: Numbers, about: tuple[str, str], rate: int, burst: int, conform: int, exceed: int
+    ) -> Police:
+        """One token bucket that counts so; `burst` in ticks, `about` the class and what of it the bucket is."""
+        values = rate, burst, conform, exceed
+        return Police(numbers.of(*about, *values, *filter(None, self)), *values, LARGEST_PACKET, *self)
+
+
+class Around(NamedTuple):
+    """What stands before and behind the actions that a class asks for itself, and the verdict that drops.
+
+    What they send goes on behind them.
+    """
+
+    before: tuple[Finish, ...] = ()
+    after: tuple[Action, ...] = ()
+    drop: int = DROP
+    counting: Counting = Counting()
+
+
+ALONE = Around()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +101,40 @@ class Treatment:
         return {ethertype: actions for ethertype, actions in each.items() if actions}
 
 
-def treatments(interface: Interface, capabilities: Capabilities, facts: LinkFacts) -> dict[str, Treatment]:
-    """By path, of every leaf to which something is done.
+def treatments(
+    interface: Interface,
+    capabilities: Capabilities,
+    facts: LinkFacts,
+    *,
+    around: Mapping[str, Around] = _NOBODY,
+    numbers: Numbers | None = None,
+) -> dict[str, Treatment]:
+    """By path, of every leaf to which something is done, by itself or by what is `around`, whose `numbers` it goes on
+    with.
 
     Raises UnavailableError where the kernel lacks an action, or a burst is too small for a packet or too long.
     """
-    numbers = _Numbers(interface)
+    numbers = numbers or Numbers(interface)
     found: dict[str, Treatment] = {}
     for leaf in interface.leaves():
-        if leaf.police is None and not leaf.marking:
+        within = around.get(leaf.path, ALONE)
+        if leaf.police is None and not leaf.marking and within is ALONE:
             continue
-        buckets = _buckets(leaf, numbers, facts)
-        found[leaf.path] = Treatment(*(_actions(leaf, buckets, version) for version in (4, 6, _NO_IP)))
+        buckets = _buckets(leaf, numbers, facts, within)
+        found[leaf.path] = Treatment(*(_actions(leaf, buckets, version, within) for version in (4, 6, _NO_IP)))
     every = (action for one in found.values() for part in (one.ipv4, one.ipv6, one.others) for action in part)
     _require(interface, capabilities, every)
     return found
 
 
-def policers(treated: Mapping[str, Treatment]) -> dict[str, tuple[int, ...]]:
-    """The indexes of the policers of each leaf that has any, in the order in which packets meet them."""
-    found = {path: tuple(one.index for one in each.others if isinstance(one, Police)) for path, each in treated.items()}
-    return {path: indexes for path, indexes in found.items() if indexes}
+def policers(interface: Interface, treated: Mapping[str, Treatment]) -> dict[str, tuple[int, ...]]:
+    """The indexes of the policers that a leaf asks for itself, in the order in which packets meet them."""
+    found = {}
+    for leaf in interface.leaves():
+        if leaf.police is not None and leaf.path in treated:
+            indexes = [one.index for one in treated[leaf.path].others if isinstance(one, Police)]
+            found[leaf.path] = tuple(indexes[: 2 if leaf.police.pir else 1])
+    return found
 
 
 def treatment_notes(interface: Interface, facts: LinkFacts) -> Iterator[str]:
@@ -126,7 +179,7 @@ def _require(interface: Interface, capabilities: Capabilities, actions: Iterable
     )
 
 
-class _Numbers:
+class Numbers:
     """The index of each policer: one for what it is asked for, so that another number means other buckets.
 
     So an edit of rules finds the policers that were there, with their tokens; a policer that changes gets a new one.
@@ -145,12 +198,12 @@ class _Numbers:
         return POLICE_INDEXES[number]
 
 
-def _buckets(leaf: TrafficClass, numbers: _Numbers, facts: LinkFacts) -> tuple[Police, ...]:
+def _buckets(leaf: TrafficClass, numbers: Numbers, facts: LinkFacts, around: Around) -> tuple[Police, ...]:
     """The peak's, where there is one, and the committed rate's."""
     police = leaf.police
     if police is None:
         return ()
-    green, yellow, red = _verdicts(leaf)
+    green, yellow, red = _verdicts(leaf, around)
     wanted = [("cbs", police.cir, police.cbs, green, yellow if police.pir else red)]
     if police.pir:
         wanted.insert(0, ("pbs", police.pir, police.pbs, PIPE, red))
@@ -158,8 +211,8 @@ def _buckets(leaf: TrafficClass, numbers: _Numbers, facts: LinkFacts) -> tuple[P
     for key, rate, size, conform, exceed in wanted:
         whole = rate // 8 * 8
         _require_burst(leaf, key, whole, size, facts)
-        about = whole, ticks(size, whole), conform, exceed
-        made.append(Police(numbers.of(leaf.path, key, *about), *about))
+        count = ticks(size, whole)
+        made.append(around.counting.bucket(numbers, (leaf.path, key), whole, count, conform, exceed))
     return tuple(made)
 
 
@@ -179,28 +232,44 @@ def _require_burst(leaf: TrafficClass, key: str, rate: int, size: int, facts: Li
         )
 
 
-def _verdicts(leaf: TrafficClass) -> list[int]:
+def _verdicts(leaf: TrafficClass, around: Around) -> list[int]:
     """Of green, yellow and red: where the list goes on. The same for every IP version, since they share the buckets."""
-    place = len(_marked(leaf, _NO_IP)) + (2 if leaf.police is not None and leaf.police.pir else 1)
+    place = _first_part(leaf, around)
     verdicts = []
     for outcome in _outcomes(leaf):
-        part = _part(outcome, _NO_IP)
-        verdicts.append(DROP if outcome.drop else jump(place) if part else OK)
+        part = _part(outcome, _NO_IP, OK)
+        verdicts.append(around.drop if outcome.drop else jump(place) if part else _sent(leaf, around))
         place += len(part)
     return verdicts
 
 
-def _actions(leaf: TrafficClass, buckets: tuple[Police, ...], version: int) -> tuple[Action, ...]:
+def _first_part(leaf: TrafficClass, around: Around) -> int:
+    """The place of what is done to the first colour that is marked, or of what is behind where none is."""
+    return len(around.before) + len(_marked(leaf, _NO_IP)) + (2 if leaf.police is not None and leaf.police.pir else 1)
+
+
+def _sent(leaf: TrafficClass, around: Around) -> int:
+    """The verdict for what a policer lets pass."""
+    if not around.after:
+        return OK
+    return jump(_first_part(leaf, around) + sum(len(_part(outcome, _NO_IP, OK)) for outcome in _outcomes(leaf)))
+
+
+def _actions(leaf: TrafficClass, buckets: tuple[Police, ...], version: int, around: Around) -> tuple[Action, ...]:
     """The list for packets of one IP version, or of none."""
-    marked = _marked(leaf, version)
+    own = _marked(leaf, version)
     if not buckets:
-        return tuple(action for action in marked if action != _NOTHING)
-    return (*marked, *buckets, *(action for outcome in _outcomes(leaf) for action in _part(outcome, version)))
+        own = tuple(action for action in own if action != _NOTHING)
+    else:
+        sent = _sent(leaf, around)
+        parts = (action for outcome in _outcomes(leaf) for action in _part(outcome, version, sent))
+        own = (*own, *buckets, *parts)
+    return (*around.before, *own, *around.after)
 
 
-def _part(outcome: Outcome, version: int) -> tuple[Action, ...]:
+def _part(outcome: Outcome, version: int, sent: int) -> tuple[Action, ...]:
     """What is done to the packets of one colour."""
-    return (*_dscp(outcome.dscp, version), Finish()) if outcome.dscp is not None else ()
+    return (*_dscp(outcome.dscp, version), Finish(sent)) if outcome.dscp is not None else ()
 
 
 def _marked(leaf: TrafficClass, version: int) -> tuple[Action, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno as errors
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from collectors.netlink import (
@@ -31,8 +31,10 @@ from shaper.tree import (
     PROGRAM_PREFIX,
     ROOT,
     Acting,
+    Action,
     BpfFilter,
     Class,
+    Finish,
     FlowerFilter,
     Handle,
     HfscClass,
@@ -201,21 +203,26 @@ def _class(verb: Verb, node: Class, index: int) -> Message:
     return Message(RTM_NEWTCLASS, _CREATE[verb], body + attribute(TCA_OPTIONS, options))
 
 
-def retuned(step: Step) -> tuple[Police, ...]:
-    """The policers of a filter's change that keep their index and are to be others: the kernel leaves them alone, since
+def retuned(step: Step) -> tuple[Police | Finish, ...]:
+    """The actions of a filter's change that keep their index and are to be others: the kernel leaves them alone, since
     a filter that asks for an index which is there gets what is there."""
     if step.verb is not Verb.CHANGE or not isinstance(step.after, Acting):
         return ()
-    before = step.before.actions if isinstance(step.before, Acting) else ()
-    held = {action.index: action for action in before if isinstance(action, Police)}
-    wanted = (action for action in step.after.actions if isinstance(action, Police))
-    return tuple(action for action in wanted if held.get(action.index, action) != action)
+    held = indexed(step.before.actions if isinstance(step.before, Acting) else ())
+    wanted = indexed(step.after.actions)
+    return tuple(action for key, action in wanted.items() if held.get(key, action) != action)
 
 
-def retuning(police: Police) -> Message:
-    """The message that makes a policer which is there another, with its tokens full."""
+def indexed(listed: Iterable[Action]) -> dict[tuple[type, int], Police | Finish]:
+    """The actions that all filters with their number share, by kind and number."""
+    shared = (action for action in listed if isinstance(action, (Police, Finish)) and action.index)
+    return {(type(action), action.index): action for action in shared}
+
+
+def retuning(action: Police | Finish) -> Message:
+    """The message that makes an action which is there another, a policer with its tokens full."""
     return Message(
-        RTM_NEWACTION, NLM_F_CREATE | NLM_F_REPLACE, _TCAMSG + attribute(_ACT_TAB, actions.encode((police,)))
+        RTM_NEWACTION, NLM_F_CREATE | NLM_F_REPLACE, _TCAMSG + attribute(_ACT_TAB, actions.encode((action,)))
     )
 
 

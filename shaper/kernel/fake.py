@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from shaper.kernel import explain
 from shaper.kernel.decode import GONE, alias_of
-from shaper.kernel.encode import Refused, check, lent, retuned
+from shaper.kernel.encode import Refused, check, indexed, lent, retuned
 from shaper.kernel.fake_device import Device
-from shaper.kernel.protocol import ClassCounters, DeviceCounters, PolicerCounters
+from shaper.kernel.protocol import ClassCounters, DeviceCounters, PolicerCounters, VerdictCounters
 from shaper.model.device import DeviceName
 from shaper.plan.steps import Step, Verb
 from shaper.tree import (
@@ -24,6 +24,7 @@ from shaper.tree import (
     BpfFilter,
     Capabilities,
     Feeder,
+    Finish,
     FlowerFilter,
     Handle,
     HfscClass,
@@ -72,6 +73,12 @@ def _local(step: Step) -> Step:
     return Step(step.verb, before, after)
 
 
+def _with(node: Acting, there: Mapping[tuple[type, int], Police | Finish]) -> Acting:
+    """The filter with those actions in the place of its own of the same kind and index."""
+    actions = (there.get((type(action), getattr(action, "index", 0)), action) for action in node.actions)
+    return replace(node, actions=tuple(actions))
+
+
 class Killed(BaseException):
     """The process died by SIGKILL. No `except Exception` catches it, and until `revive` every call raises it again."""
 
@@ -95,6 +102,7 @@ class FakeKernel:
         self._forwards: set[str] = set()
         self._counters: dict[str, tuple[dict[Handle, ClassCounters], int]] = {}
         self._policers: dict[int, PolicerCounters] = {}
+        self._verdicts: dict[int, VerdictCounters] = {}
         self._next_index = 2
         self._namespaces: dict[str, FakeKernel] = {}
         self._netns = ""
@@ -202,10 +210,12 @@ class FakeKernel:
         *,
         unshaped: int = 0,
         policers: dict[int, PolicerCounters] | None = None,
+        verdicts: dict[int, VerdictCounters] | None = None,
     ) -> None:
-        """What `counters` will say from now on; leaf classes and policers left out stay at zero."""
+        """What `counters` will say from now on; leaf classes, policers and verdicts left out stay at zero."""
         self._counters[device] = (dict(classes), unshaped)
         self._policers |= policers or {}
+        self._verdicts |= verdicts or {}
 
     def fill(self, device: str, handle: Handle, *held: Occupancy) -> None:
         """What a queue holds from now on, look by look; the last stays."""
@@ -296,9 +306,18 @@ class FakeKernel:
         given, unshaped = self._counters.get(device, ({}, 0))
         inner = {cls.parent for cls in held.classes.values()}
         none = ClassCounters(0, 0, 0, 0, 0, 0)
-        policed = {index: self._policers.get(index, PolicerCounters(0, 0)) for index in self._policing()}
+        shared = self._shared()
+        policed = {index: self._policers.get(index, PolicerCounters(0, 0)) for kind, index in shared if kind is Police}
         classes = {leaf: given.get(leaf, none) for leaf in held.classes if leaf not in inner}
         return DeviceCounters(classes, unshaped, policed)
+
+    def verdicts(self, device: str) -> DeviceCounters:
+        """Zero but for what `count` said. Raises UnavailableError when there is no such device."""
+        self._device(device)
+        shared = self._shared()
+        policed = {index: self._policers.get(index, PolicerCounters(0, 0)) for kind, index in shared if kind is Police}
+        counted = {index: self._verdicts.get(index, VerdictCounters(0, 0)) for kind, index in shared if kind is Finish}
+        return DeviceCounters({}, 0, policed, counted)
 
     def occupancy(self, device: str) -> Mapping[Handle, Occupancy]:
         """What `fill` said; a queue that nobody filled is empty."""
@@ -359,31 +378,20 @@ class FakeKernel:
                 raise Refused(errors.EOPNOTSUPP, f"an OtherFilter is not ours to {step.verb}")
 
     def _bound(self, node: Acting) -> Acting:
-        """With the policers that are there already, by their indexes: the kernel asks no further."""
-        there = self._policing()
-        actions = (there.get(action.index, action) if isinstance(action, Police) else action for action in node.actions)
-        return replace(node, actions=tuple(actions))
+        """With the actions that are there already, by their indexes: the kernel asks no further."""
+        return _with(node, self._shared())
 
-    def _policing(self) -> dict[int, Police]:
-        """All policers, by their indexes."""
-        return {
-            action.index: action
-            for device in self._devices.values()
-            for held in device.filters.values()
-            for action in getattr(held, "actions", ())
-            if isinstance(action, Police)
-        }
+    def _shared(self) -> dict[tuple[type, int], Police | Finish]:
+        """All actions that have an index, by kind and index."""
+        filters = (held for device in self._devices.values() for held in device.filters.values())
+        return indexed(action for held in filters for action in getattr(held, "actions", ()))
 
-    def _retune(self, police: Police) -> None:
-        """A policer becomes another, in every filter that has it."""
+    def _retune(self, action: Police | Finish) -> None:
+        """An action becomes another, in every filter that has it."""
         for device in self._devices.values():
             for key, held in device.filters.items():
                 if isinstance(held, Acting):
-                    actions = (
-                        police if isinstance(action, Police) and action.index == police.index else action
-                        for action in held.actions
-                    )
-                    device.filters[key] = replace(held, actions=tuple(actions))
+                    device.filters[key] = _with(held, indexed((action,)))
 
     def _ifb(self, verb: Verb, node: Ifb) -> None:
         if verb is Verb.ADD:

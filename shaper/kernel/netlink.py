@@ -34,13 +34,14 @@ from shaper.kernel import decode, explain, legacy, probe, u32
 from shaper.kernel.encode import Message, Refused, check, message, retuned, retuning
 from shaper.kernel.nft.channel import Nftables
 from shaper.kernel.offloads import Offloads, feeding
-from shaper.kernel.protocol import ClassCounters, DeviceCounters, PolicerCounters
+from shaper.kernel.protocol import ClassCounters, DeviceCounters, PolicerCounters, VerdictCounters
 from shaper.model.device import DeviceName
 from shaper.plan.steps import Step, Verb
 from shaper.tree import (
     CLSACT,
     CLSACT_EGRESS,
     CLSACT_INGRESS,
+    COUNT_INDEXES,
     OUR_ROOTS,
     POLICE_INDEXES,
     ROOT,
@@ -294,10 +295,18 @@ class NetlinkKernel:
                     queued_packets=0,
                     marked=tin.marked,
                 )
-        policed = {
-            one.number: PolicerCounters(one.packets, one.exceeded) for one in policers if one.number in POLICE_INDEXES
+        return DeviceCounters(counted, sum(reading.direct_packets for reading in qdiscs), _ours(policers))
+
+    def verdicts(self, device: str) -> DeviceCounters:
+        """Raises UnavailableError, TryAgainError."""
+        self._find(device)
+        with explain.reading(device):
+            policers = police.parse_policers(police.dump_policers(self._channel))
+            verdicts = police.parse_verdicts(police.dump_verdicts(self._channel))
+        counted = {
+            one.number: VerdictCounters(one.packets, one.bytes) for one in verdicts if one.number in COUNT_INDEXES
         }
-        return DeviceCounters(counted, sum(reading.direct_packets for reading in qdiscs), policed)
+        return DeviceCounters({}, 0, _ours(policers), counted)
 
     def occupancy(self, device: str) -> Mapping[int, Occupancy]:
         """Raises UnavailableError, TryAgainError."""
@@ -393,6 +402,10 @@ class NetlinkKernel:
         if found is None:
             raise Refused(errors.ENODEV, f"there is no device {device!r} to send to")
         return found.ifindex
+
+
+def _ours(policers: Iterable[police.PolicerReading]) -> dict[int, PolicerCounters]:
+    return {one.number: PolicerCounters(one.packets, one.exceeded) for one in policers if one.number in POLICE_INDEXES}
 
 
 def _hooks(qdiscs: Sequence[qdisc.QdiscReading]) -> list[int]:

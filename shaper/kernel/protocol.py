@@ -36,15 +36,24 @@ class PolicerCounters:
 
 
 @dataclass(frozen=True, slots=True)
+class VerdictCounters:
+    """Of one counted verdict since it was made: the packets that came to it, and their bytes as its hook sees them."""
+
+    packets: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceCounters:
     """Counters of all leaf classes by handle; `unshaped` counts packets that no class took (HTB direct_packets).
 
-    `policers` are all of ours in the namespace, by index.
+    `policers` are all of ours in the namespace, by index, and so are `verdicts`, which are read where they are asked.
     """
 
     classes: Mapping[Handle, ClassCounters]
     unshaped: int
     policers: Mapping[int, PolicerCounters] = field(default_factory=dict)
+    verdicts: Mapping[int, VerdictCounters] = field(default_factory=dict)
 
 
 class StepError(ShaperError):
@@ -98,6 +107,9 @@ class Kernel(Protocol):
 
     def counters(self, device: str) -> DeviceCounters:
         """The counters of the leaf classes, bands or tins of the root."""
+
+    def verdicts(self, device: str) -> DeviceCounters:
+        """What is counted where nothing waits, on the hook of a device: policers and verdicts, and no classes."""
 
     def occupancy(self, device: str) -> Mapping[Handle, Occupancy]:
         """What each qdisc of the device holds at this moment, by its handle."""

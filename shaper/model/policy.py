@@ -29,6 +29,13 @@ class Direction(enum.StrEnum):
     INGRESS = "ingress"
 
 
+class Incoming(enum.StrEnum):
+    """What is done with what comes in: it waits in a queue, or is policed on the spot."""
+
+    QUEUE = "queue"
+    POLICE = "police"
+
+
 class Tier(enum.IntEnum):
     """Who is served first when there is not enough; the value is the borrowing priority."""
 
@@ -169,6 +176,9 @@ class Interface:
     A link that is `moving` has its bandwidth as the base that it begins with and goes back to.
     The two directions of one interface share name, device and policy, and have each a bandwidth of their own.
 
+    What comes in may be `policed` instead of queued: then no class waits or borrows. `unused` is what its classes say
+    that has no effect then, in words, and `prompt` are the paths of those whose targets of delay hold by themselves.
+
     With a `timetable` the numbers are those of one `phase` of it, and `variants` has those of every phase. As read from
     a policy it is in none (None), and must be asked for its numbers `at` an instant before they mean anything.
     """
@@ -197,6 +207,10 @@ class Interface:
     drift: Drift = Drift.MEND
     connection: Connection = field(default_factory=Connection)
     moving: Moving | None = None
+    policed: bool = False
+    policed_where: Where | None = None
+    unused: tuple[str, ...] = ()
+    prompt: frozenset[str] = frozenset()
     timetable: Timetable | None = None
     variants: Mapping[Phase, Interface] = field(default_factory=dict)
     phase: Phase | None = ()

@@ -19,8 +19,12 @@ def action_text(action: Action) -> str:
         case Police(_, rate, burst, largest=largest):
             conform, exceed = _verdicts(action)
             size = format_size(ticks_to_bytes(burst, rate))
-            most = "" if largest == LARGEST_PACKET else f", packets up to {format_size(largest)}"
-            return f"police {format_rate(rate)}, {size}{most} (conform {conform}, exceed {exceed})"
+            more = [] if largest == LARGEST_PACKET else [f"packets up to {format_size(largest)}"]
+            more += [f"overhead {action.overhead}"] if action.overhead else []
+            more += [f"least {action.mpu}"] if action.mpu else []
+            more += ["ATM cells"] if action.atm else []
+            what = ", ".join([f"police {format_rate(rate)}", size, *more])
+            return f"{what} (conform {conform}, exceed {exceed})"
         case SetDscp(version, dscp):
             return f"dscp {dscp} (IPv{version})"
         case Checksum():
@@ -28,9 +32,14 @@ def action_text(action: Action) -> str:
         case SetMeta(mark, mask, priority):
             marked = [] if mark is None else [f"mark {mark:#x}/{mask:#x}"]
             return ", ".join(marked + ([] if priority is None else [f"priority {priority}"]))
-        case Finish(verdict):
-            return verdict_text(verdict)
+        case Finish(verdict, index):
+            return verdict_text(verdict) + (", counted" if index else "")
 
 
 def _verdicts(action: Action) -> tuple[str, ...]:
-    return (verdict_text(action.conform), verdict_text(action.exceed)) if isinstance(action, Police) else ()
+    match action:
+        case Police():
+            return verdict_text(action.conform), verdict_text(action.exceed)
+        case Finish(verdict):
+            return (verdict_text(verdict),)
+    return ()

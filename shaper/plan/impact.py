@@ -78,6 +78,7 @@ class _Surroundings:
         self._readded = {node.key for verb, node in nodes if verb is Verb.ADD}
         filters = [node for _, node in nodes if isinstance(node, Filter) and not isinstance(node, U32Table)]
         classifiers = [node.parent for node in filters if not _treats(node)]
+        self._policing_steps = sum(is_hook(node.parent) and _acts(node) for node in filters)
         self._moving = {parent: classifiers.count(parent) for parent in classifiers if not is_hook(parent)}
 
     def impact(self, step: Step) -> Impact:
@@ -150,6 +151,8 @@ class _Surroundings:
             return Impact(True, f"a {node.kind} filter that is not the shaper's goes")
         if isinstance(node, U32Table):
             return Impact(False, "a list that holds filters and takes no packet")
+        if is_hook(node.parent) and _acts(node):
+            return self._policing(step)
         if is_hook(node.parent):
             does = "measures" if isinstance(node, LoadedFilter) else "copies packets for the measurement"
             return Impact(False, f"it {does} and turns none away")
@@ -177,6 +180,18 @@ class _Surroundings:
             return Impact(False, "atomic: one filter in one message, those after it are asked instead")
         return Impact(True, "packets are classed by nothing but the default from here on")
 
+    def _policing(self, step: Step) -> Impact:
+        """Of filters on a hook that police: each is replaced in one message, all of them in several."""
+        if self._policing_steps == 1 and step.verb is Verb.CHANGE:
+            return Impact(False, "replaced in one message; nothing waits here, and counters and other buckets go on")
+        if step.verb is Verb.DELETE:
+            return Impact(False, "nothing waits here; what it policed meets the filters behind it, or passes")
+        return Impact(
+            False,
+            "nothing waits here; not atomic: filters change one after the other, and between two of them a packet may "
+            "be policed as neither the rules before nor those after say, or not at all",
+        )
+
     def _name(self, number: Handle) -> str:
         path = self._names.get(number)
         return f"class {path} {handle_text(number)}" if path else f"class {handle_text(number)}"
@@ -188,6 +203,11 @@ def _sized(node: Offload) -> Impact:
     if node.name == "gro":
         return Impact(False, "packets are joined or not from the next on; it costs or spares processor time")
     return Impact(True, f"some drivers start {node.device} anew when {node.name} changes: it may be down for a while")
+
+
+def _acts(node: Filter) -> bool:
+    """Whether it does something to packets, and does not only copy them."""
+    return isinstance(node, (BpfFilter, LoadedFilter, FlowerFilter)) and bool(node.actions)
 
 
 def _treats(node: Filter) -> bool:

@@ -16,6 +16,7 @@ from shaper.model.policy import Backend, Classifier, Interface, Tier
 from shaper.policy.draft import Draft
 from shaper.policy.kinds import Kind
 from shaper.policy.names import dscp_text
+from shaper.policy.policed import policed_problems
 from shaper.policy.reader import Document
 from shaper.policy.text import Loc, quoted
 from shaper.tree import MOST_BANDS
@@ -27,6 +28,9 @@ _Say = Callable[..., Problem]
 
 def backend_problems(interface: Interface, drafts: Sequence[Draft], document: Document) -> Iterator[Problem]:
     """Of a policy that is sound in itself, on one interface."""
+    if interface.policed:
+        yield from policed_problems(interface, drafts, document)
+        return
     backend = interface.backend
     say, place = document.problem, ("interfaces", interface.name, "backend")
     yield from _cake_alone(interface, say)

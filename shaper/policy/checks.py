@@ -14,6 +14,7 @@ from shaper.policy.draft import OTHER, Draft
 from shaper.policy.kinds import Kind
 from shaper.policy.matching import matching_problems
 from shaper.policy.moving import moving_problems
+from shaper.policy.policed import ingress_problems
 from shaper.policy.probe import probe_problems
 from shaper.policy.queue_checks import queue_problems, strict_order, strict_rates
 from shaper.policy.reader import Document
@@ -69,6 +70,7 @@ def file_problems(spec: FileSpec, document: Document, lost: Lost) -> Iterator[Pr
             hint = did_you_mean(interface.policy, spec.policies) + known
             message = f"there is no policy {quoted(interface.policy)}"
             yield document.problem(Kind.UNKNOWN_POLICY, (*loc, "policy"), message, hint)
+        yield from ingress_problems(interface, loc, document)
         if interface.connection is not None:
             yield from connection_problems(interface.connection, interface.bandwidth, loc, document)
         yield from moving_problems(name, interface, document, lost)

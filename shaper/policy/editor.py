@@ -14,7 +14,7 @@ from pydantic_core import core_schema
 from shaper.model.aqm import MOST_FLOWS, MOST_SFQ_DEPTH, AqmKind
 from shaper.model.link import LINK_LAYERS
 from shaper.model.nat import Nat
-from shaper.model.policy import Backend, Classifier, Direction, Drift, OnFlap, Tier
+from shaper.model.policy import Backend, Classifier, Direction, Drift, Incoming, OnFlap, Tier
 from shaper.model.probe import ProbeKind, ProbeWhen
 from shaper.model.service import SERVICE_CLASSES
 from shaper.policy import fields, probe, queues, reflectors, targets, treatment, values, when
@@ -202,6 +202,7 @@ _SCALARS: Mapping[Callable[..., Any], JsonSchemaValue] = {
     values.on_flap: _names(OnFlap),
     values.drift: _names(Drift),
     values.backend: _names(Backend),
+    values.incoming: _names(Incoming),
     values.ports: _named_or_number(("443", "5060-5061", "domain")),
     fields.dscp: _named_or_number(DSCP_NAMES),
     fields.protocol: _named_or_number(PROTOCOL_NAMES),

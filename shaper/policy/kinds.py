@@ -91,6 +91,7 @@ class Kind(enum.StrEnum):
     NO_REFLECTORS = "no-reflectors"
     REFLECTS_NOTHING = "reflects-nothing"
     FLOORS_EXCEED_LEAST = "floors-exceed-least"
+    NOTHING_COMES_IN = "nothing-comes-in"
     # rates on an interface
     GUARANTEES_EXCEED_BANDWIDTH = "guarantees-exceed-bandwidth"
     GUARANTEES_EXCEED_PARENT = "guarantees-exceed-parent"
@@ -120,3 +121,5 @@ class Kind(enum.StrEnum):
     # a policy on a backend that keeps less than the whole language
     BACKEND_LACKS = "backend-lacks"
     NOT_CAKES_TINS = "not-cakes-tins"
+    # a policy on a direction that is policed
+    NOT_POLICED = "not-policed"

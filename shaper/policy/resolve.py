@@ -9,7 +9,7 @@ from shaper.errors import Problem, Where
 from shaper.model.aqm import Aqm, CakeSettings
 from shaper.model.link_rate import Moving
 from shaper.model.match import NETWORK_CONTROL, network_control_matches
-from shaper.model.policy import Contract, Direction, Interface, Tier, TrafficClass
+from shaper.model.policy import Backend, Contract, Direction, Interface, Tier, TrafficClass
 from shaper.model.sla import Sla
 from shaper.model.treatment import Marking
 from shaper.policy.connection import kept
@@ -17,6 +17,7 @@ from shaper.policy.draft import Draft
 from shaper.policy.kinds import Kind
 from shaper.policy.link import link_layer, usable
 from shaper.policy.moving import floor_problem, moving, probes_of
+from shaper.policy.policed import at_once, is_policed, unused_keys
 from shaper.policy.probe import stated
 from shaper.policy.profile import infeasible
 from shaper.policy.reader import Document
@@ -58,10 +59,13 @@ def interface(
     control = network_control(bandwidth, document.value((*loc, "bandwidth", direction)), moves)
     resolver.guarantees(drafts, bandwidth)
     resolver.fits_bandwidth(drafts, bandwidth, control.guarantee)
-    classes = resolver.classes(drafts, bandwidth, bandwidth, most)
+    classes, policed = resolver.classes(drafts, bandwidth, bandwidth, most), is_policed(spec, direction)
     floors = control.floor + sum(cls.floor for cls in classes)
     if moves is not None and not resolver.problems and floors > moves.least:
         resolver.problems.append(floor_problem(name, spec, direction, floors, moves.least, document))
+    prompt = frozenset(leaf.path for top in classes for leaf in top.walk() if leaf.sla.delays or leaf.sla.jitters)
+    if policed:
+        classes = tuple(map(at_once, classes))
     if not resolver.problems and (*loc, "bandwidth") not in lost:
         resolver.problems += infeasible(drafts, classes, bandwidth, document)
     resolved = Interface(
@@ -75,8 +79,12 @@ def interface(
         device_where=document.value((*loc, "device")),
         classifier=spec.classifier,
         classifier_where=document.value((*loc, "classifier")),
-        backend=spec.backend,
-        cake=_cake(spec.cake),
+        backend=Backend.AUTO if policed else spec.backend,
+        cake=None if policed else _cake(spec.cake),
+        policed=policed,
+        policed_where=document.value((*loc, "ingress")) if policed else None,
+        unused=unused_keys(drafts) if policed else (),
+        prompt=prompt if policed else frozenset(),
         line_rate=rate,
         margin=spec.margin,
         link=layer,

@@ -12,7 +12,7 @@ from shaper.model.link import LinkLayer
 from shaper.model.link_rate import BLOAT
 from shaper.model.match import Masked, PortRange, Prefix
 from shaper.model.nat import Connection, Nat
-from shaper.model.policy import Backend, Burst, Classifier, Direction, Drift, OnFlap, Tier
+from shaper.model.policy import Backend, Burst, Classifier, Direction, Drift, Incoming, OnFlap, Tier
 from shaper.model.probe import ProbeKind, ProbeWhen
 from shaper.model.schedule import DAY
 from shaper.model.treatment import DROPPED, SENT, Outcome
@@ -424,6 +424,7 @@ class InterfaceSpec(_Spec):
     schedule: _LinkPeriods = []
     classifier: Annotated[Classifier, PlainValidator(values.classifier)] = Classifier.AUTO
     backend: Annotated[Backend, PlainValidator(values.backend)] = Backend.AUTO
+    ingress: Annotated[Incoming, PlainValidator(values.incoming)] = Incoming.QUEUE
     cake: CakeSpec | None = None
     offloads: Annotated[Offloads | None, PlainValidator(fields.offloads)] = None
     nat: Annotated[Nat, PlainValidator(values.nat)] = Nat.AUTO

@@ -17,7 +17,7 @@ from shaper.model.device import Selector
 from shaper.model.link import LINK_LAYERS, LinkLayer
 from shaper.model.match import PortRange, Prefix
 from shaper.model.nat import Nat
-from shaper.model.policy import STRICT, Backend, Burst, Classifier, Drift, OnFlap, Tier
+from shaper.model.policy import STRICT, Backend, Burst, Classifier, Drift, Incoming, OnFlap, Tier
 from shaper.model.service import SERVICE_CLASSES
 from shaper.policy.kinds import Kind
 from shaper.policy.names import SERVICE_PORTS
@@ -226,6 +226,11 @@ def classifier(value: object) -> Classifier:
 def backend(value: object) -> Backend:
     """`auto`, or a queueing discipline by tc's name."""
     return Backend(one_of(Backend, value, Kind.UNKNOWN_BACKEND, "is not a backend"))
+
+
+def incoming(value: object) -> Incoming:
+    """`queue` or `police`."""
+    return Incoming(one_of(Incoming, value, Kind.UNKNOWN_NAME, "does not say what is done with what comes in"))
 
 
 def nat(value: object) -> Nat:

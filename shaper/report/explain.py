@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from shaper.compile.policed import left_over
 from shaper.compile.program import Program
 from shaper.model.explain import Explanation
 from shaper.model.match import NETWORK_CONTROL, Match, Rule
@@ -54,6 +55,7 @@ def explanation_json(
         "floor_bit_s": cls.floor,
         "limit_bit_s": cls.limit,
         **_treatment_json(cls),
+        "policed": interface.policed,
         "queue": None if queue is None else {"kind": queue.kind, **options_json(queue.kind, queue.options)},
         "assumed": dict(assumed),
         **({"addresses": "inside"} if _translated(program) else {}),
@@ -92,6 +94,7 @@ def _lines(
         f"{format_rate(cls.guarantee)}{yields}, limit {format_rate(cls.limit)}"
     )
     lines.extend(f"  {line}" for line in _treatment(cls))
+    lines.extend(f"  {line}" for line in _policed(interface, cls))
     queue = _queue(program, cls)
     if queue is not None:
         options = ", ".join(f"{key} {value}" for key, value in options_text(queue).items())
@@ -105,6 +108,15 @@ def _lines(
     if assumed:
         lines.append(f"  assumed   {', '.join(f'{key} {value}' for key, value in assumed.items())}")
     return [*lines, f"  compiled  {by}"]
+
+
+def _policed(interface: Interface, cls: TrafficClass) -> Iterator[str]:
+    """What becomes of it where nothing waits."""
+    if not interface.policed:
+        return
+    left = format_rate(max(0, left_over(interface.bandwidth, interface.classes)))
+    yield f"policed   dropped beyond {format_rate(cls.limit)}; passes within {format_rate(cls.guarantee)}"
+    yield f"          else as far as the {left} last that all share, which are guaranteed to nobody"
 
 
 def _treatment(cls: TrafficClass) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from shaper.tree import (
     DROP,
     OK,
@@ -13,6 +15,7 @@ from shaper.tree import (
     Police,
     SetDscp,
     SetMeta,
+    verdict_text,
 )
 
 _VERDICTS = {OK: "pass", DROP: "drop", PIPE: "pipe"}
@@ -30,13 +33,7 @@ def as_tc_keeps(actions: tuple[Action, ...]) -> tuple[Action, ...]:
 
 
 def _kept(police: Police) -> Police:
-    return Police(
-        police.index,
-        police.rate,
-        ticks_of(burst(police.burst, police.rate), police.rate),
-        police.conform,
-        police.exceed,
-    )
+    return replace(police, burst=ticks_of(burst(police.burst, police.rate), police.rate))
 
 
 def burst(count: int, rate: int) -> int:
@@ -55,6 +52,9 @@ def _words(action: Action) -> str:
         case Police(index, rate, count, conform, exceed, largest):
             verdicts = f"{_verdict(exceed)}/{_verdict(conform)}"
             size = f"rate {rate}bit burst {burst(count, rate)}b mtu {largest}b"
+            size += f" overhead {action.overhead}" if action.overhead else ""
+            size += f" mpu {action.mpu}" if action.mpu else ""
+            size += " linklayer atm" if action.atm else ""
             return f"police index {index} {size} conform-exceed {verdicts}"
         case SetDscp(4, dscp):
             return f"pedit ex munge ip dsfield set {dscp << 2:#x} retain 0xfc pipe"
@@ -65,8 +65,8 @@ def _words(action: Action) -> str:
         case SetMeta(mark, mask, priority):
             marked = "" if mark is None else f" mark {mark:#x}" + (f"/{mask:#x}" if mask != _ALL_BITS else "")
             return f"skbedit{marked}{'' if priority is None else f' priority {priority}'} pipe"
-        case Finish(verdict):
-            return f"gact {_verdict(verdict)}"
+        case Finish(verdict, index):
+            return f"gact {verdict_text(verdict)}" + (f" index {index}" if index else "")
 
 
 def _verdict(verdict: int) -> str:

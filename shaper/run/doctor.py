@@ -140,10 +140,13 @@ def _kinds(have: Capabilities) -> Iterator[Row]:
     without = "delay is no data, loss from counters; what comes in can't be shaped"
     yield row("hook clsact", "clsact" in have.qdiscs, f"no stamp before the queue: {without}")
     yield row("action mirred", "mirred" in have.actions, f"no copy before the queue: {without}")
-    for kind, key in (("police", "police"), ("pedit", "set: {dscp: ..}"), ("csum", "set: {dscp: ..}")):
+    without = "a policy that says `police` is refused, and so is `ingress: police`; an ifb queues what comes in"
+    yield row("action police", "police" in have.actions, without)
+    for kind, key in (("pedit", "set: {dscp: ..}"), ("csum", "set: {dscp: ..}")):
         yield row(f"action {kind}", kind in have.actions, f"a policy that says `{key}` is refused")
     yield row("action skbedit", "skbedit" in have.actions, "a policy that says `set: {mark: ..}` is refused")
-    yield row("action gact", "gact" in have.actions, "a policy that marks colours of `police` is refused")
+    without = "a policy that marks colours of `police`, or says `ingress: police`, is refused"
+    yield row("action gact", "gact" in have.actions, without)
     yield row("link ifb", "ifb" in have.links, f"no tap before the queue: {without}")
     without = "a policy that asks for inside addresses behind masquerading is refused"
     yield row("nftables ct mark", "nft-ct" in have.features, without)

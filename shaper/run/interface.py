@@ -30,6 +30,7 @@ from shaper.run.freezing import Freezing
 from shaper.run.holding import Holding
 from shaper.run.measuring import Measuring
 from shaper.run.observe import Observer
+from shaper.run.policed import counted
 from shaper.run.prepare import Prepared
 from shaper.run.probation import Probation
 from shaper.run.probing import Probing
@@ -141,7 +142,7 @@ class InterfaceRun:
             self._controlling = Controlling(
                 self._holding, self._alarms, wanted=settings.mode is Mode.CONTROLLED, dry_run=settings.dry_run
             )
-            self._observer = Observer(self._holding.program, kernel.counters(state.shaped))
+            self._observer = Observer(self._holding.program, counted(kernel, self._holding.program))
             self._measuring.open(self._holding.program)
             self._probing.open(self._holding.interface, apart=bool(self._holding.program.stamp))
             self._follow()
@@ -230,7 +231,7 @@ class InterfaceRun:
         self._controlling.resume()
         self._probing.open(program.interface, apart=bool(program.stamp))
         self._follow()
-        self._observer = Observer(program, self._kernel.counters(self.state.shaped), before=self._observer)
+        self._observer = Observer(program, counted(self._kernel, program), before=self._observer)
         if any(getattr(before, part) != getattr(program, part) for part in ("rules", "handles", "tap_filter", "stamp")):
             self._measuring.open(program)
 
@@ -434,7 +435,7 @@ class InterfaceRun:
     def _observe(self, now: float, seconds: float, *, last: bool = False) -> Observation:
         counters, before = None, self._clock.processor()
         with self._alarms.watching("counters"):
-            counters = self._kernel.counters(self.state.shaped)
+            counters = counted(self._kernel, self._holding.program)
         self.counting = self._clock.processor() - before
         if now - self._looked >= _LOOK:
             self._looked = now
@@ -505,7 +506,7 @@ class InterfaceRun:
                 mode=self._settings.mode.value + (" (dry run)" if self._settings.dry_run else ""),
                 ticks=self._ticks,
                 changes=self._controlling.changes,
-                held=self._controlling.decision.held if program.movable else "no class has a rate to move",
+                held=self._controlling.decision.held if program.movable else program.fixed,
                 shortfalls=self._controlling.decision.shortfalls,
                 tick_seconds=self._tick_seconds,
                 moved=self._controlling.moved(self._last),

@@ -14,7 +14,7 @@ from shaper.run.before import unfinished
 from shaper.run.calendar import outlook
 from shaper.run.freezing import read_freeze
 from shaper.run.ours import ours
-from shaper.run.policed import policed
+from shaper.run.policed import counted, policed
 from shaper.run.probation import pending_confirmation
 from shaper.run.standing import interface_of, program_of
 from shaper.run.state import DeviceState
@@ -44,7 +44,7 @@ def look(kernel: Kernel, state: DeviceState, *, now: float, at: float | None = N
     program = program_of(record, interface, kernel.capabilities(), kernel.link(state.device))
     there = with_offloads(read(kernel, state), kernel.offloads({one.device for one in program.tree.offloads}))
     held = ours(there, record, touched=program.tree.offloads)
-    counters = kernel.counters(state.shaped)
+    counters = counted(kernel, program)
     names = {handle: path for path, handle in program.handles.items()}
     drift = differences(held, adopt_live(held, program.tree, bounds=program.field_bounds()), names)
     alarms = []

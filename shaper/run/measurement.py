@@ -23,6 +23,7 @@ from shaper.model.observation import CaptureHealth
 from shaper.model.policy import Interface
 from shaper.model.status import ClassStatus, InterfaceStatus
 from shaper.run.clock import Clock
+from shaper.run.policed import counted
 from shaper.run.recorder import COUNTS, Recorder, Wanted, call, histogram_view
 from shaper.run.standing import interface_of, program_of
 from shaper.run.state import DeviceState
@@ -86,14 +87,14 @@ def measure(
     capture, why = _capture(program, evidence, asked.sampling)
     recorder = Recorder(handles, wanted_of(interface))
     try:
-        first = kernel.counters(state.shaped)
+        first = counted(kernel, program)
         queues = {handle: _Queue([], [], first.classes.get(handle, _NOTHING)) for handle in handles}
         begun = clock.boot()
-        last = _watch(kernel, state, asked, capture, recorder, queues, clock=clock, sleep=sleep)
+        last = _watch(lambda: counted(kernel, program), asked, capture, recorder, queues, clock=clock, sleep=sleep)
         seconds = clock.boot() - begun
         if capture is not None:
             sleep(_SETTLE)
-            queued = {handle: one.queued_packets for handle, one in kernel.counters(state.shaped).classes.items()}
+            queued = {handle: one.queued_packets for handle, one in counted(kernel, program).classes.items()}
             recorder.add(capture.settle(now=clock.wall(), queued=queued))
         measures = recorder.measures(_hitters(capture, asked))
     except CaptureError as error:
@@ -129,8 +130,7 @@ def measure(
 
 
 def _watch(
-    kernel: Kernel,
-    state: DeviceState,
+    count: Callable[[], DeviceCounters],
     asked: Asked,
     capture: Capture | None,
     recorder: Recorder,
@@ -146,7 +146,7 @@ def _watch(
         sleep(max(0.0, min(_EVERY, end - clock.boot())))
         if capture is not None:
             recorder.add(capture.drain(now=clock.wall()))
-        counters, now = kernel.counters(state.shaped), clock.boot()
+        counters, now = count(), clock.boot()
         for handle, queue in queues.items():
             one = counters.classes.get(handle, _NOTHING)
             queue.backlogs.append(one.backlog_bytes)

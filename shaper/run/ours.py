@@ -17,10 +17,12 @@ from shaper.tree import (
     CLSACT,
     CLSACT_EGRESS,
     CLSACT_INGRESS,
+    COUNT_INDEXES,
     OUR_ROOTS,
     ROOT_MAJORS,
     BpfFilter,
     Filter,
+    Finish,
     FlowerFilter,
     LoadedFilter,
     Node,
@@ -85,6 +87,13 @@ def _stamps(node: Filter) -> bool:
     return isinstance(node, LoadedFilter) and there and node.name.startswith(stamp.NAME)
 
 
+def _polices(node: Filter) -> bool:
+    """Whether it is a filter that polices what comes in: its first actions count what passes and what does not."""
+    if not isinstance(node, (BpfFilter, LoadedFilter, FlowerFilter)) or node.parent != CLSACT_INGRESS:
+        return False
+    return any(isinstance(action, Finish) and action.index in COUNT_INDEXES for action in node.actions)
+
+
 _PLACES = {
     Direction.EGRESS: (CLSACT_EGRESS, tap.PREFERENCE, tap.FILTER_HANDLE),
     Direction.INGRESS: (CLSACT_INGRESS, incoming.PREFERENCE, incoming.FILTER_HANDLE),
@@ -96,6 +105,8 @@ def _feeds(node: Filter, record: Record | None) -> bool:
     if record is None:
         return False
     if record.direction is Direction.EGRESS and _stamps(node):
+        return True
+    if record.policed and _polices(node):
         return True
     if not record.tap or not isinstance(node, BpfFilter):
         return False

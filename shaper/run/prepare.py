@@ -169,9 +169,7 @@ def prepare(
     compiled = program.handles
     if program.adopted is not None:
         compiled = {path: program.adopted.compiled(number) for path, number in program.handles.items()}
-    if (
-        not (program.tap or program.stamp) and before is None
-    ):  # the hook is not wanted then, and stays while others' filters are on it
+    if not program.hooked and before is None:  # the hook is not wanted then, and stays while others' filters are on it
         mine = reverted(ours(observed, owner, leaving=True), killed)
     wanted = program.tree.offloads
     others = among(state.others(), [one.after for one in first]) if wanted or held_by(record) else ()
@@ -202,6 +200,7 @@ def prepare(
         handles={**(record.handles if record else {}), **lasting(compiled)},
         tap=program.tap,
         stamp=instance if program.stamp else "",
+        policed=interface.policed,
         structure=structure,
         static={
             **{path: [grant.rate, grant.ceil, grant.queue] for path, grant in program.static.items()},
@@ -243,9 +242,9 @@ def _with_hook(mine: Tree, interface: Interface) -> Tree:
 
 
 def _root_handle(desired: Tree) -> Handle:
+    """0 where nothing waits, and so no root is."""
     root = desired.root()
-    assert root is not None
-    return root.handle
+    return root.handle if root is not None else 0
 
 
 def _moved(program: Program, mine: Tree, record: Record | None) -> dict[Handle, FieldBounds]:

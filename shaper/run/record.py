@@ -26,7 +26,7 @@ class Record:
     `offloads` are settings of devices that were changed for it: by device and name what was found, and what was set.
     `adopted` has the numbers of a tree that was taken over; `handles` are those of the policy without them. `phase` are
     the periods of its schedule whose numbers were applied. `stamp` is the instance of the program that measures in the
-    kernel, "" where packets are captured.
+    kernel, "" where packets are captured. What comes in may be `policed`: then nothing of it has a root.
     """
 
     device: str
@@ -48,11 +48,12 @@ class Record:
     schema: int = _SCHEMA
     adopted: Adopted | None = None
     stamp: str = ""
+    policed: bool = False
 
     @property
     def hooked(self) -> bool:
         """Whether something of it stands on a hook."""
-        return bool(self.tap or self.stamp)
+        return bool(self.tap or self.stamp or self.policed)
 
     def names(self) -> dict[Handle, str]:
         """The paths of the classes by their handles in the kernel."""
@@ -103,6 +104,7 @@ def record_from_json(data: Any) -> Record:
         and type(record.root) is int
         and type(record.change) is int
         and type(record.structure) is bool
+        and type(record.policed) is bool
         and isinstance(record.phase, tuple)
         and all(isinstance(path, str) for path in record.phase)
         and isinstance(record.handles, dict)

@@ -181,6 +181,9 @@ class SnapshotKernel:
     def counters(self, device: str) -> DeviceCounters:
         _refuse()
 
+    def verdicts(self, device: str) -> DeviceCounters:
+        _refuse()
+
     def occupancy(self, device: str) -> Mapping[int, Occupancy]:
         _refuse()
 

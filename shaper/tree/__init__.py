@@ -5,6 +5,7 @@ bytes a second, bursts in 64 ns clock ticks), every collection is sorted by its 
 """
 
 from shaper.tree.actions import (
+    COUNT_INDEXES,
     DROP,
     LARGEST_PACKET,
     MOST_ACTIONS,
@@ -108,6 +109,7 @@ __all__ = [
     "CLSACT_HANDLE",
     "CLSACT_INGRESS",
     "COLUMN",
+    "COUNT_INDEXES",
     "DROP",
     "ETHERNET",
     "ETH_P_ALL",

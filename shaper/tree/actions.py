@@ -15,6 +15,8 @@ _WORDS = {OK: "pass", DROP: "drop", PIPE: "pipe"}
 
 POLICE_INDEXES = range(0x5A000000, 0x5B000000)
 """Of our policers. The kernel numbers those that nobody numbered from 1; all filters with one index share a bucket."""
+COUNT_INDEXES = POLICE_INDEXES
+"""Of our verdicts that are counted; every kind of action has numbers of its own."""
 
 
 LARGEST_PACKET = 1 << 20
@@ -36,7 +38,8 @@ class Police:
     """One token bucket: `rate` in bit/s, whole bytes a second; `burst` in ticks at the rate.
 
     A packet that it holds tokens for pays with them and goes the way of `conform`, else of `exceed`. Two filters whose
-    policers have one `index` use one bucket. What is larger than `largest` bytes conforms to nothing.
+    policers have one `index` use one bucket. What is larger than `largest` bytes conforms to nothing. A packet counts
+    for `overhead` bytes more than the hook gives it, for `mpu` at least, and with `atm` in whole cells.
     """
 
     index: int
@@ -45,6 +48,9 @@ class Police:
     conform: int
     exceed: int
     largest: int = LARGEST_PACKET
+    overhead: int = 0
+    mpu: int = 0
+    atm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +77,10 @@ class SetMeta:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Nothing but a verdict."""
+    """Nothing but a verdict. With an `index` the kernel counts the packets that came to it, in all filters together."""
 
     verdict: int = OK
+    index: int = 0
 
 
 Action = Police | SetDscp | Checksum | SetMeta | Finish

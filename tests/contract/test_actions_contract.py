@@ -20,6 +20,10 @@ POLICE = Police(0x5A123456, RATE, ticks(20_000, RATE), OK, DROP)
 PEAK = Police(0x5A123457, 2 * RATE, ticks(20_000, 2 * RATE), PIPE, jump(2))
 SLOWER = replace(POLICE, rate=RATE // 2)
 COLOURED: tuple[Action, ...] = (PEAK, POLICE, SetDscp(4, 14), Checksum(), Finish())
+LARGER = replace(POLICE, index=0x5A123458, overhead=18, mpu=64)
+CELLS = replace(POLICE, index=0x5A123459, overhead=10, atm=True)
+COUNTED: tuple[Action, ...] = (Finish(jump(2)), Finish(OK, 0x5A123456), LARGER, CELLS)
+TURNED: tuple[Action, ...] = (Finish(jump(2)), Finish(DROP, 0x5A123456), LARGER, CELLS)
 MARKED: tuple[Action, ...] = (SetDscp(6, 46), SetMeta(0x10, 0xFF, 6))
 
 SCENARIOS: dict[str, list[Step]] = {
@@ -54,6 +58,14 @@ SCENARIOS: dict[str, list[Step]] = {
         add(classifier(handle=2, actions=(Finish(PIPE), POLICE))),
         change(classifier(actions=(SLOWER,)), before=classifier(actions=(POLICE,))),
         change(classifier(handle=2, actions=(SLOWER,)), before=classifier(handle=2, actions=(SLOWER,))),
+    ],
+    "verdicts that are counted, and packets that count for more": [
+        *BASE,
+        add(classifier(actions=COUNTED)),
+        add(classifier(handle=2, actions=COUNTED)),
+        change(classifier(handle=2, actions=TURNED), before=classifier(handle=2, actions=COUNTED)),
+        delete(classifier()),
+        delete(classifier(handle=2)),
     ],
     "what is none": [
         *BASE,

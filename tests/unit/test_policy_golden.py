@@ -30,6 +30,7 @@ def summary_of(policy: Policy) -> dict[str, Any]:
         interface.title: {
             "device": interface.spot,
             "bandwidth": interface.bandwidth,
+            **({"policed": f"without {'; '.join(interface.unused)}"} if interface.policed else {}),
             **link_of(interface),
             **moving_of(interface),
             **({"cake": numbers(interface.cake)} if interface.cake else {}),

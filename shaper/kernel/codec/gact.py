@@ -5,15 +5,15 @@ from __future__ import annotations
 import struct
 
 from collectors.netlink import attribute, attributes
-from shaper.tree import Finish
+from shaper.tree import COUNT_INDEXES, Finish
 
 _PARMS, _RANDOM = 2, 3
 _GENERIC = struct.Struct("=IIiii")  # index, capab, action, refcnt, bindcnt
 
 
 def encode(action: Finish) -> bytes:
-    """The whole action."""
-    return attribute(_PARMS, _GENERIC.pack(0, 0, action.verdict, 0, 0))
+    """The whole action. Without an index the kernel gives it one, which says nothing."""
+    return attribute(_PARMS, _GENERIC.pack(action.index, 0, action.verdict, 0, 0))
 
 
 def decode(data: bytes) -> Finish | None:
@@ -22,4 +22,5 @@ def decode(data: bytes) -> Finish | None:
     parms = found.get(_PARMS, b"")
     if len(parms) < _GENERIC.size or _RANDOM in found:
         return None
-    return Finish(_GENERIC.unpack_from(parms)[2])
+    index, _, verdict, *_ = _GENERIC.unpack_from(parms)
+    return Finish(verdict, index if index in COUNT_INDEXES else 0)
