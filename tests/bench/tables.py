@@ -10,10 +10,11 @@ from _common import network, options, verdict
 from table_samples import country_lists, meeting, subscribers
 from tabled import answered, cost, counted
 
-from shaper.model.match import Match, Packet, Prefix, Rule, Rules
+from shaper.model.match import Match, Prefix, Rule, Rules
 
 _CLASSIC = 1000
 _SAMPLE = 200
+"""Packets for which the time is taken."""
 
 
 def main() -> int:
@@ -30,7 +31,7 @@ def main() -> int:
         f"{wanted.subscribers} subscribers": subscribers(wanted.subscribers),
     }
     for name, rules in policies.items():
-        packets, began = [meeting(random, rules) for _ in range(wanted.count)], time.monotonic()
+        packets, began = meeting(random, rules, wanted.count), time.monotonic()
         found = [f"{name}: {problem}" for problem in answered(rules, packets)]
         print(f"{name}: {wanted.count} packets given to the program one by one, {len(found)} differences", flush=True)
         problems += found
@@ -43,9 +44,12 @@ def main() -> int:
         )
         problems += found
     few = classic(random)
-    costs = {f"{_CLASSIC} networks, classic": cost(few, sample(random, few), tables=False, repeat=wanted.repeat)}
+    costs = {
+        f"{_CLASSIC} networks, classic": cost(few, meeting(random, few, _SAMPLE), tables=False, repeat=wanted.repeat)
+    }
     costs |= {
-        name: cost(rules, sample(random, rules), tables=True, repeat=wanted.repeat) for name, rules in policies.items()
+        name: cost(rules, meeting(random, rules, _SAMPLE), tables=True, repeat=wanted.repeat)
+        for name, rules in policies.items()
     }
     base = next(iter(costs.values()))
     print(f"{'':44}{'a packet':>10}{'ratio':>8}{'instructions':>14}{'compiled in':>13}{'loaded in':>11}")
@@ -61,11 +65,6 @@ def classic(random: Random) -> Rules:
     """As many networks as one classic program holds easily."""
     networks = tuple(Prefix(4, random.getrandbits(23) << 9, 24) for _ in range(_CLASSIC))
     return Rules((Rule((Match(dst=networks),), "listed"),), "rest")
-
-
-def sample(random: Random, rules: Rules) -> list[Packet]:
-    """Packets for which the time is taken."""
-    return [meeting(random, rules) for _ in range(_SAMPLE)]
 
 
 if __name__ == "__main__":

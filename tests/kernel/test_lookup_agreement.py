@@ -58,8 +58,7 @@ def test_the_first_rule_wins_among_networks_in_networks(netns: Lab) -> None:
 @pytest.mark.parametrize("rules", [country_lists(Random(1), 3000, 600), subscribers(300)], ids=["lists", "subscribers"])
 def test_thousands_of_networks_and_hundreds_of_subscribers(netns: Lab, rules: Rules) -> None:
     """`scripts/bench tables` is the full size."""
-    random = Random(2)
-    packets = [meeting(random, rules) for _ in range(300)]
+    packets = meeting(Random(2), rules, 300)
     assert sum(classify(rules, packet) != "rest" for packet in packets) > 100
     assert not list(answered(rules, packets))
     assert not list(counted(netns, rules, packets))

@@ -45,27 +45,23 @@ def country_lists(random: Random, ipv4: int, ipv6: int) -> Rules:
     return Rules(ordered, "rest")
 
 
-def meeting(random: Random, rules: Rules) -> Packet:
-    """Either address as often as not in one of their networks."""
-    lists = [
-        prefixes for rule in rules.ordered for match in rule.all_of for prefixes in (match.src, match.dst, match.net)
-    ]
-    longest = max(lists, key=len)
-    version = random.choice((4, 6))
-    bits = 32 if version == 4 else 128
+def meeting(random: Random, rules: Rules, count: int) -> list[Packet]:
+    """Packets of which either address is as often as not in a network that the rules ask for."""
+    matches = [match for rule in rules.ordered for match in rule.all_of]
+    lists = [prefixes for match in matches for prefixes in (match.src, match.dst, match.net) if prefixes]
 
-    def end() -> int:
-        one = (
-            random.choice(longest)
-            if len(longest) > 2
-            else random.choice(random.choice([each for each in lists if each]))
-        )
-        if one.version != version or random.random() < 0.4:
+    def end(version: int) -> int:
+        bits, one = 32 if version == 4 else 128, random.choice(random.choice(lists))
+        if one.version != version or random.random() < 0.2:
             return random.getrandbits(bits)
         return one.value >> bits - one.length << bits - one.length | random.getrandbits(bits - one.length)
 
-    kind = V4 if version == 4 else V6
-    return Packet(kind, 17, end(), end(), 1000, random.choice((80, 81)), random.choice((0, 0, 0, 46)))
+    def packet() -> Packet:
+        version, ports, dscps = random.choice((4, 6)), (80, 81), (0, 0, 0, 46)
+        kind = V4 if version == 4 else V6
+        return Packet(kind, 17, end(version), end(version), 1000, random.choice(ports), random.choice(dscps))
+
+    return [packet() for _ in range(count)]
 
 
 def _rule(random: Random, shared: list[tuple[Prefix, ...]]) -> Rule:
