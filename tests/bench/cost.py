@@ -71,9 +71,12 @@ def at_a_rate(router: Router, count: int) -> list[str]:
     found = [
         (measured.sent - measured.arrived, "packets were lost"),
         (one.no_room, "had no room"),
-        (health.unknown, "?"),
+        (health.unknown, "came out and had not been stamped"),
+        (one.arrived - one.matched, "were not counted behind the queue"),
     ]
-    return [f"{number} {what}" for number, what in found if number]
+    offered = min(each.sent / each.seconds for each in (without, measured))
+    slow = [f"only {offered:,.0f} packets a second could be offered"] if offered < 0.99 * _RATE else []
+    return [*slow, *(f"{number} {what}" for number, what in found if number)]
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def test_a_running_shaper_is_asked(box: Box) -> None:
     flow = send(box, rate=1_000_000, seconds=20, dscp=EF)
     found, classes = measured(box, "--for 2s --class voice")
     if not refusal():
-        code, _, err = box.shaper("measure --for 1h --sampling 4")
+        code, _, err = box.shaper("measure --for 3600s --sampling 4")
         assert (code, "no packet is copied" in err, "run --measure capture" in err) == (69, True, True)
     flow.kill()
     flow.wait()
@@ -118,5 +118,5 @@ def test_no_traffic_is_no_data_and_nothing_of_ours_is_an_error(box: Box) -> None
     assert box.shaper(f"apply {box.policy}")[0] == 0
     code, out, _ = box.shaper(f"measure {box.pair.a} --for 1s --class voice")
     assert (code, "no data" in out) == (4, True)
-    code, _, err = box.shaper(f"measure {box.pair.a} --for 1h --class voise")  # and not when the hour is over
+    code, _, err = box.shaper(f"measure {box.pair.a} --for 3600s --class voise")  # and not in an hour
     assert (code, "has no class 'voise'" in err) == (64, True)
