@@ -9,9 +9,12 @@ import click
 from shaper import control
 from shaper.cli.common import json_option, print_json
 from shaper.errors import Exit, UnavailableError
+from shaper.history.schema import is_journal
 from shaper.history.store import History
 from shaper.report.render import console
 from shaper.report.replay import Replayed, replay_json, replay_lines
+
+_WHERE = "name the history.db in the folder of a device's state"
 
 
 @click.command()
@@ -26,7 +29,9 @@ def replay(journal: Path, last: int, as_json: bool) -> int:
     """
     path = journal / "history.db" if journal.is_dir() else journal
     if not path.exists():
-        raise UnavailableError(f"{path} is not there", hint="name the history.db in the folder of a device's state")
+        raise UnavailableError(f"{path} is not there", hint=_WHERE)
+    if not is_journal(path):
+        raise UnavailableError(f"{path} holds no decisions of the shaper's", hint=_WHERE)
     with History(path) as history:
         lines = history.journal(last=last)
     found = [

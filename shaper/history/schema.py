@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from shaper.history.failures import HistoryError, translated
@@ -82,6 +82,16 @@ MIGRATIONS: Sequence[Sequence[str]] = (
     ),
 )
 """Entry n brings a file of version n to version n + 1; what was released is never edited, only added to."""
+
+
+def is_journal(path: Path) -> bool:
+    """Whether the file holds decisions of ours. Reads only: opening it as ours would make our tables in it."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    except sqlite3.Error:
+        return False
+    return {("decision",), ("observation",)} <= set(tables)
 
 
 def open_database(path: Path, *, busy: float, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> sqlite3.Connection:

@@ -48,9 +48,10 @@ def laid_out(
     """The traffic of the scenario `name` for an interface. Raises ShaperError where they don't go together."""
     traffic = lay_out(scenario, seconds=seconds or scenario.seconds, seed=seed)
     if unknown := traffic.paths - {leaf.path for leaf in interface.leaves()}:
+        own = os.path.normpath(name.parent / scenario.policy) if scenario.policy else ""
         raise ShaperError(
             f"{name} has traffic for {', '.join(sorted(unknown))}, which the policy {interface.policy} does not know",
-            hint="name the policy that the scenario is for",
+            hint=f"it is for {own}" if own else "name the policy that the scenario is for",
         )
     if (traffic.wan or traffic.narrow) and interface.direction is Direction.INGRESS:
         raise ShaperError(

@@ -114,6 +114,20 @@ def test_a_journal_that_is_not_there_is_refused(tmp_path: Path) -> None:
         ran(tmp_path)
 
 
+def test_what_is_no_journal_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    text, other = tmp_path / "policy.yaml", tmp_path / "other.db"
+    text.write_text("version: 1\n")
+    with closing(sqlite3.connect(other)) as connection, connection:
+        connection.execute("CREATE TABLE theirs (a INTEGER)")
+    before = other.read_bytes()
+    for path in (text, other):
+        with pytest.raises(UnavailableError, match="holds no decisions of the shaper's") as refused:
+            ran(path)
+        assert "history.db" in refused.value.hint
+    assert other.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.db", "policy.yaml"]
+
+
 def test_a_setup_is_kept_once_and_its_change_again(tmp_path: Path, recorded: Path) -> None:
     with History(recorded / "history.db") as history:
         lines = history.journal(last=100)

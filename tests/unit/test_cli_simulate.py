@@ -74,6 +74,18 @@ def test_what_the_model_does_not_know_asks_for_exact(tmp_path: Path) -> None:
     assert "--exact" in refused.value.hint
 
 
+def test_a_scenario_for_another_policy_names_that_one(tmp_path: Path) -> None:
+    policies = ROOT / "policies"
+    with pytest.raises(ShaperError, match="traffic for web, which the policy branch-office does not know") as refused:
+        ran(policies / "demo.yaml", "--traffic", SCENARIO)
+    assert refused.value.hint == f"it is for {POLICY}"
+    nobodys = tmp_path / "nobodys.yaml"
+    nobodys.write_text("\n".join(line for line in SCENARIO.read_text().splitlines() if not line.startswith("policy:")))
+    with pytest.raises(ShaperError, match="does not know") as refused:
+        ran(policies / "demo.yaml", "--traffic", nobodys)
+    assert refused.value.hint == "name the policy that the scenario is for"
+
+
 def test_a_capture_is_classified_as_the_policy_would(tmp_path: Path) -> None:
     frames = []
     for number in range(400):  # 2 s of 200 packets a second
