@@ -15,9 +15,9 @@ _ETH_P_ALL = 3
 _TCP, _TIMESTAMPS, _END, _NOP = 6, 8, 0, 1
 _MS = 10**6
 _KEPT = 160
-_INCOMING_TCP = (
+INCOMING_TCP = (
     (0x20, 0, 0, 0xFFFFF004),  # the packet's direction (SKF_AD_PKTTYPE)
-    (0x15, 8, 0, 4),  # PACKET_OUTGOING: no
+    (0x15, 9, 0, 4),  # PACKET_OUTGOING: no
     (0x30, 0, 0, 0),
     (0x54, 0, 0, 0xF0),  # IP version
     (0x15, 0, 2, 0x40),
@@ -34,8 +34,8 @@ _INCOMING_TCP = (
 def tap() -> socket.socket:
     """A packet socket that gets the first bytes, from the IP header on, of every TCP segment that comes in."""
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in _INCOMING_TCP))
-    program = struct.pack("HP", len(_INCOMING_TCP), ctypes.addressof(code))
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in INCOMING_TCP))
+    program = struct.pack("HP", len(INCOMING_TCP), ctypes.addressof(code))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
     return sock
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import struct
 
 import pytest
+from bpf_machine import Skb, check, run
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shaper.lab.account import settle
 from shaper.lab.receiver import OVERFLOW, segment_key
-from shaper.lab.segments import sent_at, stamp_of
+from shaper.lab.segments import INCOMING_TCP, sent_at, stamp_of
+from shaper.tree import Insn
 
 MS = 10**6
 NOP, MSS, SACK_OK, STAMP = b"\1", b"\2\4\5\xb4", b"\4\2", b"\x08\x0a" + struct.pack("!II", 123456, 99)
@@ -32,6 +34,18 @@ def test_the_stamp_is_found_wherever_it_stands(version: int, options: bytes) -> 
 @pytest.mark.parametrize("options", [b"", MSS, NOP * 4, b"\0" + STAMP])
 def test_without_a_stamp_there_is_none(options: bytes) -> None:
     assert stamp_of(packet(options)) is None
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("protocol", [1, 6, 17])
+@pytest.mark.parametrize("packet_type", [0, 4])
+def test_only_tcp_that_comes_in_is_read(version: int, protocol: int, packet_type: int) -> None:
+    program = [Insn(*one) for one in INCOMING_TCP]
+    check(program)
+    data = bytearray(packet(STAMP, version=version))
+    data[9 if version == 4 else 6] = protocol
+    kept = run(program, Skb(bytes(data), 0, 0x0800 if version == 4 else 0x86DD, packet_type=packet_type))
+    assert bool(kept) is (protocol == 6 and packet_type == 0)
 
 
 @given(options=st.binary(max_size=40), kept=st.integers(40, 80))
