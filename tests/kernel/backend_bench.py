@@ -57,6 +57,10 @@ class Bench:
             ]
         )
 
+    def shaping(self) -> str:
+        """Of these what shapes: not the hook, nor the device of the copies, which are there for what measures."""
+        return "\n".join(line for line in self.found().splitlines() if "clsact" not in line and "shp-" not in line)
+
     def flood(self, address: str, *, rate: float, seconds: float, dscp: int) -> subprocess.Popen[str]:
         """UDP at a rate in bit/s, in frames of 1042 bytes."""
         script = self.policy.with_name(f"flood{dscp}.py")

@@ -99,7 +99,7 @@ def test_a_run_gives_a_class_what_it_needs_and_puts_the_static_rates_back(netns:
     pair = netns.link_pair()
     bench = Bench(netns, pair.a, tmp_path, backend="hfsc")
     bench.apply(CLASSES.replace("VIDEO", "3mbit"))
-    held = bench.found()
+    held = bench.shaping()
     assert "m2 3Mbit" in held
     process = bench.lab.start(f"{SHAPER} run {bench.policy} --state {bench.state} --json")
     assert process.stdout is not None
@@ -112,4 +112,4 @@ def test_a_run_gives_a_class_what_it_needs_and_puts_the_static_rates_back(netns:
     _, err = process.communicate(timeout=30)
     sender.kill()
     assert process.returncode == 0, err
-    assert bench.found() == held
+    assert bench.shaping() == held
