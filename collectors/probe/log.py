@@ -97,12 +97,16 @@ class Log:
         self._newest = max(self._newest, sequence)
 
     def departed(self, sequence: int, stamp: int, *, left: bool) -> None:
-        """The kernel's stamp (wall, ns) of a packet that entered its device's queue, or left it."""
+        """The kernel's stamp (wall, ns) of a packet that entered its device's queue, or left it.
+
+        The first of each counts: over virtual devices a packet stays its socket's own, and the queues behind stamp it,
+        too.
+        """
         packet = self._open.get(sequence)
         self._stamped = self._stamped or left
-        if packet is not None and left:
+        if packet is not None and left and packet.left is None:
             packet.left = stamp
-        elif packet is not None:
+        elif packet is not None and not left and packet.entered is None:
             packet.entered = stamp
 
     def answered(self, answer: Answer, stamp: int, *, at: float, wall: int) -> None:

@@ -32,6 +32,28 @@ def came(log: Log, sequence: int, *, after: int, offset: int = 0, there: int | N
     log.answered(answer, begun + after, at=sequence / 10 + after / 1e9, wall=begun + after)
 
 
+def test_queues_behind_the_device_do_not_count_as_its_own() -> None:
+    log = Log(timeout=1)
+    sent(log, 0)
+    for after, left in ((1, False), (3, True), (4, False), (400, True)):
+        log.departed(0, WALL + after * MS, left=left)
+    came(log, 0, after=430 * MS)
+    (one,) = log.settle(math.inf)
+    assert one.waited == pytest.approx(0.002)
+
+
+def test_an_eager_log_settles_with_the_first_answer() -> None:
+    log = Log(timeout=5, eager=True)
+    sent(log, 0, 1)
+    came(log, 1, after=30 * MS)
+    (one,) = log.settle(0.2)
+    assert (one.sequence, one.copies) == (1, 1)
+    came(log, 1, after=40 * MS)
+    assert log.late == 1
+    (lost,) = log.settle(6.0)
+    assert (lost.sequence, lost.lost) == (0, True)
+
+
 def test_the_reflectors_time_is_no_part_of_the_round_trip() -> None:
     log = Log(timeout=1)
     sent(log, 0)
