@@ -63,8 +63,7 @@ def test_the_kill_switch_holds_through_a_kill_and_ends_with_thaw(box: Box) -> No
     assert found["controller"]["held"].startswith("frozen by")
     assert rates(box) == static
     assert "thawed" in box.shaper("thaw")[1]
-    until(lambda: status(box)["controller"]["changes"] > 0)
-    assert rates(box) != static
+    until(lambda: rates(box) != static)
     flow.kill()
     flow.communicate(timeout=10)
     assert end(process)[0] == 0
@@ -77,7 +76,7 @@ def test_killed_it_leaves_the_last_allocation_and_one_command_brings_the_static_
     static = applied(box)
     process = box.start("--no-metrics", "--measure", "counters")
     flow = send(box, rate=8e6, seconds=60, dscp=34)
-    until(lambda: status(box)["controller"]["changes"] > 0)
+    until(lambda: rates(box) != static)
     assert box.shaper("rollback --static")[0] == 75, "not under a running shaper"
     flow.kill()
     flow.communicate(timeout=10)
