@@ -21,7 +21,7 @@ from shaper.policy.yaml_errors import syntax_problem
 
 Scalar = str | int | float | bool | None
 
-MAX_CHARACTERS = 2 * 2**20
+MAX_CHARACTERS = 16 * 2**20
 MAX_DEPTH = 40
 MAX_ALIASES = 1000
 MAX_NODES = 500_000
