@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from shaper.errors import Exit
+
 if TYPE_CHECKING:
     from conftest import Lab
 
@@ -107,11 +109,20 @@ class Site:
         code, answer = self.shaper(f"apply {self.policy}")
         assert code == 0, answer
 
-    def classes(self) -> dict[str, Any]:
-        """By path, of what comes in, as `status` has them."""
-        _, status = self.shaper("status")
+    def status(self) -> dict[str, Any]:
+        """Of what comes in; a shaper that runs on one busy core may ask to try again."""
+        until = time.monotonic() + 60
+        code, status = self.shaper("status")
+        while code == Exit.TRY_AGAIN and time.monotonic() < until:
+            code, status = self.shaper("status")
+        assert "interfaces" in status, status
         (one,) = [one for one in status["interfaces"] if one["direction"] == "ingress"]
-        return {cls["path"]: cls for cls in one["classes"]}
+        found: dict[str, Any] = one
+        return found
+
+    def classes(self) -> dict[str, Any]:
+        """By path, as `status` has them."""
+        return {cls["path"]: cls for cls in self.status()["classes"]}
 
     def offer(self, seconds: float, lead: float, **rates: float) -> tuple[dict[str, int], dict[str, Any]]:
         """Packets sent to each class, and what came of them; bytes from `lead` seconds on."""
@@ -197,7 +208,7 @@ def test_a_limit_is_kept_and_colours_are_counted_and_a_change_keeps_the_counts(s
 def test_going_over_to_a_queue_and_back_and_clearing_leaves_nothing(site: Site) -> None:
     before = site.found()
     ping = f"ping -c 2 -i 0.05 -W 2 {site.pair.b_v4}"
-    for more in ("ingress: police", "ingress: queue", "ingress: police, classifier: flower", "ingress: police"):
+    for more in ("ingress: police", "ingress: queue", "ingress: police, classifier: flower"):
         site.says("egress: 20mbit, ingress: 8mbit", more)
         site.apply()
         assert site.shaper(f"plan {site.policy}")[0] == 0, more
@@ -216,28 +227,24 @@ def test_what_somebody_changes_is_drift_and_an_apply_puts_it_right(site: Site) -
     site.lab.run(
         f"tc actions change action police rate 9mbit burst 30k mtu 1mb conform-exceed drop/pipe index {int(index, 16)}"
     )
-    _, status = site.shaper("status")
-    assert status["interfaces"][0]["drift"], "named"
+    assert site.status()["drift"], "named"
     site.apply()
     site.lab.run(f"tc filter del dev {site.pair.a} ingress pref 14")
-    _, status = site.shaper("status")
-    assert status["interfaces"][0]["drift"]
+    assert site.status()["drift"]
     site.apply()
     assert site.shaper(f"plan {site.policy}")[0] == 0
 
 
 def test_run_leaves_it_alone_says_so_and_counts(site: Site) -> None:
-    site.says("egress: 20mbit, ingress: 8mbit")
     run = site.lab.start(f"{SHAPER} run {site.policy} --state {site.folder / 'state'} --json --listen 127.0.0.1:9917")
     assert run.stdout is not None
     assert json.loads(run.stdout.readline())["event"] == "ready"
     sent, got = site.offer(2.0, 1.0, voice=4e6)
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + 60
     while (cls := site.classes()["voice"])["sent_packets"] < got["voice"]["packets"]:
         assert time.monotonic() < limit, cls
     assert cls["dropped_packets"] == sent["voice"] - got["voice"]["packets"]
-    _, status = site.shaper("status")
-    (one,) = [one for one in status["interfaces"] if one["direction"] == "ingress"]
+    one = site.status()
     assert one["controller"]["held"] == "what is policed lends nothing"
     assert one["controller"]["changes"] == 0 and not one["alarms"]
     assert one["capture"]["reason"].startswith("delay: no data, because nothing waits")
