@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from shaper.errors import Where
 from shaper.model.match import Masked, Match, Rule, Rules
 from shaper.tree import FORWARD, OUTPUT, MarkChain, Statement
 
@@ -84,8 +85,16 @@ def level_of(path: str) -> int:
 
 def groups_of(rules: Rules, shift: int) -> Groups:
     """Those that the rules ask for, sorted."""
-    asked = {path for rule in rules.ordered for match in rule.all_of for path in _asked(match)}
-    return Groups(tuple(sorted(asked)), shift)
+    return Groups(tuple(sorted(groups_asked(rules))), shift)
+
+
+def groups_asked(rules: Rules) -> dict[str, Where | None]:
+    """The cgroups that the rules ask for, and where each is asked for first."""
+    found: dict[str, Where | None] = {}
+    for match in (match for rule in rules.ordered for match in rule.all_of):
+        for path in _asked(match):
+            found.setdefault(path, match.where)
+    return found
 
 
 def _asked(match: Match) -> Sequence[str]:

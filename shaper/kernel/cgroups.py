@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno as errors
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _MOUNTS = Path("/proc/self/mountinfo")
@@ -32,6 +32,15 @@ def number_of(path: str) -> int:
         return Path(root() + path).stat().st_ino
     except FileNotFoundError as error:
         raise OSError(errors.ENOENT, f"there is no cgroup {path}: start what runs in it, or make it") from error
+
+
+def present(paths: Iterable[str]) -> frozenset[str]:
+    """Those of the groups that are there."""
+    try:
+        top = root()
+    except OSError:
+        return frozenset()
+    return frozenset(path for path in paths if Path(top + path).is_dir())
 
 
 def path_of(number: int, level: int) -> str:

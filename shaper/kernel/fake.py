@@ -103,6 +103,7 @@ class FakeKernel:
         self._counters: dict[str, tuple[dict[Handle, ClassCounters], int]] = {}
         self._policers: dict[int, PolicerCounters] = {}
         self._verdicts: dict[int, VerdictCounters] = {}
+        self._without: frozenset[str] = frozenset()
         self._next_index = 2
         self._namespaces: dict[str, FakeKernel] = {}
         self._netns = ""
@@ -203,6 +204,10 @@ class FakeKernel:
         """Somebody else's doing: a table of nftables goes."""
         del self._tables[name]
 
+    def without_cgroups(self, *paths: str) -> None:
+        """These cgroups are gone, and no others."""
+        self._without = frozenset(paths)
+
     def count(
         self,
         device: str,
@@ -293,6 +298,11 @@ class FakeKernel:
             hooked = [each for each in source.filters.values() if each.parent >> 16 == CLSACT >> 16]
             nodes += [replace(node, device=fed_by) for node in (*hooks, *hooked)]
         return tree(device, nodes)
+
+    def cgroups(self, paths: Collection[str]) -> frozenset[str]:
+        """All but those that `without_cgroups` took away."""
+        self._alive()
+        return frozenset(paths) - self._without
 
     def tables(self, device: str) -> tuple[MarkTable, ...]:
         """Our table for the device, there or not."""
@@ -418,6 +428,9 @@ class FakeKernel:
         if isinstance(step.before, MarkTable) and self._tables.pop(step.before.name, None) is None:
             raise Refused(errors.ENOENT, "")
         if isinstance(step.after, MarkTable):
+            for one in (one for chain in step.after.chains for rule in chain.rules for one in rule):
+                if one.what == "cgroup" and one.text in self._without:
+                    raise Refused(errors.ENOENT, f"there is no cgroup {one.text}: start what runs in it, or make it")
             if step.after.name in self._tables:
                 raise Refused(errors.EEXIST, "")
             self._tables[step.after.name] = step.after

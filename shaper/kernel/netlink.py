@@ -30,7 +30,7 @@ from collectors.netlink import (
     namespaces,
     open_socket,
 )
-from shaper.kernel import decode, explain, legacy, probe, u32
+from shaper.kernel import cgroups, decode, explain, legacy, probe, u32
 from shaper.kernel.encode import Message, Refused, check, message, retuned, retuning
 from shaper.kernel.nft.channel import Nftables
 from shaper.kernel.offloads import Offloads, feeding
@@ -232,6 +232,10 @@ class NetlinkKernel:
         with explain.reading("nftables"):
             found = self._nftables.read(table_name(device))
         return () if found is None else (found,)
+
+    def cgroups(self, paths: Collection[str]) -> frozenset[str]:
+        """The same in every network namespace."""
+        return cgroups.present(paths)
 
     def _read(self, found: links.LinkReading, names: Mapping[int, str]) -> Iterator[Node]:
         with explain.reading(found.name):

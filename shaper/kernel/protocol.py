@@ -105,6 +105,9 @@ class Kernel(Protocol):
     def tables(self, device: str) -> tuple[MarkTable, ...]:
         """Our nftables table for the device, which outlives it. None where there is none."""
 
+    def cgroups(self, paths: Collection[str]) -> frozenset[str]:
+        """Those of the cgroups, by their paths below the root, that are there."""
+
     def counters(self, device: str) -> DeviceCounters:
         """The counters of the leaf classes, bands or tins of the root."""
 

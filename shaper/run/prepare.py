@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from shaper.compile import compile_interface
+from shaper.compile.groups import groups_asked
 from shaper.compile.handles import lasting
 from shaper.compile.program import Program
 from shaper.errors import ShaperError, UnavailableError
@@ -166,9 +167,8 @@ def prepare(
     program = compiled_by(instance)
     if program.stamp and not (lender.lend(program) if lender else _stands(program.stamp, mine)):
         program, instance = compiled_by(""), ""
-    compiled = program.handles
-    if program.adopted is not None:
-        compiled = {path: program.adopted.compiled(number) for path, number in program.handles.items()}
+    _refuse_absent(kernel, program)
+    compiled = _for_life(program)
     if not program.hooked and before is None:  # the hook is not wanted then, and stays while others' filters are on it
         mine = reverted(ours(observed, owner, leaving=True), killed)
     wanted = program.tree.offloads
@@ -223,6 +223,25 @@ def prepare(
         seen,
         foreign,
     )
+
+
+def _for_life(program: Program) -> Mapping[str, Handle]:
+    """The handles as they are without the numbers of a tree that was taken over."""
+    if program.adopted is None:
+        return program.handles
+    return {path: program.adopted.compiled(number) for path, number in program.handles.items()}
+
+
+def _refuse_absent(kernel: Kernel, program: Program) -> None:
+    """Raises UnavailableError, with the line, for a cgroup that is not there: nftables knows them by number alone."""
+    asked = groups_asked(program.rules)
+    gone = sorted(asked.keys() - kernel.cgroups(asked))
+    if gone:
+        raise UnavailableError(
+            f"there is no cgroup {', '.join(gone)}",
+            hint=f"start what runs in it, or make it: mkdir -p /sys/fs/cgroup{gone[0]}",
+            where=asked[gone[0]],
+        )
 
 
 def _stands(name: str, mine: Tree) -> bool:

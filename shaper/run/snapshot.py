@@ -178,6 +178,10 @@ class SnapshotKernel:
             found.append((side, diff(held, bare, bounds={})))
         return found
 
+    def cgroups(self, paths: Collection[str]) -> frozenset[str]:
+        """All of them: a snapshot does not say."""
+        return frozenset(paths)
+
     def counters(self, device: str) -> DeviceCounters:
         _refuse()
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 
 from shaper.compile import compile_interface
+from shaper.errors import Exit
 from shaper.kernel import cgroups
 from shaper.kernel.netlink import NetlinkKernel
 from shaper.kernel.protocol import StepError
@@ -259,3 +262,87 @@ def test_apply_and_clear(netns: Lab, able: NetlinkKernel, group: str, tmp_path: 
     assert shaper("clear")[0] == 0
     assert "sla-shaper-" not in netns.run("nft list tables")
     assert able.read(pair.a) == tree(pair.a, [])
+
+
+class Command:
+    """`shaper` inside the namespace, with this machine's cgroups in sight."""
+
+    def __init__(self, netns: Lab, folder: Path, group: str) -> None:
+        self.pair = netns.link_pair()
+        self.device = self.pair.a
+        self.file = folder / "policy.yaml"
+        self.file.write_text(POLICY.format(device=self.device, group=group))
+        self._start = [*_entering(netns.name), str(SHAPER)]
+        self._state = ["--state", str(folder / "state"), "--json"]
+
+    def __call__(self, *command: str) -> tuple[int, dict[str, Any]]:
+        argv = [*self._start, *command, *self._state]
+        found = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+        return found.returncode, json.loads(found.stdout)
+
+    def run(self, *options: str) -> subprocess.Popen[str]:
+        argv = [*self._start, "run", str(self.file), *options, "--no-metrics", *self._state]
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["event"] == "ready"
+        return process
+
+    def status(self) -> dict[str, Any]:
+        limit = time.monotonic() + 60
+        code, said = self("status")
+        while code == Exit.TRY_AGAIN and time.monotonic() < limit:  # a busy machine's shaper answers late
+            code, said = self("status")
+        assert "interfaces" in said, said
+        (one,) = said["interfaces"]
+        found: dict[str, Any] = one
+        return found
+
+
+def until(seen: Callable[[], bool], what: str) -> None:
+    limit = time.monotonic() + 60
+    while not seen():
+        assert time.monotonic() < limit, what
+        time.sleep(0.5)
+
+
+def test_a_group_that_is_not_there_is_refused_by_plan_and_apply_at_its_line(
+    netns: Lab, able: NetlinkKernel, group: str, tmp_path: Path
+) -> None:
+    shaper = Command(netns, tmp_path, group)
+    Path(cgroups.root() + f"{group}/backup").rmdir()
+    for verb in ("plan", "apply"):
+        code, said = shaper(verb, str(shaper.file))
+        (problem,) = said["problems"]
+        assert code == 69
+        assert (problem["message"], problem["line"]) == (f"there is no cgroup {group}/backup", 7)
+        assert "mkdir" in problem["hint"]
+    assert able.read(shaper.device) == tree(shaper.device, [])
+
+
+def test_under_a_running_shaper_a_group_goes_and_comes_back(
+    netns: Lab, able: NetlinkKernel, group: str, tmp_path: Path
+) -> None:
+    """While it is gone nobody is in it, which is an alarm; when it is back the running shaper takes it in again."""
+    shaper = Command(netns, tmp_path, group)
+    run = shaper.run()
+    place = Path(cgroups.root() + f"{group}/backup")
+
+    def sent() -> int:
+        (one,) = (cls for cls in shaper.status()["classes"] if cls["path"] == "backup")
+        return int(one["sent_packets"])
+
+    try:
+        assert not shaper.status()["alarms"]
+        place.rmdir()
+        until(lambda: f"there is no cgroup {group}/backup" in " ".join(shaper.status()["alarms"]), "it says so")
+        assert run.poll() is None
+        place.mkdir()
+        until(lambda: not shaper.status()["alarms"] and not shaper.status()["drift"], "it is taken in again")
+        before = sent()
+        done(within(netns, f"{group}/backup", SEND, "plain", shaper.pair.b_v4, 30, 0))
+        until(lambda: sent() == before + 30, "its packets are its own again")
+    finally:
+        run.send_signal(signal.SIGTERM)
+        run.communicate(timeout=60)
+    assert run.returncode == 0
+    assert shaper("clear")[0] == 0
