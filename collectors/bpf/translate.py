@@ -31,7 +31,8 @@ _KEY, _KEY_SIZE = -_WHOLE_STACK, 20
 _TO_BIG_ENDIAN = 0xDC
 _ADD_LONG, _IF_NULL = 0x07, 0x15
 _JUMP32 = 0x06
-_GOTO, _CALL, _EXIT = 0x05, 0x85, 0x95
+_GOTO, _GOTO_FAR, _CALL, _EXIT = 0x05, 0x06, 0x85, 0x95
+"""The far one is known since Linux 6.6."""
 _LOAD_64, _MAP_FD = 0x18, 1
 _TAIL_CALL, _MAP_LOOK_UP = 12, 1
 _LIKE_CLASSIC = frozenset({0x00, 0x10, 0x20, 0x40, 0x50, 0x60, 0x70, 0xA0})
@@ -152,6 +153,9 @@ def _whole(
     starts.append(len(made))
     for place, goal in waiting:
         distance = starts[goal] - place - 1
+        if distance >= 1 << 15 and made[place].code == _GOTO:
+            made[place] = Wide(_GOTO_FAR, constant=distance)
+            continue
         if distance >= 1 << 15:
             raise ValueError(f"a jump of {distance} instructions is too far for extended BPF")
         made[place] = made[place]._replace(offset=distance)

@@ -7,12 +7,15 @@ the longest prefix alone. Of an address two things are told.
   comparing one number with a few ranges.
 - Of a run of rules that ask for addresses and nothing else, the first that holds, with its class. So a run of thousands
   costs a packet no more than one rule. A rule of `net` holds by either address: the earlier of two verdicts counts.
+
+Of many rules that ask for more, too, but all for one side's address, a packet is asked those that its lists leave.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple
 
@@ -25,6 +28,9 @@ SIDES = ("src", "dst")
 _SHORTEST_RUN = 8
 """Fewer rules are asked one after the other: a column is in every row."""
 _MOST_RUNS = 32
+_SHORTEST_CHOICE = 32
+_MOST_COPIES = 2
+"""So many times a rule may stand in a choice on an average: there is one for each set of lists that it belongs to."""
 _MOST_RULES = 0x7FFF
 """In one run: the place of a rule is in the upper half of a number, and none may look absent."""
 
@@ -41,8 +47,18 @@ class Run(NamedTuple):
     columns: Mapping[str, int]
 
 
+class Choice(NamedTuple):
+    """Rules one behind the other that all ask for the address of a side: which are left by the number of its lists.
+
+    `parts` are sorted numbers, each with its rules.
+    """
+
+    side: str
+    parts: tuple[tuple[int, tuple[Rule, ...]], ...]
+
+
 class Addresses:
-    """The tables for some rules. `steps` are the rules in their order, with what are runs as such."""
+    """The tables for some rules. `steps` are the rules in their order, with what are runs and choices as such."""
 
     def __init__(self, rules: Rules, classids: Mapping[str, Handle]) -> None:
         self._classids = classids
@@ -50,7 +66,7 @@ class Addresses:
         self._known: dict[int, int] = {}
         self._columns: list[Callable[[Members], int]] = []
         self.verdicts: set[int] = set()
-        self.steps: list[Rule | Run] = []
+        self.steps: list[Rule | Run | Choice] = []
         runs: dict[tuple[object, ...], int] = {}
         for some in _in_runs(rules.ordered):
             if isinstance(some, Rule):
@@ -63,10 +79,35 @@ class Addresses:
         self._sets: dict[Members, int] = {}
         self._spans: dict[int, tuple[Span, ...]] = {}
         self.tables = self._tables(frozenset(self._number(prefixes) for prefixes in asked))
+        self.steps = list(self._with_choices(self.steps))
 
     def spans(self, prefixes: tuple[Prefix, ...]) -> tuple[Span, ...]:
         """Between which numbers of the first column an address of this list is."""
         return self._spans[self._number(prefixes)]
+
+    def _with_choices(self, steps: Iterable[Rule | Run | Choice]) -> Iterator[Rule | Run | Choice]:
+        """Many rules about one side, one behind the other, as a choice."""
+        for side, group in groupby(steps, lambda step: _necessary(step)[0] if isinstance(step, Rule) else ""):
+            some = list(group)
+            rules = [step for step in some if isinstance(step, Rule)]
+            parts = self._parts(side, rules) if side and len(rules) >= _SHORTEST_CHOICE else ()
+            if parts:
+                yield Choice(side, parts)
+            else:
+                yield from some
+
+    def _parts(self, side: str, rules: Sequence[Rule]) -> tuple[tuple[int, tuple[Rule, ...]], ...]:
+        """What a choice is made of, without what it has answered; nothing where a rule would stand in it too often."""
+        spans = [self.spans(_necessary(rule)[1]) for rule in rules]
+        if sum(last - first + 1 for each in spans for first, last in each) > _MOST_COPIES * len(rules):
+            return ()
+        left: dict[int, tuple[Rule, ...]] = defaultdict(tuple)
+        for rule, each in zip(rules, spans, strict=True):
+            rest = _without(rule, side)
+            for first, last in each:
+                for number in range(first, last + 1):
+                    left[number] += (rest,)
+        return tuple((number, left[number]) for number in sorted(left))
 
     def _number(self, prefixes: tuple[Prefix, ...]) -> int:
         """Of a list; by identity first, since comparing long ones takes time."""
@@ -163,6 +204,20 @@ def _sides(rule: Rule) -> dict[str, tuple[tuple[Prefix, ...], ...]] | None:
     if len(names) == 1 and names <= set(SIDES):
         return {names.pop(): tuple(prefixes for _, prefixes in asked)}
     return None
+
+
+def _necessary(rule: Rule) -> tuple[str, tuple[Prefix, ...]]:
+    """A side, and a list in which its address must be for the rule to hold; "" where it asks for none."""
+    asked = ((side, getattr(match, side)) for side in reversed(SIDES) for match in rule.all_of if getattr(match, side))
+    return next(asked, ("", ()))
+
+
+def _without(rule: Rule, side: str) -> Rule:
+    """As far as it asks for more than what `_necessary` gives."""
+    place = next(place for place, match in enumerate(rule.all_of) if getattr(match, side))
+    match = rule.all_of[place]
+    known = replace(match, src=()) if side == "src" else replace(match, dst=())
+    return Rule((*rule.all_of[:place], known, *rule.all_of[place + 1 :]), rule.path)
 
 
 def _asked(matches: Iterable[Match]) -> Iterator[tuple[tuple[Prefix, ...], frozenset[str]]]:

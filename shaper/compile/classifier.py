@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from shaper.compile.addresses import Addresses, Run
+from shaper.compile.addresses import Addresses, Choice, Run
 from shaper.compile.bpf import HARDWARE_TYPE, MARK, MAX_INSTRUCTIONS, PROTOCOL, Assembler, Label
 from shaper.compile.parse import (
     ABSENT,
@@ -37,8 +37,9 @@ _MAC_OFFSETS = {"src_mac": 6, "dst_mac": 0}
 _FEW = 16
 """Ranges that are asked one after the other."""
 
-_MOST_WITH_TABLES = 16_000
-"""As many as never become more than the 2^15 of extended BPF over which its jumps reach."""
+_MOST_IN_TURN, _MOST_WITH_TABLES = 16_000, 64_000
+"""With tables: instructions that a packet may meet in turn, and all of them. The kernel's check follows 8,192 branches
+in a row; it takes a million instructions, but looks at every way through them, which lasts seconds then."""
 
 _UNSEEN = {
     "iif": (
@@ -76,6 +77,8 @@ def lookup_classifier(
     _require_seen(rules)
     addresses = Addresses(rules, classids)
     words = Words(addresses.ordinary, addresses=addresses)
+    in_turn = [step for step in addresses.steps if not isinstance(step, Choice)]
+    _program(rules, classids, words, in_turn, only=only).assemble(_MOST_IN_TURN)
     program = _program(rules, classids, words, addresses.steps, only=only).assemble(_MOST_WITH_TABLES)
     major = max(classids.values()) & 0xFFFF0000
     assert all(not number or number & 0xFFFF0000 == major for number in classids.values())
@@ -91,7 +94,7 @@ def _require_seen(rules: Rules) -> None:
 
 
 def _program(
-    rules: Rules, classids: Mapping[str, Handle], words: Words, steps: Iterable[Rule | Run], *, only: int
+    rules: Rules, classids: Mapping[str, Handle], words: Words, steps: Iterable[Rule | Run | Choice], *, only: int
 ) -> Assembler:
     asm = Assembler()
     parsed, malformed, foreign = Label(), Label(), Label()
@@ -107,10 +110,11 @@ def _program(
         other = Label()
         if isinstance(step, Run):
             _run(asm, step, words, major, other)
+        elif isinstance(step, Choice):
+            asm.recall(words.told[step.side, 0])
+            _chosen(asm, step.parts, words, classids, other)
         else:
-            for match in step.all_of:
-                _match(asm, match, words, other)
-            asm.ret(classids[step.path])
+            _rule(asm, step, words, classids, other)
         asm.place(other)
     asm.place(malformed)
     asm.ret(classids[rules.default])
@@ -118,6 +122,39 @@ def _program(
         asm.place(foreign)
         asm.ret(0)
     return asm
+
+
+def _rule(asm: Assembler, rule: Rule, words: Words, classids: Mapping[str, Handle], other: Label) -> None:
+    """Ends with the rule's class, or goes to `other` where it does not hold."""
+    for match in rule.all_of:
+        _match(asm, match, words, other)
+    asm.ret(classids[rule.path])
+
+
+def _chosen(
+    asm: Assembler,
+    parts: Sequence[tuple[int, tuple[Rule, ...]]],
+    words: Words,
+    classids: Mapping[str, Handle],
+    other: Label,
+) -> None:
+    """Asks the rules of the part whose number A is; goes to `other` where none of them holds, or there is none."""
+    if len(parts) > 1:
+        middle, above = len(parts) // 2, Label()
+        asm.jump("ge", parts[middle][0], yes=above)
+        _chosen(asm, parts[:middle], words, classids, other)
+        asm.place(above)
+        _chosen(asm, parts[middle:], words, classids, other)
+        return
+    ((number, rules),) = parts
+    near = Label()
+    asm.jump("eq", number, no=near)
+    for rule in rules:
+        following = Label()
+        _rule(asm, rule, words, classids, following)
+        asm.place(following)
+    asm.place(near)
+    asm.goto(other)
 
 
 def _look_up(asm: Assembler, words: Words, addresses: Addresses) -> None:

@@ -11,6 +11,9 @@ from shaper.model.service import SERVICE_CLASSES
 from shaper.tree import LinkFacts
 from shaper.units import format_duration, format_rate, format_size
 
+_MANY, _FIRST = 40, 10
+"""Of more classes than that, a note names so many."""
+
 
 def notes(
     interface: Interface,
@@ -56,7 +59,7 @@ def _notes(interface: Interface, link: LinkFacts, queues: Mapping[str, LeafQueue
             f"link for {wait} at {format_rate(interface.bandwidth)}"
         )
         if floored := [_delay(path, queue) for path, queue in queues.items() if queue.floored]:
-            text += f", and a queue must hold three for TCP to flow, so that these are larger: {', '.join(floored)}"
+            text += f", and a queue must hold three for TCP to flow, so that these are larger: {_some(floored)}"
         if comes_in:
             yield f"{text}. `offloads: auto` at the interface mends it, or `ethtool -K {interface.device} gro off`"
         else:
@@ -76,11 +79,9 @@ def _stand_ins(queues: Mapping[str, LeafQueue]) -> Iterator[str]:
             flows = " with one flow" if queue.choice.one_flow else ""
             found.setdefault((wanted, "FIFO" if kind is AqmKind.FIFO else f"{kind}{flows}"), []).append(path)
     for (lacking, instead), paths in found.items():
-        whose = (
-            "each leaf is" if len(paths) == len(queues) else f"{', '.join(paths)} {'is' if paths[1:] == [] else 'are'}"
-        )
+        whose = "each leaf is" if len(paths) == len(queues) else f"{_some(paths)} {'is' if paths[1:] == [] else 'are'}"
         if instead == "FIFO":
-            sizes = ", ".join(_delay(path, queues[path]) for path in paths)
+            sizes = _some([_delay(path, queues[path]) for path in paths])
             yield f"the kernel lacks {lacking}: {whose} a FIFO sized in time. A full one: {sizes}"
         else:
             yield f"the kernel lacks {lacking}: {whose} {instead}, to the same delay"
@@ -110,9 +111,16 @@ def _yielding(interface: Interface) -> Iterator[str]:
     ]
     if leaves:
         yield (
-            f"classes that may yield stand at their floor and borrow the rest: {', '.join(leaves)}; "
+            f"classes that may yield stand at their floor and borrow the rest: {_some(leaves)}; "
             "`shaper run` gives them back their guarantee where they are short of it and no higher tier needs it"
         )
+
+
+def _some(words: Sequence[str]) -> str:
+    """All of them, or of very many the first and how many more there are."""
+    if len(words) <= _MANY:
+        return ", ".join(words)
+    return f"{', '.join(words[:_FIRST])} and {len(words) - _FIRST} more"
 
 
 def _delay(path: str, queue: LeafQueue) -> str:

@@ -7,7 +7,7 @@ import time
 from random import Random
 
 from _common import network, options, verdict
-from table_samples import country_lists, meeting, subscribers
+from table_samples import country_lists, households, meeting, subscribers
 from tabled import answered, cost, counted
 
 from shaper.model.match import Match, Prefix, Rule, Rules
@@ -19,16 +19,18 @@ _SAMPLE = 200
 
 def main() -> int:
     """0 without a difference, 1 with some."""
-    parser = options("tables", __doc__, count=10_000, of="packets for each of the two policies", seed=1)
+    parser = options("tables", __doc__, count=10_000, of="packets for each of the policies", seed=1)
     parser.add_argument("--ipv4", type=int, default=50_000, help="networks [50000]")
     parser.add_argument("--ipv6", type=int, default=10_000, help="networks [10000]")
     parser.add_argument("--subscribers", type=int, default=5000, help="each a class of its own [5000]")
+    parser.add_argument("--households", type=int, default=2000, help="each some classes, told by DSCP and port [2000]")
     parser.add_argument("--repeat", type=int, default=2000, help="of each packet, where its cost is measured [2000]")
     wanted = parser.parse_args()
     random, problems = Random(wanted.seed), []
     policies = {
         f"{wanted.ipv4} networks of IPv4, {wanted.ipv6} of IPv6": country_lists(random, wanted.ipv4, wanted.ipv6),
         f"{wanted.subscribers} subscribers": subscribers(wanted.subscribers),
+        f"{wanted.households} households of 1 to 3 classes": households(random, wanted.households),
     }
     for name, rules in policies.items():
         packets, began = meeting(random, rules, wanted.count), time.monotonic()

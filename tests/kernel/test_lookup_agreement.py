@@ -10,7 +10,7 @@ import pytest
 import table_samples
 from agreement import Totals, Trial
 from sorting import ByTables, by_tables
-from table_samples import country_lists, meeting, subscribers
+from table_samples import country_lists, households, meeting, subscribers
 from tabled import answered, counted, frame
 
 from collectors.bpf import lookup
@@ -55,7 +55,11 @@ def test_the_first_rule_wins_among_networks_in_networks(netns: Lab) -> None:
     assert taken > POLICIES * PACKETS / 4
 
 
-@pytest.mark.parametrize("rules", [country_lists(Random(1), 3000, 600), subscribers(300)], ids=["lists", "subscribers"])
+@pytest.mark.parametrize(
+    "rules",
+    [country_lists(Random(1), 3000, 600), subscribers(300), households(Random(1), 150)],
+    ids=["lists", "subscribers", "households"],
+)
 def test_thousands_of_networks_and_hundreds_of_subscribers(netns: Lab, rules: Rules) -> None:
     """`scripts/bench tables` is the full size."""
     packets = meeting(Random(2), rules, 300)

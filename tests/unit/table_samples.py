@@ -29,6 +29,19 @@ def _own(number: int) -> tuple[Prefix, ...]:
     return Prefix(4, 0x0A000000 + number, 32), Prefix(6, 0x20010DB8 << 96 | number << 64, 64)
 
 
+def households(random: Random, count: int) -> Rules:
+    """Each with classes of its own by DSCP and port, and one for the rest; some are neighbours in one network."""
+    own: list[Rule] = []
+    for number in range(count):
+        lists = _own(number) if random.random() < 0.8 else (*_own(number), *_own(number ^ 1))
+        own.append(Rule((Match(dst=lists, dscp=(46,)),), f"voice{number}"))
+        if random.random() < 0.5:
+            own.append(Rule((Match(dport=(PortRange(80, 80),)), Match(dst=lists)), f"web{number}"))
+        if random.random() < 0.9:
+            own.append(Rule((Match(dst=lists),), f"rest{number}"))
+    return Rules(tuple(own), "rest")
+
+
 def country_lists(random: Random, ipv4: int, ipv6: int) -> Rules:
     """So many networks in four lists that overlap, asked one after the other with more and without."""
     held = [

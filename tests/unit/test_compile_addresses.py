@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from table_samples import subscribers
 from test_compile_match import accepted, skb_of
 
-from shaper.compile.addresses import Addresses, Run
+from shaper.compile.addresses import Addresses, Choice, Run
 from shaper.compile.bpf import TooLongError
 from shaper.compile.classifier import classifier, lookup_classifier
 from shaper.model.match import Match, Packet, PortRange, Prefix, Rule, Rules, classify
@@ -40,9 +40,13 @@ def skb_of_packet(packet: Packet) -> Skb:
     assert packet.dst is not None
     ports = struct.pack("!HHHH", packet.sport or 0, packet.dport or 0, 8, 0)
     if packet.ethertype == 0x0800:
-        header = struct.pack("!BBHHHBBHII", 0x45, 0, 28, 0, 0, 64, 17, 0, packet.src, packet.dst)
+        header = struct.pack("!BBHHHBBHII", 0x45, (packet.dscp or 0) << 2, 28, 0, 0, 64, 17, 0, packet.src, packet.dst)
     else:
-        header = struct.pack("!IHBB", 6 << 28, 8, 17, 64) + packet.src.to_bytes(16) + packet.dst.to_bytes(16)
+        header = (
+            struct.pack("!IHBB", 6 << 28 | (packet.dscp or 0) << 22, 8, 17, 64)
+            + packet.src.to_bytes(16)
+            + packet.dst.to_bytes(16)
+        )
     return Skb(header + ports, 0, packet.ethertype)
 
 
@@ -102,6 +106,30 @@ def test_a_run_is_cut_where_a_rule_asks_for_more() -> None:
     own[12] = Rule((*own[12].all_of, Match(dport=(PortRange(1, 1),))), "a")
     steps = Addresses(Rules(tuple(own), "rest"), {"a": TOP | 16, "rest": TOP | 17}).steps
     assert [len(step.rules) if isinstance(step, Run) else 0 for step in steps] == [12, 0, 17]
+
+
+@given(randoms, st.sampled_from((10, 40, 120)))
+def test_what_a_choice_leaves_are_the_rules_that_may_hold(random: Random, count: int) -> None:
+    rules = table_samples.households(random, count)
+    classids = numbered(rules)
+    lookup = lookup_classifier(rules, classids)
+    for packet in table_samples.meeting(random, rules, 30):
+        assert answer(lookup, skb_of_packet(packet)) == classids[classify(rules, packet)], (rules, packet)
+
+
+def test_thousands_of_households_with_classes_each_are_a_choice() -> None:
+    rules = table_samples.households(Random(1), 2000)
+    steps = Addresses(rules, numbered(rules)).steps
+    assert [type(step) for step in steps] == [Choice]
+
+
+def test_where_a_rule_would_stand_in_every_part_there_is_no_choice() -> None:
+    """A wide list of which every other is a part."""
+    every = tuple(Prefix(4, number, 32) for number in range(40))
+    own = [Rule((Match(dst=every[number : number + 1], dscp=(46,)),), "a") for number in range(40)]
+    wide = [Rule((Match(dst=every, dscp=(number,)),), "b") for number in range(10)]
+    steps = Addresses(Rules((*own, *wide), "rest"), {"a": TOP | 16, "b": TOP | 17, "rest": TOP | 18}).steps
+    assert [type(step) for step in steps] == [Rule] * 50
 
 
 def test_more_runs_than_there_are_columns_are_the_longest_ones() -> None:

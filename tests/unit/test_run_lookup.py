@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shaper.compile import compile_interface
+from shaper.compile import classifier, compile_interface
 from shaper.compile.adopted import in_its_numbers
 from shaper.compile.numbers import Adopted
 from shaper.errors import UnavailableError
@@ -175,12 +175,13 @@ def test_where_it_cannot_be_loaded_a_long_list_is_refused_at_its_line(world: Wor
     assert not world.prepare(SHORT).program.lookups
 
 
-def test_more_rules_than_extended_bpf_has_room_for_are_refused() -> None:
-    """Each asks for more than an address, so each is asked in turn."""
-    ports = list(range(1, 30, 2))
+@pytest.mark.parametrize("limit", ["_MOST_IN_TURN", "_MOST_WITH_TABLES"])
+def test_more_rules_than_extended_bpf_has_room_for_are_refused(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classifier, limit, 3000)
+    ports, side = list(range(1, 30, 2)), "dst" if limit == "_MOST_WITH_TABLES" else "net"
     classes = "".join(
-        f"      c{number}: {{match: [{{dst: 10.{number >> 8}.{number & 255}.1, dport: {ports}}}]}}\n"
-        for number in range(800)
+        f"      c{number}: {{match: [{{{side}: 10.{number >> 8}.{number & 255}.1, dport: {ports}}}]}}\n"
+        for number in range(200)
     )
     policy = parse_policy(SHORT.replace("      rest:", f"{classes}      rest:"), source="office.yaml")
     kernel = FakeKernel("eth1")
@@ -214,3 +215,21 @@ def test_tc_has_no_words_for_it(world: World) -> None:
     held = world.apply(LONG).target
     assert "2000 networks of IPv4" in script([("", held)])
     assert any("cannot load" in note for note in rounded(held))
+
+
+def test_notes_of_very_many_classes_name_the_first_and_count_the_rest() -> None:
+    few, many = (
+        SHORT.replace(
+            "      rest:",
+            "".join(f"      s{one}: {{match: [{{dst: 10.0.0.{one}}}]}}\n" for one in range(count)) + "      rest:",
+        )
+        for count in (30, 100)
+    )
+    lacking = replace(FULL, qdiscs=frozenset({"htb", "bfifo", "clsact"}))
+    kernel = FakeKernel("eth1", capabilities=lacking)
+    short, long = (
+        compile_interface(parsed(text).interfaces[0], lacking, kernel.link("eth1")).notes for text in (few, many)
+    )
+    assert any("s29 " in note for note in short)
+    assert any("and 94 more" in note for note in long)  # of 104: network control and the three others among them
+    assert max(map(len, long)) < 1500
