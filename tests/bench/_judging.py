@@ -153,14 +153,18 @@ def _tiers(results: Results, scenarios: Sequence[str], controllers: Sequence[str
     yield "\nviolation-seconds by class (mean over seeds); only classes and scenarios that have any"
     for scenario in scenarios:
         of = {name: [r for (s, n, _), r in results.of.items() if (s, n) == (scenario, name)] for name in controllers}
-        paths = next((list(found[0]["classes"]) for found in of.values() if found), [])
+        paths = list(dict.fromkeys(path for found in of.values() for one in found for path in one["classes"]))
         for path in paths:
             means = {
-                name: fmean([one["classes"][path]["violation_seconds"] for one in found]) if found else None
+                name: fmean(
+                    [one["classes"][path]["violation_seconds"] for one in found if path in one["classes"]] or [0]
+                )
+                if found
+                else None
                 for name, found in of.items()
             }
             if any(means.values()):
-                tier = next(found[0]["classes"][path]["tier"] for found in of.values() if found)
+                tier = next(one["classes"][path]["tier"] for f in of.values() for one in f if path in one["classes"])
                 cells = "".join(f"{'-' if mean is None else f'{mean:.4g}':>17}" for mean in means.values())
                 yield f"{scenario:20} {path:14} {tier:10}{cells}"
 

@@ -24,7 +24,10 @@ _KEPT = 12.0
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    """What the tick shows: rates in bit/s, the queueing delay in s; `late` as voted, `fresh` that answers came."""
+    """What the tick shows: rates in bit/s, the queueing delay in s; `late` as voted, `fresh` that answers came.
+
+    From `limit` on a delay is late, below `low` it is none: both with the time of one packet.
+    """
 
     now: float
     seconds: float
@@ -32,6 +35,7 @@ class _Sight:
     load: float
     delay: float | None
     limit: float
+    low: float
     late: bool
     fresh: bool
     blamed: bool
@@ -57,6 +61,7 @@ def step(
         load,
         queueing(state, now=now, tuning=tuning),
         threshold(setup, state.rate),
+        threshold(setup, state.rate) - setup.bloat / 2,
         fresh and late_votes(setup, state, now=now, tuning=tuning),
         fresh,
         _blamed(state, load, beside, tuning),
@@ -111,8 +116,10 @@ def _moved(setup: Setup, state: State, sight: _Sight, tuning: Tuning) -> tuple[S
     state = replace(state, vain=None)
     if state.draining:
         return _drained(setup, state, sight, tuning)
-    if sight.load >= tuning.loaded and sight.delay < setup.bloat / 2:
-        return _grown(setup, state, sight, tuning)
+    if sight.load >= tuning.loaded:
+        if sight.delay < sight.low:
+            return _grown(setup, state, sight, tuning)
+        return _stepped_back(setup, state, sight, tuning)
     if sight.load < tuning.loaded and not sight.late:
         return _back(setup, state, sight, tuning), "no load: back towards the base rate", ""
     return state, "", "late, but not by what goes this way" if sight.late else ""
@@ -180,7 +187,7 @@ def _draining(through: float, delay: float, tuning: Tuning) -> float:
 def _drained(setup: Setup, state: State, sight: _Sight, tuning: Tuning) -> tuple[State, str, str]:
     """Back to what comes through, as far as the queue is gone."""
     assert sight.delay is not None
-    empty = sight.delay < setup.bloat / 2
+    empty = sight.delay < sight.low
     state = replace(state, draining=not empty)
     if state.capacity is None:
         return state, "", ""
@@ -197,9 +204,23 @@ def _grown(setup: Setup, state: State, sight: _Sight, tuning: Tuning) -> tuple[S
     near = state.capacity is not None and state.rate <= tuning.near * state.capacity
     faster = max(tuning.slow, state.growth * 2 ** (sight.seconds / tuning.double))
     growth = tuning.slow if near else min(tuning.fast, faster)
-    room = 1 - sight.delay / (setup.bloat / 2)
+    room = 1 - sight.delay / sight.low
     rate = state.rate * math.exp(min(growth * sight.seconds, tuning.stride) * room)
     return replace(state, rate=rate, growth=growth), "loaded and not late: more is tried", ""
+
+
+def _stepped_back(setup: Setup, state: State, sight: _Sight, tuning: Tuning) -> tuple[State, str, str]:
+    """What was tried was too much: a queue grows that is not late yet. Less than the cut that would come of it."""
+    assert sight.delay is not None
+    rested = state.cut_at is None or sight.now - state.cut_at >= tuning.rest
+    standing = sight.low - setup.bloat / 4
+    stands = all(one.delay >= standing for one in state.excesses[-tuning.jury :])  # jitter comes down now and then
+    through = capacity(state.excesses, state.sent, standing=standing, tuning=tuning)
+    if state.growth <= 0 or not (rested and stands) or through is None or through * (1 + tuning.band) >= state.rate:
+        return state, "", ""
+    why = f"{format_duration(sight.delay)} of queue while {format_rate(int(through))} came through: a step back"
+    rate = min(state.rate, _draining(through, sight.delay, tuning))
+    return replace(state, rate=rate, cut_at=sight.now, draining=True, growth=0.0, capacity=through), why, ""
 
 
 def _back(setup: Setup, state: State, sight: _Sight, tuning: Tuning) -> State:

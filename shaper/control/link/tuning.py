@@ -52,8 +52,8 @@ class Tuning:
 
     near: float = 1.03
     slow: float = 0.03
-    double: float = 0.4
-    fast: float = 0.6
+    double: float = 0.25
+    fast: float = 0.3
     stride: float = 0.15
     back: float = 0.01
     band: float = 0.01
