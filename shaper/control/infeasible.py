@@ -40,7 +40,7 @@ def infeasible(
 
 
 def _lacks(asked: float, rate: int, tuning: Tuning) -> bool:
-    return asked - rate > max(tuning.apply_bits, tuning.apply_up * asked)
+    return asked - rate > max(tuning.apply_bits, tuning.asked_share * asked)
 
 
 def _claim(cls: ClassSetup, wanted: Need | None, tuning: Tuning) -> Claim:

@@ -18,7 +18,7 @@ class Tuning:
     `throughput_seconds`. `loss_delay` is the delay that stands in for a class with a loss target and none for delay.
 
     What is asked of the link now, by which it is said what cannot hold, is evened out over `asked_seconds`; a change of
-    more than `asked_step` of it counts at once.
+    more than `asked_step` of it counts at once. Less than `asked_share` of it is not called lacking: it cannot be told.
 
     Integral: wanted delay as a share of the target (`setpoint`), no reaction within `dead_band` (in logarithms), gains
     a second `gain_up` and `gain_down`, at most `integral_max` (exp(0.7) is a doubling).
@@ -49,6 +49,7 @@ class Tuning:
     loss_delay: float = 0.1
     asked_seconds: float = 2.0
     asked_step: float = 0.25
+    asked_share: float = 0.05
 
     setpoint: float = 0.75
     dead_band: float = 0.1

@@ -34,6 +34,8 @@ BOUNDS = {
 }
 """The rules that set a rate, for people."""
 
+_DAY = 86400.0
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -148,7 +150,8 @@ def decision_view(found: ExplainedDecision, *, now: float, out: Console) -> None
     """For people; `now` is wall time."""
     line = found.line
     at = datetime.datetime.fromtimestamp(line.at).astimezone().isoformat(sep=" ", timespec="milliseconds")
-    ago = format_duration(max(0.0, round(now - line.at)))
+    passed = max(0.0, now - line.at)
+    ago = format_duration(round(passed)) if passed < _DAY else f"{passed / _DAY:.0f} days"
     _say(out, f"decision {line.number} of {found.place}, {at} ({ago} ago), {_fate(line)}", style="bold")
     for text in _seen_lines(line):
         _say(out, text)

@@ -38,7 +38,8 @@ def when(at: float) -> str:
 def frozen_text(freeze: Freeze) -> str:
     """Who froze it, why, since when and until when."""
     until = "until `shaper thaw`" if freeze.until is None else f"until {when(freeze.until)}"
-    return f"{freeze.words} (since {when(freeze.at)}, {until})"
+    since = f"since {when(freeze.at)}, " if freeze.at else ""
+    return f"{freeze.words} ({since}{until})"
 
 
 def schedule_text(schedule: ScheduleStatus) -> str:

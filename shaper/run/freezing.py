@@ -6,8 +6,7 @@ may write the folder can put it there or take it away: a running shaper looks at
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from shaper.errors import ShaperError
 from shaper.history.codec import decode, encode
@@ -31,6 +30,18 @@ def read_freeze(state: DeviceState) -> Freeze | None:
         return None
     with home.reading(_FILE):
         return decode(Freeze, data)
+
+
+def standing(state: DeviceState) -> tuple[Freeze | None, str]:
+    """What freezes the device, and what is wrong with the file, "" mostly.
+
+    One that can't be read freezes, too: it was put there for that.
+    """
+    try:
+        return read_freeze(state), ""
+    except ShaperError as error:
+        nobody = Freeze(Who(0, "nobody knows whom"), 0.0, f"{_FILE} can't be read")
+        return nobody, f"{error.message}: the controller stands still until `shaper thaw`"
 
 
 def write_freeze(state: DeviceState, freeze: Freeze | None) -> None:
@@ -83,27 +94,20 @@ class Freezing:
         """What freezes it, as it was last looked at."""
 
     def look(self, at: float) -> Freeze | None:
-        """What freezes it at this wall time. A file that can't be read freezes, too: it was put there for that."""
+        """What freezes it at this wall time."""
         before, stamp = self.freeze, self._stamp()
         if stamp != self._seen:
             self._seen = stamp
-            with self._damage():
-                self.freeze = read_freeze(self._state)
+            self.freeze, wrong = standing(self._state)
+            if wrong:
+                self._alarms.sound("frozen", wrong)
+            else:
+                self._alarms.end("frozen")
         # The other direction, or another run, may have been first to take away what is over.
         last = self.freeze or before
         if last is not None and last.over(at):
             self._end(at)
         return self.freeze
-
-    @contextlib.contextmanager
-    def _damage(self) -> Iterator[None]:
-        try:
-            yield
-        except ShaperError as error:
-            self._alarms.sound("frozen", f"{error.message}: the controller stands still until `shaper thaw`")
-            self.freeze = Freeze(Who(0, "nobody knows"), 0.0, f"{_FILE} can't be read")
-        else:
-            self._alarms.end("frozen")
 
     def _end(self, at: float) -> None:
         self.freeze = None

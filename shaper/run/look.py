@@ -12,7 +12,7 @@ from shaper.plan.drift import differences, some
 from shaper.run.apply import read
 from shaper.run.before import unfinished
 from shaper.run.calendar import outlook
-from shaper.run.freezing import read_freeze
+from shaper.run.freezing import standing
 from shaper.run.ours import ours
 from shaper.run.policed import counted, policed
 from shaper.run.probation import pending_confirmation
@@ -63,7 +63,8 @@ def look(kernel: Kernel, state: DeviceState, *, now: float, at: float | None = N
             f"the schedule has gone on ({schedule.holds}), and {state.title} still has the numbers of: {was}; "
             "`shaper run` changes them in time, `shaper apply` now"
         )
-    freeze = read_freeze(state)
+    freeze, wrong = standing(state)
+    alarms += [wrong] if wrong else []
     if drift:
         alarms.append(f"somebody changed what {state.spot} holds: {some(drift)}; `shaper apply` puts it back")
     allocation = program.allocation_in(held)

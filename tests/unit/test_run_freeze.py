@@ -25,6 +25,7 @@ from shaper.model.policy import Direction
 from shaper.report.metrics import families
 from shaper.run.changes import Order
 from shaper.run.freezing import freeze, read_freeze, thaw, write_freeze
+from shaper.run.look import look
 from shaper.run.state import DeviceState
 
 VOICE = 0x5A000011
@@ -162,6 +163,12 @@ def test_a_file_that_cannot_be_read_freezes_and_says_so(bench: Bench) -> None:
     def scribble() -> None:
         path.write_text("not JSON")
 
+    Talk(bench).hold()
+    scribble()
+    found = look(bench.kernel, state(bench), now=bench.clock.boot())
+    assert found.frozen is not None
+    assert any("frozen.json is damaged" in alarm for alarm in found.alarms)
+    path.unlink()
     talk = Talk(bench, scribble, calls, calls, lambda: rates.append(rate(bench)), path.unlink, calls, calls).hold()
     assert rates == [1_000_000]
     assert any("frozen.json is damaged" in alarm and "shaper thaw" in alarm for alarm in talk.status[3].alarms)
