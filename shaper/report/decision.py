@@ -17,6 +17,7 @@ from shaper.history.records import JournalLine, ObservationRow
 from shaper.model.decision import Change, Grant, Want
 from shaper.model.observation import ClassObservation
 from shaper.model.sla import SlaResult, SlaState
+from shaper.report.link_rate import link_moved
 from shaper.report.outcome import Outcome, outcome, outcome_lines
 from shaper.report.render import whole_table
 from shaper.report.tables import STATES, plain_table
@@ -108,6 +109,7 @@ def decision_json(found: ExplainedDecision) -> dict[str, Any]:
         "bandwidth_bit_s": premise.setup.link.bandwidth if premise else None,
         "tick_s": line.inputs.seconds,
         "capture": encode(line.inputs.capture),
+        "link": encode(line.decision.link),
         "classes": [_part_json(part) for part in found.parts],
         "shortfalls": encode(line.decision.shortfalls),
         "given_up": encode(line.decision.given_up),
@@ -160,7 +162,7 @@ def decision_view(found: ExplainedDecision, *, now: float, out: Console) -> None
     for title, lines in (
         ("missed", list(_targets(found.parts))),
         ("wanted", list(_wanted(found.parts))),
-        ("did", list(_did(found.parts))),
+        ("did", [*link_moved(line.decision.link), *_did(found.parts)]),
         ("cannot hold", [one.words for one in line.decision.shortfalls]),
         ("given up, in this order", line.decision.given_up),
         ("came of it", list(_came(found))),
@@ -178,7 +180,7 @@ def _say(out: Console, text: str, *, style: str = "default") -> None:
 def _fate(line: JournalLine) -> str:
     if line.applied:
         return "carried out"
-    return "not carried out" if line.decision.changes else "nothing to change"
+    return "not carried out" if line.decision.changes or line.decision.link else "nothing to change"
 
 
 def _seen_lines(line: JournalLine) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from shaper.model.link_rate import LinkStatus
+from shaper.model.link_rate import LinkMove, LinkStatus
 from shaper.units import format_duration, format_rate
 
 _Number = Callable[[LinkStatus], float | None]
@@ -35,6 +35,18 @@ def link_families(labels: Sequence[str], links: Sequence[tuple[tuple[str, ...], 
             if (found := number(one)) is not None:
                 family.add_metric(values, found)
         yield family
+
+
+def link_moved(move: LinkMove | None) -> Iterator[str]:
+    """What was decided about the link and what was seen of it; nothing where it stands."""
+    if move is None:
+        return
+    came = "" if move.capacity is None else f", {format_rate(int(move.capacity))} came through a queue last"
+    bound = "" if move.bound == "none" else f" (the {move.bound} that the policy allows)"
+    yield (
+        f"the link: {format_rate(move.before)} -> {format_rate(move.after)}{bound}: {move.reason}; "
+        f"{format_rate(int(move.achieved))} sent{came}"
+    )
 
 
 def link_words(one: LinkStatus) -> str:

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from compile_samples import ETHERNET, FULL_KERNEL
 from test_run_service import Bench, Watching
 
 from collectors.probe.log import Outcome
+from shaper.cli.entry import cli
 from shaper.compile import compile_interface
 from shaper.compile.program import Program
 from shaper.history.store import History
@@ -246,6 +248,14 @@ def test_every_move_of_the_link_is_in_the_journal(bench: Bench) -> None:
         assert one.reason
         assert one.before != one.after
     assert any("late" in one.reason for one in lines)
+    said = [asked(bench.folder, str(number)) for number in range(1, len(lines) + 1)]
+    shown = next(text for text in said if "the link: 2" in text and "late" in text)
+    assert "mbit ->" in shown
+
+
+def asked(state: Path, number: str) -> str:
+    command = ["explain", "decision", number, "--state", str(state)]
+    return CliRunner().invoke(cli, command, catch_exceptions=False, standalone_mode=False).output
 
 
 def test_a_dry_run_decides_and_sends_nothing(bench: Bench) -> None:
