@@ -101,6 +101,12 @@ def modelled(
     tick: float = 0.25,
 ) -> dict[str, Any]:
     """What the model shows of the traffic. Raises ShaperError where it does not know enough."""
+    if interface.policed:
+        raise UnavailableError(
+            f"the model is of queues, and what comes in by {interface.device} is policed",
+            hint="simulate it with --exact, or with `ingress: queue`",
+            where=interface.policed_where,
+        )
     program = compiled(interface, structure=mode != Mode.STATIC)
     if traffic.suffix in _SCENARIOS:
         scenario = read_scenario(traffic)

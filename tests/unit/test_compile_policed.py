@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rfc2698 import ExactBucket
 
+from shaper.cli.simulate import modelled
 from shaper.compile import compile_interface
 from shaper.compile.policed import BURST_SECONDS, counting_of, left_over
 from shaper.compile.program import Program
@@ -326,3 +328,13 @@ def test_one_limit_is_one_change_and_hitless() -> None:
     assert before.verdicts == after.verdicts
     gone = diff(after.tree, tree("shi-eth1", ()), bounds={})
     assert not any(one.disruptive for one in impacts(gone))
+
+
+def test_the_model_of_queues_has_nothing_to_say_of_it() -> None:
+    text = "version: 1\ninterfaces:\n  wan: {device: eth1, bandwidth: {ingress: 20mbit}, ingress: police, policy: p}\n"
+    text += "policies: {p: {classes: {rest: {default: true}}}}\n"
+    (interface,) = parse_policy(text, source="p.yaml").interfaces
+    scenario = Path(__file__).parents[2] / "policies/scenarios/open-loop.yaml"
+    with pytest.raises(UnavailableError, match="is policed") as caught:
+        modelled(interface, scenario, mode="static", seconds=0.1)
+    assert caught.value.where is not None and caught.value.where.line == 3
