@@ -40,7 +40,7 @@ def explanation_json(
         "conditions": [
             {
                 "key": key_of(match, name),
-                "asked": asked(match, name),
+                "asked": asked(match, name, explained.packet),
                 "packet": found(explained.packet, name) or None,
                 "where": str(match.where) if match.where else None,
             }
@@ -171,7 +171,9 @@ def _translated(program: Program | None) -> bool:
 def _held(match: Match, name: str, explained: Explanation) -> str:
     has = found(explained.packet, name)
     where = f"line {match.where.line}: " if match.where else ""
-    return f"{where}{key_of(match, name)} {asked(match, name)}" + (f"; the packet has {has}" if has else " holds")
+    return f"{where}{key_of(match, name)} {asked(match, name, explained.packet)}" + (
+        f"; the packet has {has}" if has else " holds"
+    )
 
 
 def _place(rule: Rule) -> str:

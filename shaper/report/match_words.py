@@ -17,6 +17,8 @@ from shaper.policy.names import (
 )
 
 _OF_PACKET = {"ethertypes": "ethertype", "protocols": "protocol", "icmp": "icmp_type"}
+_MANY, _FIRST = 40, 3
+"""Of more values than that, so many are said."""
 _EITHER = {"net": ("src", "dst"), "port": ("sport", "dport"), "mac": ("src_mac", "dst_mac")}
 
 
@@ -30,15 +32,18 @@ def match_text(match: Match) -> str:
     return ", ".join(f"{key} {value}" for key, value in conditions(match))
 
 
-def asked(match: Match, name: str) -> str:
-    """What a condition asks for."""
+def asked(match: Match, name: str, packet: Packet | None = None) -> str:
+    """What a condition asks for; of a long list those that hold for the packet, else the first, and how many more."""
     value = getattr(match, name)
     if name == "inner":
         return f"({match_text(value)})"
     if name in ("any_of", "all_of", "none_of"):
         word = " and " if name == "all_of" else " or "
         return f"({word.join(match_text(part) for part in value)})"
-    return " or ".join(_value(name, one) for one in value)
+    if len(value) <= _MANY:
+        return " or ".join(_value(name, one) for one in value)
+    shown = _holding(value, name, packet)[:_FIRST] or value[:_FIRST]
+    return f"{' or '.join(_value(name, one) for one in shown)} or {len(value) - len(shown)} more"
 
 
 def found(packet: Packet, name: str) -> str:
@@ -57,6 +62,14 @@ def found(packet: Packet, name: str) -> str:
     if name in ("tos", "mark"):
         return f"{value:#x}"
     return _value(name, (packet.protocol, value) if name == "icmp" else value)
+
+
+def _holding(networks: tuple[Prefix, ...], name: str, packet: Packet | None) -> tuple[Prefix, ...]:
+    """Of the networks in the condition on a field those that an address of the packet is in."""
+    if packet is None or name not in ("src", "dst", "net"):
+        return ()
+    addresses = [getattr(packet, side) for side in _EITHER.get(name, (name,))]
+    return tuple(one for one in networks if any(one.holds(packet, address) for address in addresses))
 
 
 def _value(name: str, value: object) -> str:

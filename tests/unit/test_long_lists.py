@@ -9,7 +9,8 @@ import table_samples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shaper.model.match import Match, Packet
+from shaper.model.match import Match, Packet, Prefix
+from shaper.report.match_words import asked
 
 
 @given(st.integers(0, 2**32).map(Random))
@@ -36,3 +37,13 @@ def test_of_many_rules_those_hold_that_hold_one_by_one(random: Random) -> None:
         packet = table_samples.packet(random)
         assert list(rules.holding(packet)) == [rule for rule in rules.ordered if rule.holds(packet)]
     assert not list(rules.holding(Packet(0x0806)))
+
+
+def test_a_long_list_is_said_by_what_holds_and_how_many_there_are() -> None:
+    networks = tuple(Prefix(4, number << 8, 24) for number in range(50_000))
+    packet = Packet(0x0800, 17, 1, 30_000 << 8 | 5)
+    match = Match(dst=networks)
+    assert asked(match, "dst", packet) == "0.117.48.0/24 or 49999 more"
+    assert asked(match, "dst") == "0.0.0.0/24 or 0.0.1.0/24 or 0.0.2.0/24 or 49997 more"
+    assert asked(Match(net=networks), "net", packet).startswith("0.0.0.0/24 or 0.117.48.0/24 or")
+    assert asked(Match(dst=networks[:2]), "dst", packet) == "0.0.0.0/24 or 0.0.1.0/24"
