@@ -11,12 +11,14 @@ from dataclasses import replace
 
 from shaper.errors import Problem
 from shaper.policy.kinds import Kind
-from shaper.policy.reader import MAX_CHARACTERS, Document, Node, scalar
+from shaper.policy.reader import Document, Node, scalar
 from shaper.policy.text import Loc, did_you_mean, named, place_text, quoted
 from shaper.policy.values import said
 
 LONGEST = 1000
 """Characters of a var's value."""
+MOST = 2 * 2**20
+"""Characters of all values that are made of vars."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,31}\Z")
 _USE = re.compile(r"\$\$\{|\$\{(?P<name>[^{}]*)\}|\$\{")
@@ -39,7 +41,7 @@ class _Filler:
     def __init__(self, document: Document) -> None:
         self._document = document
         self._done: dict[int, Node] = {}
-        self._room = MAX_CHARACTERS
+        self._room = MOST
         self._vars: Mapping[str, Node] | None = {}
         self.problems: list[Problem] = []
         root = document.root.value
@@ -130,7 +132,7 @@ class _Filler:
         fitted = self._room >= 0
         self._room -= len(whole)
         if fitted and self._room < 0:
-            message = f"with their vars the values have more than {MAX_CHARACTERS} characters"
+            message = f"with their vars the values have more than {MOST} characters"
             self._say(Kind.TOO_LARGE, loc, message, "use shorter vars")
         return self._room >= 0
 
