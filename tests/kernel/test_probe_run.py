@@ -38,6 +38,8 @@ policies:
         match: [{{proto: tcp, dport: 80}}]
         sla: {{delay-p99: 20ms}}
         probe: {{to: {to}, kind: http, port: 80, interval: 200ms}}
+      calls: {{match: [{{dscp: cs3}}], sla: {{delay-p99: 20ms}}, probe: {{to: {to}, kind: icmp, interval: 200ms}}}}
+      mail: {{match: [{{dscp: cs2}}], sla: {{delay-p99: 20ms}}, probe: {{to: "{six}", kind: icmp, interval: 200ms}}}}
       rest: {{guarantee: 12mbit, default: true}}
 """
 
@@ -45,7 +47,7 @@ policies:
 @pytest.fixture
 def box(netns: Any, tmp_path: Path) -> Iterator[Box]:
     made = Box(netns, tmp_path)
-    made.policy.write_text(POLICY.format(device=made.pair.a, to=made.pair.b_v4))
+    made.policy.write_text(POLICY.format(device=made.pair.a, to=made.pair.b_v4, six=made.pair.b_v6))
     yield made
 
 
@@ -90,9 +92,10 @@ def test_an_idle_class_is_judged_by_its_probe_and_a_busy_one_by_its_packets(box:
     assert voice["histogram"]["count"] == 0
 
     # Every packet of a connection is the probe's, the last ones too, which the kernel sends after its end.
-    until(lambda: cls(box, "shop")["probe"]["sent_packets"] >= 10)
-    assert cls(box, "shop")["probe"]["lost_packets"] == 0
-    assert (cls(box, "shop")["delay"], cls(box, "shop")["histogram"]["count"]) == (None, 0)
+    for path in ("shop", "calls", "mail"):
+        until(lambda path=path: cls(box, path)["probe"]["sent_packets"] >= 10)  # type: ignore[misc]
+        assert cls(box, path)["probe"]["lost_packets"] == 0
+        assert (cls(box, path)["delay"], cls(box, path)["histogram"]["count"]) == (None, 0), path
     (status,) = ask(state_of(box), "status") or []
     assert (status["capture"]["rung"], status["capture"]["running"]) == (rung, True)
 
