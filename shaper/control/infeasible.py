@@ -13,6 +13,7 @@ from shaper.control.needs import Need
 from shaper.control.setup import ClassSetup, Setup, whole
 from shaper.control.tuning import Tuning
 from shaper.model.decision import Shortfall
+from shaper.model.policy import Tier
 from shaper.units import format_rate
 
 
@@ -22,18 +23,21 @@ def infeasible(
     """The shortfalls in the policy's order, and what is given up, first to last; `shares` are what was allocated."""
     found: list[Shortfall] = []
     asking = [(cls, needs[cls.path]) for cls in setup.classes if cls.path in needs and needs[cls.path].asked > 0]
-    claims: list[Claim] = []
+    claims: dict[str, Claim] = {}
     could: Mapping[str, Share] = shares
     if any(_lacks(wanted.asked, shares[cls.path].rate, tuning) for cls, wanted in asking):
-        claims = [_claim(cls, needs.get(cls.path), tuning) for cls in setup.classes]
-        could = allocate(setup, claims)
+        claims = {cls.path: _claim(cls, needs.get(cls.path), tuning) for cls in setup.classes}
+        could = allocate(setup, tuple(claims.values()))
+    totals = _totals(tuple(claims.values()))
     for cls, wanted in asking:
         share = could[cls.path]
         if wanted.capacity is not None and wanted.capacity > setup.link.bandwidth:
             found.append(Shortfall(cls.path, wanted.capacity, share.rate, wanted.capacity, cls.sla.tightest, "latency"))
         elif _lacks(wanted.asked, share.rate, tuning):
             inside = share.bound in ("limit", "parent")
-            capacity = setup.link.bandwidth if inside else max(setup.link.bandwidth, _capacity(claims, cls))
+            capacity = (
+                setup.link.bandwidth if inside else max(setup.link.bandwidth, _capacity(claims[cls.path], totals))
+            )
             bound = share.bound if inside else "link"
             found.append(Shortfall(cls.path, int(wanted.asked), share.rate, capacity, _target(cls, wanted), bound))
     return tuple(found), tuple(_given_up(setup, could, found)) if found else ()
@@ -51,14 +55,22 @@ def _claim(cls: ClassSetup, wanted: Need | None, tuning: Tuning) -> Claim:
     return Claim(cls.path, cls.tier, cls.weight, lowest, min(cls.guarantee, uses), asked, 0.0, cls.highest)
 
 
-def _capacity(claims: Sequence[Claim], cls: ClassSetup) -> int:
-    """What the class needs, what is taken by those that are served no later, and the floors of the others."""
-    total = 0.0
-    for claim in claims:
-        wanted = claim.needed if claim.path == cls.path else max(claim.entitled, claim.needed)
-        served = max(claim.lowest, min(wanted, claim.highest))
-        total += served if claim.tier <= cls.tier else claim.lowest
-    return int(total)
+def _served(claim: Claim) -> float:
+    return max(claim.lowest, min(max(claim.entitled, claim.needed), claim.highest))
+
+
+def _totals(claims: Sequence[Claim]) -> dict[Tier, float]:
+    """By tier: what is taken by those that are served no later, and the floors of the others."""
+    return {
+        tier: sum(_served(claim) if claim.tier <= tier else claim.lowest for claim in claims)
+        for tier in {claim.tier for claim in claims}
+    }
+
+
+def _capacity(claim: Claim, totals: Mapping[Tier, float]) -> int:
+    """With what the class needs in the place of what it is entitled to."""
+    needed = max(claim.lowest, min(claim.needed, claim.highest))
+    return int(totals[claim.tier] - _served(claim) + needed)
 
 
 def _target(cls: ClassSetup, wanted: Need) -> str:
