@@ -24,8 +24,8 @@ LAWS = {"aimd": Aimd}
 class Flat(holding.Holding):
     """Guarantees as rates and one priority, whatever moves them."""
 
-    def __init__(self, *arguments: Any, structure: bool) -> None:
-        super().__init__(*arguments, structure=False)
+    def __init__(self, *arguments: Any, structure: bool, **more: Any) -> None:
+        super().__init__(*arguments, structure=False, **more)
 
 
 def main() -> None:
