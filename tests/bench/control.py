@@ -161,6 +161,7 @@ def arguments(baselines: Mapping[str, Any]) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, help="folder of the result files [.bench/control]")
     parser.add_argument("--table", action="store_true", help="run nothing: the table of what is there")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="a plot of each scenario and seed (needs matplotlib)")
+    parser.add_argument("--cost", action="store_true", help="the processor's time of the law's own step, by classes")
     parser.add_argument("--grid", action="store_true", help="the search for AIMD's settings, in the simulator")
     wanted = parser.parse_args()
     if wanted.quick:
@@ -183,6 +184,12 @@ def main() -> int:
     """0 when every run was carried out, 1 when one failed; it goes on with the others."""
     baselines = yaml.safe_load((CONTROLLERS / "baselines.yaml").read_text())
     wanted = arguments(baselines)
+    if wanted.cost:
+        from _steps import cost  # noqa: PLC0415 # what nobody else needs
+
+        for line in cost():
+            print(line, flush=True)
+        return 0
     if wanted.grid:
         from _grid import search  # noqa: PLC0415 # what nobody else needs
 
