@@ -9,7 +9,18 @@ from shaper.compile.numbers import Adopted
 from shaper.model.decision import Allocation, Bounds, Grant
 from shaper.model.match import Rules
 from shaper.model.policy import Interface
-from shaper.tree import FieldBounds, Handle, Insn, LookupProgram, Tree, link_of, queue_limit, with_grants
+from shaper.tree import (
+    CakeOptions,
+    FieldBounds,
+    FqCodelOptions,
+    Handle,
+    Insn,
+    LookupProgram,
+    Tree,
+    link_of,
+    queue_limit,
+    with_grants,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,14 @@ class Program:
     def fixed(self) -> str:
         """Why there is nothing for a controller to move, where it is not movable."""
         return "what is policed lends nothing" if self.interface.policed else "no class has a rate to move"
+
+    @property
+    def memories(self) -> frozenset[str]:
+        """The leaves whose queues keep themselves short, and whose limit is of the kernel's memory."""
+        leaves = {path: self.tree.leaf_of(self.handles[path]) for path in self.static}
+        return frozenset(
+            path for path, leaf in leaves.items() if leaf and isinstance(leaf.options, (FqCodelOptions, CakeOptions))
+        )
 
     def size_of(self) -> Callable[[int], int] | None:
         """What the kernel counts a frame of so many bytes for, None where it is the same."""

@@ -1,7 +1,9 @@
 """Who gets how much rate: floors first, then tier by tier what is entitled and what is needed, then what was held.
 
-Inside a tier that does not fit, rates are weighted max-min fair (Bertsekas & Gallager, Data Networks, 6.5.2): nobody
-gets more than it claims, and what is left is shared by weight. What nobody claims is not handed out: HTB lends it.
+An SLA with a part of its need is missed as one with nothing. So where a tier does not fit, the needs that cost the
+least for their weight are met whole, and who can't be is the one that is given up. What is left then is shared weighted
+max-min fair (Bertsekas & Gallager, Data Networks, 6.5.2): nobody gets more than it claims. What nobody claims is not
+handed out: HTB lends it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from shaper.model.policy import Tier
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What one class may ask for, in bit/s: `lowest` unconditionally, `entitled` up to its guarantee, `needed` for its
-    SLA, `held` since it had it until now; never more than `highest`."""
+    SLA, `held` since it had it until now (`firm` the part of it that no lower tier gets); never more than `highest`.
+    `met` says that it had what it needed until now."""
 
     path: str
     tier: Tier
@@ -27,6 +30,8 @@ class Claim:
     needed: float
     held: float
     highest: int
+    firm: float = 0.0
+    met: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ def allocate(setup: Setup, claims: Sequence[Claim]) -> dict[str, Share]:
     for tier in sorted({claim.tier for claim in claims}):
         members = [claim for claim in claims if claim.tier == tier]
         _fill(rates, members, {claim.path: min(claim.entitled, claim.highest) for claim in members}, rooms)
-        short = _fill(rates, members, {claim.path: min(claim.needed, claim.highest) for claim in members}, rooms)
+        short = _meet(rates, members, rooms)
         for claim in members:
             wanted = min(max(claim.entitled, claim.needed), claim.highest)
             if wanted > rates[claim.path] + 1:
@@ -75,6 +80,44 @@ def allocate(setup: Setup, claims: Sequence[Claim]) -> dict[str, Share]:
         )
         for claim in claims
     }
+
+
+_KEPT = 0.75
+"""What the need of a class that was met counts as: another must be so much cheaper to take its place."""
+MET = 0.9
+"""Who was met stays so with this part of its need, which is what it would be without headroom."""
+
+
+def _meet(rates: dict[str, float], members: Sequence[Claim], rooms: Sequence[_Room]) -> dict[str, str]:
+    """Raises the members to what they need, whole one by one as far as they fit, to what they firmly keep, and then the
+    others; tells which room stopped whom, "peers" where others of the tier had it before."""
+
+    def cost(claim: Claim) -> float:
+        return (wanted[claim.path] - rates[claim.path]) / claim.weight * (_KEPT if claim.met else 1.0)
+
+    wanted = {claim.path: min(claim.needed, claim.highest) for claim in members}
+    free = {room: room.limit - sum(rates[path] for path in room.leaves) for room in rooms}
+    around: dict[str, list[_Room]] = {claim.path: [] for claim in members}
+    for room in rooms:
+        for path in room.leaves:
+            if path in around:
+                around[path].append(room)
+    late, others = [], False
+    for claim in sorted((each for each in members if wanted[each.path] > rates[each.path]), key=cost):
+        path = claim.path
+        most = rates[path] + min(free[room] for room in around[path])
+        if wanted[path] * (MET if claim.met else 1.0) > most:
+            late.append(claim)
+            continue
+        others, more = True, min(wanted[path], most) - rates[path]
+        rates[path] += more
+        for room in around[path]:
+            free[room] -= more
+    short = {claim.path for claim in late}
+    met = [claim for claim in members if claim.path not in short]
+    _fill(rates, met, {claim.path: min(claim.firm, claim.highest) for claim in met}, rooms)
+    stopped = _fill(rates, late, {claim.path: wanted[claim.path] for claim in late}, rooms)
+    return {path: "peers" if room == "link" and others else room for path, room in stopped.items()}
 
 
 def _own_bound(claim: Claim, rate: float) -> str:

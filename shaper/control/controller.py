@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shaper.control.allocate import Claim, Share, allocate
+from shaper.control.allocate import MET, Claim, Share, allocate
 from shaper.control.infeasible import infeasible
+from shaper.control.keeping import keep
 from shaper.control.needs import Need, need
-from shaper.control.queue import queue_limit
+from shaper.control.queue import queue_limit, reach
 from shaper.control.rails import recent, settle
 from shaper.control.setup import ClassSetup, Setup
 from shaper.control.state import Memory, State, initial
 from shaper.control.tuning import Tuning
 from shaper.control.words import answered, held, reason
-from shaper.control.yielding import entitle, given_back
+from shaper.control.yielding import entitle
 from shaper.model.decision import Change, Decision, Grant
 from shaper.model.observation import CaptureHealth, Observation
 from shaper.model.policy import Tier
@@ -39,6 +40,7 @@ def step(
     targets = {cls.path: cls.on_grid(shares[cls.path].rate) for cls in setup.classes}
     rates = settle(setup, present, targets, urgent=urgent, spent=spent, tuning=tuning)
     takers = [path for path, rate in rates.items() if rate > present[path]]
+    within = reach(setup, needs, rates)
 
     changes: list[Change] = []
     for cls in setup.classes:
@@ -46,7 +48,9 @@ def step(
         before, queue = memory.grant, memory.grant.queue
         if wanted is not None and (not spent or path in urgent):
             backlog = observation.classes[path].backlog_bytes
-            queue = queue_limit(setup, cls, wanted, rate=rates[path], backlog=backlog, present=queue, tuning=tuning)
+            queue = queue_limit(
+                setup, cls, wanted, rate=rates[path], within=within[path], backlog=backlog, present=queue, tuning=tuning
+            )
         after = _grant(cls, rates[path], queue)
         if after != before:
             why = reason(cls, wanted or Need(), before, after, takers=takers, bound=shares[path].bound)
@@ -89,14 +93,19 @@ def _look(
         )
         for tier in Tier
     }
+    surplus = {
+        cls.path: max(0.0, needs[cls.path].throughput - max(cls.guarantee, needs[cls.path].rate))
+        for cls in setup.classes
+        if cls.path in needs
+    }
+    beyond = sum(surplus.values())
     for cls in setup.classes:
         if (wanted := needs.get(cls.path)) is None:
             continue
         calm = all(well for tier, well in content.items() if tier < cls.tier)
-        memory, seconds = memories[cls.path], observation.classes[cls.path].seconds
-        memory = entitle(cls, memory, wanted, calm=calm, now=now, seconds=seconds, tuning=tuning)
-        fallen = memory.level if wanted.thin else memory.level * (1 - min(0.5, tuning.decay * seconds))
-        memories[cls.path] = replace(memory, level=max(wanted.rate + wanted.drain, fallen))
+        takeable = beyond - surplus[cls.path]
+        memory = entitle(cls, memories[cls.path], wanted, calm=calm, takeable=takeable, now=now, tuning=tuning)
+        memories[cls.path] = keep(cls, memory, wanted.rate + wanted.drain, now=now, thin=wanted.thin, tuning=tuning)
     return memories, needs
 
 
@@ -108,9 +117,12 @@ def _content(memory: Memory, wanted: Need, tuning: Tuning) -> bool:
 
 def _claim(cls: ClassSetup, memory: Memory, wanted: Need | None, tuning: Tuning) -> Claim:
     needed = wanted.rate + wanted.drain if wanted is not None else 0.0
-    entitled = max(given_back(cls, memory, tuning), min(needed, cls.guarantee))
+    entitled = max(cls.lowest, memory.restored, min(needed, cls.guarantee))
     needed, held = cls.stepped(needed), cls.stepped(memory.level)
-    return Claim(cls.path, cls.tier, cls.weight, cls.lowest, entitled, needed, held, cls.highest)
+    firm = held if needed >= held * (1 - tuning.slack) else 0.0
+    return Claim(
+        cls.path, cls.tier, cls.weight, cls.lowest, entitled, needed, held, cls.highest, firm=firm, met=memory.met
+    )
 
 
 def _grant(cls: ClassSetup, rate: int, queue: int) -> Grant:
@@ -128,6 +140,7 @@ def _remember(memory: Memory, claim: Claim, share: Share, after: Grant, *, now: 
         level=memory.level if memory.level <= room else float(share.rate),
         restored=min(memory.restored, room) if claim.entitled > room else memory.restored,
         throttled=claim.needed > room,
+        met=0 < claim.needed * MET <= room,
         raised_at=now if after.rate > memory.grant.rate else memory.raised_at,
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from shaper.control.allocate import Claim, Share, allocate
+from shaper.control.allocate import MET, Claim, Share, allocate
 from shaper.control.needs import Need
 from shaper.control.setup import ClassSetup, Setup, whole
 from shaper.control.tuning import Tuning
@@ -26,7 +26,7 @@ def infeasible(
     claims: dict[str, Claim] = {}
     could: Mapping[str, Share] = shares
     if any(_lacks(wanted.asked, shares[cls.path].rate, tuning) for cls, wanted in asking):
-        claims = {cls.path: _claim(cls, needs.get(cls.path), tuning) for cls in setup.classes}
+        claims = {cls.path: _claim(cls, needs.get(cls.path), shares[cls.path], tuning) for cls in setup.classes}
         could = allocate(setup, tuple(claims.values()))
     totals = _totals(tuple(claims.values()))
     for cls, wanted in asking:
@@ -47,12 +47,14 @@ def _lacks(asked: float, rate: int, tuning: Tuning) -> bool:
     return asked - rate > max(tuning.apply_bits, tuning.asked_share * asked)
 
 
-def _claim(cls: ClassSetup, wanted: Need | None, tuning: Tuning) -> Claim:
-    """What a class takes of the link: of its floor and its guarantee no more than it uses, the rest is lent."""
+def _claim(cls: ClassSetup, wanted: Need | None, share: Share, tuning: Tuning) -> Claim:
+    """What a class takes of the link: of its floor and its guarantee no more than it uses, the rest is lent. Who is met
+    by what was allocated has its place here, too."""
     uses = wanted.demand / tuning.headroom if wanted is not None else float(cls.lowest)
     asked = wanted.asked if wanted is not None else 0.0
     lowest = whole(min(cls.lowest, uses))
-    return Claim(cls.path, cls.tier, cls.weight, lowest, min(cls.guarantee, uses), asked, 0.0, cls.highest)
+    met = 0 < asked * MET <= share.rate
+    return Claim(cls.path, cls.tier, cls.weight, lowest, min(cls.guarantee, uses), asked, 0.0, cls.highest, met=met)
 
 
 def _served(claim: Claim) -> float:
@@ -78,6 +80,10 @@ def _target(cls: ClassSetup, wanted: Need) -> str:
     return "throughput" if throughput else cls.sla.tightest
 
 
+def _peers(setup: Setup, could: Mapping[str, Share], tier: Tier) -> bool:
+    return any(could[cls.path].bound == "peers" for cls in setup.classes if cls.tier == tier)
+
+
 def _given_up(setup: Setup, could: Mapping[str, Share], found: Sequence[Shortfall]) -> Iterator[str]:
     """Lower tiers first: what they have beyond their floors, then the SLAs, and what holds all the same."""
     short = {one.path: one for one in found}
@@ -92,7 +98,7 @@ def _given_up(setup: Setup, could: Mapping[str, Share], found: Sequence[Shortfal
         mine = [short[cls.path] for cls in setup.classes if cls.tier == tier and cls.path in short]
         lost = [f"{one.target} of {one.path}" for one in mine]
         if lost:
-            shared = ": of one tier, they share by weight" if len(lost) > 1 else ""
-            yield f"{' and '.join(lost)}{shared}"
+            costs = ": the others of the tier cost less for their share" if _peers(setup, could, tier) else ""
+            yield f"{' and '.join(lost)}{costs}"
     if held := [cls.path for cls in setup.classes if cls.sla and cls.path not in short]:
         yield f"held: {', '.join(held)}"

@@ -25,7 +25,8 @@ class Need:
 
     `rate` holds its SLA (0 where it has none or no traffic), `drain` comes on top while a backlog is too long;
     `demand` is what it would use (infinite with a backlog or drops). `missed` says which target is missed, "" when
-    none is. `thin` marks too few samples to judge by; `capacity` the bandwidth an infeasible delay target would take;
+    none is. `elastic` says that there is TCP in it, `inelastic` that there is none; neither, where no capture tells.
+    `thin` marks too few samples to judge by; `capacity` the bandwidth an infeasible delay target would take;
     `asked` is the need of this moment, without headroom and hold.
     """
 
@@ -35,6 +36,7 @@ class Need:
     throughput: float = 0.0
     pressed: bool = False
     elastic: bool = False
+    inelastic: bool = False
     source: str = ""
     missed: str = ""
     thin: bool = False
@@ -59,7 +61,8 @@ def need(
     elastic = memory.elastic_at is not None and now - memory.elastic_at <= tuning.window
     envelope: Mapping[float, int] = {}
     if trusted and seen.inelastic is not None:
-        inelastic, envelope = seen.inelastic, seen.envelope
+        # What was captured and what was counted are not of the same instants: the lesser one is not of the next tick.
+        inelastic, envelope = min(seen.inelastic, seen.offered), seen.envelope
     else:
         inelastic = seen.offered * (1.0 if memory.share is None else memory.share)
 
@@ -100,6 +103,7 @@ def need(
         throughput=memory.throughput or 0.0,
         pressed=pressed,
         elastic=elastic,
+        inelastic=memory.share is not None and not elastic,
         source=source,
         missed=missed,
         thin=thin,
@@ -166,9 +170,8 @@ def _feed_forward(
     spare = (tuning.loss_delay if delay is None else delay) - setup.latency(cls)
     if spare <= 0:
         return
-    for tau, size in curve.items():
-        rate = (size + frame) * 8 / (tau + spare)
-        yield Peak(now, rate, f"feed-forward {format_rate(rate)} from envelope at {format_duration(tau)}", rate)
+    rate, tau = max(((size + frame) * 8 / (tau + spare), tau) for tau, size in curve.items())
+    yield Peak(now, rate, f"feed-forward {format_rate(rate)} from envelope at {format_duration(tau)}", rate)
 
 
 def _infeasible(setup: Setup, cls: ClassSetup, frame: int) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from shaper.model.decision import Allocation, Bounds, Grant
@@ -21,7 +21,8 @@ class ClassSetup:
     """One leaf class. Rates in bit/s; `weight` is its share inside its tier; `static` where it starts.
 
     `floor` is what nothing takes, `guarantee` what it is entitled to while the tiers above it hold their SLA; `step`
-    the grid of its grants above the lowest, 0 for none.
+    the grid of its grants above the lowest, 0 for none. `memory` says that its queue keeps itself short, and that its
+    limit is of the kernel's memory.
     """
 
     path: str
@@ -34,6 +35,7 @@ class ClassSetup:
     bounds: Bounds
     static: Grant
     step: int = 0
+    memory: bool = False
 
     @property
     def lowest(self) -> int:
@@ -122,10 +124,11 @@ def setup_from(
     mtu_frame: int = 1514,
     burst_seconds: float = 0.001,
     reserved: int = 0,
+    memories: Set[str] = frozenset(),
 ) -> Setup:
     """The setup of an interface whose tree was compiled with these bounds and this static allocation, by leaf path.
 
-    `reserved` bit/s of the link are granted to nobody.
+    `reserved` bit/s of the link are granted to nobody. `memories` are the leaves whose limits are of memory.
     """
     leaves = tuple(
         ClassSetup(
@@ -139,6 +142,7 @@ def setup_from(
             bounds[leaf.path],
             static[leaf.path],
             leaf.step // 8 * 8,
+            leaf.path in memories,
         )
         for leaf in interface.leaves()
     )

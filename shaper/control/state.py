@@ -24,11 +24,13 @@ class Memory:
     """What is remembered of one class.
 
     `peaks` are the needs of the window, falling, the largest first; `integral` the exponent of the feedback; `level`
-    (bit/s) the slowly falling rate that the class keeps after its need fell; `share` the inelastic share of its
-    traffic when the capture was last trusted, None before that; `throughput` bit/s smoothed over about two seconds;
-    `restored` the part of the guarantee, in bit/s, that a yielding class was given back, `harmed_since` since when it
-    has been short of it, `throttled` whether it got less than it needed, `raised_at` when its rate last rose. `asked`
-    is the present need without headroom, in bit/s, evened out since it jumped last, at `asked_since`.
+    (bit/s) the rate that the class keeps, `grown_at` when it last rose, `lower_since` since when the need has been well
+    below it, and `lower_most` (bit/s) at most; `share` the inelastic share of its traffic when the capture was last
+    trusted, None before that; `throughput` bit/s smoothed over about two seconds; `restored` the part of the guarantee,
+    in bit/s, that a yielding class was given back, `harmed_since` since when it has been short of it, `eased_since`
+    since when it could do without; `throttled` whether it got less than it needed, `met` whether it got about that
+    much, `raised_at` when its rate last rose. `asked` is the present need without headroom, in bit/s, evened out since
+    it jumped last, at `asked_since`.
     """
 
     grant: Grant
@@ -39,9 +41,14 @@ class Memory:
     share: float | None = None
     elastic_at: float | None = None
     throughput: float | None = None
+    grown_at: float | None = None
+    lower_since: float | None = None
+    lower_most: float = 0.0
     harmed_since: float | None = None
+    eased_since: float | None = None
     raised_at: float | None = None
     throttled: bool = False
+    met: bool = False
     asked: float = 0.0
     asked_since: float = 0.0
 

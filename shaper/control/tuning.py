@@ -10,7 +10,7 @@ class Tuning:
     """Defaults were chosen on the fluid model of the tests; what each does and what a larger value costs:
 
     Need: `headroom` over the offered rate (a constant-rate class has no envelope to size it by); `window` seconds over
-    which the largest need counts (the hold before any decrease); `drain` seconds in which a backlog of inelastic
+    which the largest need counts (and the hold before any decrease); `drain` seconds in which a backlog of inelastic
     traffic beyond its delay target is to be gone; `blind_growth` the largest factor a second, `blind_tick` a tick, by
     which a class may grow whose traffic could be TCP, since no capture tells: there the need follows the grant.
     The share of a class that is not TCP is smoothed over `share_seconds`, since counters and capture are not read at
@@ -23,15 +23,17 @@ class Tuning:
     Integral: wanted delay as a share of the target (`setpoint`), no reaction within `dead_band` (in logarithms), gains
     a second `gain_up` and `gain_down`, at most `integral_max` (exp(0.7) is a doubling).
 
-    Decrease: `decay` of the rate a second. Apply: a rise of more than `apply_up`, a fall of more than `apply_down`
-    of the rate (falls come in fewer, larger steps), both of more than `apply_bits` and `apply_link` of the bandwidth.
+    Apply: a rise of more than `apply_up`, a fall of more than `apply_down` of the rate (falls come in fewer, larger
+    steps), both of more than `apply_bits` and `apply_link` of the bandwidth. Who rises again within the window rises
+    `spare` further; a rate is kept while the need is within `slack` of it, and for a window below. Larger ones move the
+    rates less often, and hold more of the link than is needed.
 
-    Yielding classes: harmed for `restore_wait` seconds, then raised by `restore_up` of the guarantee a second, in
-    `restore_steps` steps; let down by `restore_down` a second while they get `restore_surplus` times the guarantee.
+    Yielding classes: harmed (more than `restore_short` of the guarantee short) for `restore_wait` seconds, raised by
+    `restore_step` of it, and so on; let down where they had `restore_surplus` times the guarantee for a window.
 
-    Queue: share of the delay target that an elastic class may fill (`elastic_share`), an inelastic one
-    (`inelastic_share`), one that may lose no packets (`lossless_share`: a little late is better than lost); changes
-    only beyond `queue_band`.
+    Queue: share of the delay target that an elastic class may fill (`elastic_share`), one that may lose no packets and
+    has the rate that it needs (`lossless_share`); changes only beyond `queue_band`, or beyond `reach_band` where the
+    queue follows what the others leave.
 
     Rails: `samples` packets before a percentile is believed; `stale` seconds without fresh counters before the
     static allocation returns; `changes_per_minute` of the whole interface, beyond which only a class that misses its
@@ -57,22 +59,22 @@ class Tuning:
     gain_down: float = 0.05
     integral_max: float = 0.7
 
-    decay: float = 0.05
     apply_up: float = 0.02
     apply_down: float = 0.1
     apply_bits: int = 8_000
     apply_link: float = 0.001
+    spare: float = 0.1
+    slack: float = 0.2
 
     restore_wait: float = 3.0
-    restore_up: float = 0.05
-    restore_down: float = 0.05
-    restore_steps: int = 8
+    restore_step: float = 0.25
+    restore_short: float = 0.02
     restore_surplus: float = 1.2
 
     elastic_share: float = 0.75
-    inelastic_share: float = 1.0
     lossless_share: float = 1.25
     queue_band: float = 0.1
+    reach_band: float = 0.25
 
     samples: int = 100
     stale: float = 10.0

@@ -1,7 +1,8 @@
 """Classes that yield: they start at their floor, borrow up to their guarantee, and get it as a rate only when harmed.
 
 A rate is served before anybody borrows, so a class that was promised much takes from the tiers above it once its rate
-is high. It is therefore raised late and slowly, and what a higher tier needs is taken from it at once.
+is high. It is therefore raised late and in steps, and what a higher tier needs is taken from it at once. It helps only
+where others borrow more than they were promised: what they have by right no rate of a lower tier brings back.
 """
 
 from __future__ import annotations
@@ -15,27 +16,26 @@ from shaper.control.tuning import Tuning
 
 
 def entitle(
-    cls: ClassSetup, memory: Memory, wanted: Need, *, calm: bool, now: float, seconds: float, tuning: Tuning
+    cls: ClassSetup, memory: Memory, wanted: Need, *, calm: bool, takeable: float, now: float, tuning: Tuning
 ) -> Memory:
-    """What of its guarantee the class is given back. `calm` says that every tier above has what it needs."""
+    """What of its guarantee the class is given back. `calm` says that every tier above has what it needs; `takeable`
+    is what the others have beyond their needs and guarantees, in bit/s."""
     if cls.guarantee <= cls.lowest:
         return memory
-    harmed = calm and wanted.pressed and wanted.throughput < 0.98 * cls.guarantee
-    since = (memory.harmed_since if memory.harmed_since is not None else now) if harmed else None
+    least = tuning.restore_short * cls.guarantee
+    short = cls.guarantee - wanted.throughput > least
+    harmed = calm and wanted.pressed and short and takeable > least
+    eased = wanted.throughput > tuning.restore_surplus * cls.guarantee or wanted.demand < memory.restored
+    harmed_since = (memory.harmed_since if memory.harmed_since is not None else now) if harmed else None
+    eased_since = (memory.eased_since if memory.eased_since is not None else now) if eased else None
     restored = memory.restored
-    if since is not None and now - since >= tuning.restore_wait:
-        restored += tuning.restore_up * cls.guarantee * seconds
-    elif wanted.throughput > tuning.restore_surplus * cls.guarantee or wanted.demand < restored:
-        restored -= tuning.restore_down * cls.guarantee * seconds
+    if harmed_since is not None and now - harmed_since >= tuning.restore_wait:
+        # Below what it has by borrowing a rate changes nothing.
+        restored = max(restored, wanted.throughput) + tuning.restore_step * cls.guarantee
+        harmed_since = now
+    elif eased_since is not None and now - eased_since >= tuning.window:
+        restored, eased_since = float(cls.lowest), None
     restored = min(float(cls.guarantee), max(float(cls.lowest), restored))
-    return replace(memory, restored=restored, harmed_since=since)
-
-
-def given_back(cls: ClassSetup, memory: Memory, tuning: Tuning) -> float:
-    """The restored part: it rises in whole steps, so that a slow rise makes few changes, and falls without."""
-    span = cls.guarantee - cls.lowest
-    if span <= 0 or memory.restored >= cls.guarantee:
-        return float(max(cls.guarantee, cls.lowest))
-    step = span / tuning.restore_steps
-    risen = cls.lowest + step * int((memory.restored - cls.lowest) / step)
-    return max(risen, min(memory.restored, memory.grant.rate))
+    if (restored, harmed_since, eased_since) == (memory.restored, memory.harmed_since, memory.eased_since):
+        return memory
+    return replace(memory, restored=restored, harmed_since=harmed_since, eased_since=eased_since)

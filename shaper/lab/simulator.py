@@ -63,7 +63,12 @@ class Simulation:
         self._account = {path: tuple(Second() for _ in range(self._seconds)) for path in paths}
         self._seen = {path: _Seen() for path in paths}
         self._setup = control.setup_from(
-            program.interface, program.bounds, program.static, mtu_frame=program.frame, reserved=program.reserved
+            program.interface,
+            program.bounds,
+            program.static,
+            mtu_frame=program.frame,
+            reserved=program.reserved,
+            memories=program.memories,
         )
         self._state = control.initial(self._setup)
         self._allocation = program.static

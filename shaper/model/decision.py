@@ -33,7 +33,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One class moved: from, to, why, and which rule bound the result ("floor", "ceiling", "tier", "link", ...)."""
+    """One class moved: from, to, why, and which rule bound the result ("floor", "tier", "peers", "link", ...)."""
 
     path: str
     before: Grant

@@ -30,6 +30,7 @@ BOUNDS = {
     "link": "the link is full",
     "parent": "its inner class is full",
     "tier": "higher tiers come first",
+    "peers": "others of its tier cost less for their share, and not all SLAs fit",
     "limit": "its limit",
     "floor": "its floor",
 }

@@ -128,6 +128,11 @@ class Controlling:
         program = self._holding.program
         self.allocation = program.allocation_in(self._holding.tree)
         self._setup = control.setup_from(
-            program.interface, program.bounds, program.static, mtu_frame=program.frame, reserved=program.reserved
+            program.interface,
+            program.bounds,
+            program.static,
+            mtu_frame=program.frame,
+            reserved=program.reserved,
+            memories=program.memories,
         )
         self.decision = Decision(self.allocation)

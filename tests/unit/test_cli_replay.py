@@ -12,7 +12,6 @@ import pytest
 from click.testing import CliRunner
 from report_samples import DECISION, OBSERVATION
 
-from shaper import control
 from shaper.cli.replay import replay
 from shaper.cli.simulate import compiled
 from shaper.errors import UnavailableError
@@ -92,7 +91,7 @@ def test_another_decision_is_shown_beside_what_was_recorded(recorded: Path, tmp_
 
 def test_other_inputs_are_another_decision(recorded: Path, tmp_path: Path) -> None:
     def louder(data: dict[str, Any]) -> None:
-        data["inputs"]["classes"]["video"]["inelastic_bit_s"] = 15e6
+        data["inputs"]["classes"]["video"] |= {"inelastic_bit_s": 15e6, "offered_bit_s": 15e6}
 
     code, said = ran(altered(recorded, tmp_path, louder))
     assert code == 2
@@ -136,4 +135,4 @@ def test_a_setup_is_kept_once_and_its_change_again(tmp_path: Path, recorded: Pat
         assert connection.execute("SELECT count(*) FROM setup").fetchone() == (1,)
     first = lines[0].premise
     assert first is not None
-    assert first.state == control.initial(first.setup)
+    assert {path: one.grant for path, one in first.state.classes.items()} == first.setup.static()

@@ -1,5 +1,8 @@
 """Who gets how much: floors, tiers, weighted max-min, parents; and the dead bands of the rails."""
 
+from dataclasses import replace
+from itertools import combinations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,7 +60,7 @@ ROWS = [
         {"video": (18.0, "link"), "bulk": (2.0, "tier")},
     ),
     (
-        "the first tier that does not fit shares by weight, those below keep floors",
+        "where no need fits whole they are shared by weight, and those below keep floors",
         20,
         [
             claim("voice", S, 1, 4),
@@ -68,10 +71,22 @@ ROWS = [
         {"voice": (4.0, "none"), "a": (10.0, "tier"), "b": (5.0, "tier"), "bulk": (1.0, "tier")},
     ),
     (
-        "max-min: who needs little gets all of it",
+        "whole needs first, the smallest before",
         20,
         [claim("a", P, 1, 3), claim("b", P, 1, 20), claim("c", P, 1, 15)],
-        {"a": (3.0, "none"), "b": (8.5, "link"), "c": (8.5, "link")},
+        {"a": (3.0, "none"), "b": (2.0, "peers"), "c": (15.0, "none")},
+    ),
+    (
+        "who has twice the weight may cost twice as much",
+        20,
+        [claim("a", P, 1, 15, weight=2), claim("b", P, 1, 9)],
+        {"a": (15.0, "none"), "b": (5.0, "peers")},
+    ),
+    (
+        "max-min: who can't be met shares what is left by weight",
+        20,
+        [claim("a", P, 1, 3), claim("b", P, 1, 18), claim("c", P, 1, 19)],
+        {"a": (3.0, "none"), "b": (8.5, "peers"), "c": (8.5, "peers")},
     ),
     (
         "what is entitled comes before a neighbour's need beyond its guarantee",
@@ -83,7 +98,7 @@ ROWS = [
         "a floor above the fair share stays",
         12,
         [claim("a", P, 8, 10), claim("b", P, 1, 10)],
-        {"a": (8.0, "link"), "b": (4.0, "link")},
+        {"a": (10.0, "none"), "b": (2.0, "peers")},
     ),
     (
         "a limit binds its own class only",
@@ -162,12 +177,44 @@ def test_nobody_below_takes_what_a_tier_still_needs(case):
         if short:
             below = [other for other in claims if other.tier > item.tier]
             assert all(found[other.path].rate == other.lowest for other in below)
-            # Weighted max-min: a peer beyond its floor and its entitlement has no higher level than the one cut short.
+            # Weighted max-min: a peer that is cut short as well, beyond what is its own, has no higher level.
             for peer in (other for other in claims if other.tier == item.tier):
                 own = max(peer.lowest, min(peer.entitled, peer.highest))
-                if found[peer.path].rate > own:
+                if own < found[peer.path].rate < min(peer.needed, peer.highest) - 8:
                     level = found[item.path].rate / item.weight
                     assert found[peer.path].rate / peer.weight <= level + 16 / min(peer.weight, item.weight)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 30)), min_size=1, max_size=6))
+def test_as_many_slas_are_met_as_any_choice_could_meet(items):
+    claims = [claim(str(number), P, lowest, lowest + more) for number, (lowest, more) in enumerate(items)]
+    room = 24 - sum(lowest for lowest, _ in items)
+    if room < 0:
+        return
+    claims = [replace(each, highest=60 * M) for each in claims]
+    found = allocate(setup(24 * M, claims), claims)
+    met = sum(found[each.path].rate >= each.needed - 8 for each in claims)
+    best = max(
+        len(chosen)
+        for size in range(len(items) + 1)
+        for chosen in combinations(items, size)
+        if sum(more for _, more in chosen) <= room
+    )
+    assert met == best
+
+
+@given(st.lists(st.integers(4, 12), min_size=2, max_size=5), st.data())
+def test_who_is_met_stays_met_while_needs_vary_a_little(needs, data):
+    claims = [claim(str(number), P, 1, need) for number, need in enumerate(needs)]
+    first = allocate(setup(20 * M, claims), claims)
+    met = {each.path for each in claims if first[each.path].rate >= each.needed - 8}
+    factors = [data.draw(st.floats(0.9, 1.0)) for _ in needs]
+    later = [
+        replace(each, needed=each.needed * factor, met=each.path in met)
+        for each, factor in zip(claims, factors, strict=True)
+    ]
+    again = allocate(setup(20 * M, later), later)
+    assert all(again[each.path].rate >= each.needed - 8 for each in later if each.path in met)
 
 
 def two(here, target, **given_also):

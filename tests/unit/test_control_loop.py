@@ -410,8 +410,10 @@ def test_on_off_at_the_tick_does_not_swing(period):
     htb.flows[1].udp = lambda now: 8 * M if now % period < period / 2 else 0.0
     htb.run(30)
     rates = [rate for now, rate in htb.flow("video").rates if now > 5]
-    assert max(rates) <= 1.1 * min(rates)
-    assert len(htb.changes(5, 30, "video")) <= 3
+    assert rates == sorted(rates)
+    assert max(rates) <= 1.2 * min(rates)
+    assert len(htb.changes(5, 30, "video")) <= 2
+    assert htb.changes(15, 30) == []
     late = [second for second in htb.violations("video") if second > 1]
     assert len(late) <= 2
     assert all(second < 20 for second in late)
@@ -453,7 +455,7 @@ def test_a_class_that_lies_about_its_marking_gets_its_limit_and_no_more():
     assert [(shortfall.path, shortfall.capacity) for shortfall in last.shortfalls] == [("voice", 20 * M)]
 
 
-def test_the_rate_goes_back_slowly_in_few_steps():
+def test_the_rate_goes_back_late_and_in_few_steps():
     htb = demo(business_from=0)
     htb.flows[1].udp = lambda now: 9 * M if 3 <= now < 6 else 2.5 * M
     htb.run(60)
@@ -464,9 +466,9 @@ def test_the_rate_goes_back_slowly_in_few_steps():
         if change.path == "video" and change.after.rate < change.before.rate
     ]
     assert falls[0][0] >= 6 + 15
-    assert len(falls) <= 14
+    assert len(falls) <= 3
     assert htb.rate("video", 59) <= 3.3 * M
-    assert len(htb.changes(0, 60)) <= 40
+    assert len(htb.changes(0, 60)) <= 16
 
 
 def test_counters_alone_still_size_inelastic_traffic():
