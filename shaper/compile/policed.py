@@ -43,13 +43,12 @@ from shaper.tree import (
     ticks,
     tree,
 )
+from shaper.tree.actions import SLOWEST_BUCKET
 from shaper.units import format_rate, format_size
 
 BURST_SECONDS = 0.05
 """A policer has no queue in which a burst could wait: a sender of this round trip reaches its rate all the same."""
 _BURST_FRAMES = 4
-LEAST = 8_000
-"""bit/s. A bucket that fills slower is none: what would pay to it is dropped."""
 
 _PASSED, _DROPPED, _BEGIN = 1, 2, 3
 """Where every list counts what passes and what does not, and where it begins. Buckets that classes share have one
@@ -177,7 +176,7 @@ class _Buckets:
         if cls.limit < (above.limit if above else self._interface.bandwidth):
             yield self._bucket(cls.path, "limit", left_over(cls.limit, cls.children), cls.cburst, PIPE)
         rate = left_over(cls.guarantee, cls.children)
-        if rate >= LEAST:
+        if rate >= SLOWEST_BUCKET:
             yield self._bucket(cls.path, "guarantee", rate, cls.burst, jump(_PASSED), PIPE)
 
     def _link(self) -> Action:
@@ -188,7 +187,7 @@ class _Buckets:
     def _bucket(
         self, path: str, key: str, rate: int, wanted: Burst | None, conform: int, exceed: int = jump(_DROPPED)
     ) -> Action:
-        if rate < LEAST:
+        if rate < SLOWEST_BUCKET:
             return Finish(exceed)
         size = self._burst(rate, wanted)
         count = ticks(size, rate)

@@ -16,9 +16,8 @@ from shaper.policy.kinds import Kind
 from shaper.policy.reader import Document
 from shaper.policy.schema import InterfaceSpec
 from shaper.policy.text import Loc, quoted
+from shaper.tree.actions import SLOWEST_BUCKET
 
-LEAST = 8_000
-"""bit/s: a bucket that fills slower is none."""
 _QUEUED = "or have it queued: `ingress: queue`"
 _ORDER = ("tier", "share", "priority", "aqm", "adapt")
 """What a class says of the order in which a queue is served."""
@@ -96,7 +95,7 @@ def _starved(interface: Interface, drafts: Sequence[Draft], document: Document) 
             if part.children:
                 inside = sum(child.guarantee for child in part.children)
                 yield from below(part.children, min(part.limit - inside, part.guarantee - inside + room))
-            elif part.guarantee < LEAST and room < LEAST:
+            elif part.guarantee < SLOWEST_BUCKET and room < SLOWEST_BUCKET:
                 message = f"{quoted(part.path)} is guaranteed nothing, and all else is guaranteed to others"
                 hint = f"nothing is lent where packets are policed: guarantee it something, or others less, {_QUEUED}"
                 yield document.problem(Kind.NOT_POLICED, places[part.path].loc, message, hint, at_key=True)

@@ -13,6 +13,8 @@ OK, DROP, PIPE = 0, 2, 3
 _JUMP = 0x10000000
 _WORDS = {OK: "pass", DROP: "drop", PIPE: "pipe"}
 
+SLOWEST_BUCKET = 8_000
+"""bit/s. A bucket that fills slower is none: what would pay to it is dropped."""
 POLICE_INDEXES = range(0x5A000000, 0x5B000000)
 """Of our policers. The kernel numbers those that nobody numbered from 1; all filters with one index share a bucket."""
 COUNT_INDEXES = POLICE_INDEXES

@@ -172,7 +172,8 @@ def test_whatever_is_guaranteed_passes_and_no_limit_is_passed(data: st.DataObjec
     whole = 10_000_000
     limit = data.draw(st.integers(2, 9)) * 1_000_000
     guarantee = data.draw(st.integers(1, limit // 1_000_000)) * 1_000_000
-    first = data.draw(st.integers(1, guarantee // 100_000)) * 100_000
+    most = min(guarantee, limit - 100_000)  # what leaves nothing to the other is refused
+    first = data.draw(st.integers(1, most // 100_000)) * 100_000
     program = compiled(f"""
         inner: {{guarantee: {guarantee}bit, limit: {limit}bit, match: [{{proto: tcp}}], classes: {{\
 one: {{guarantee: {first}bit, match: [{{sport: 443}}]}}, two: {{match: [{{sport: 80}}]}}}}}}
