@@ -337,6 +337,7 @@ def test_damage_in_the_state_folder_is_named_and_touches_nothing(box: Box, damag
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_history_is_an_alarm(box: Box, damage: str) -> None:
     process = box.start("--no-metrics")
+    until(lambda: any(box.state.rglob("history.db")))  # a second's line at the latest
     assert end(process)[0] == 0
     (history,) = box.state.rglob("history.db")
     DAMAGE[damage](history)
