@@ -19,6 +19,7 @@ from shaper.lab.trial import Trial
 from shaper.model.decision import Decision
 from shaper.model.observation import Observation
 from shaper.run.observe import Observer
+from shaper.run.setups import setup_of
 from shaper.simulate import HtbModel, Packet
 
 _SECOND = 10**9
@@ -62,14 +63,7 @@ class Simulation:
         self._seconds = int(offered.seconds)
         self._account = {path: tuple(Second() for _ in range(self._seconds)) for path in paths}
         self._seen = {path: _Seen() for path in paths}
-        self._setup = control.setup_from(
-            program.interface,
-            program.bounds,
-            program.static,
-            mtu_frame=program.frame,
-            reserved=program.reserved,
-            memories=program.memories,
-        )
+        self._setup = setup_of(program)
         self._state = control.initial(self._setup)
         self._allocation = program.static
         self._observer = Observer(program, self._counters())

@@ -12,6 +12,7 @@ from shaper.model.observation import Observation
 from shaper.model.status import Moved
 from shaper.run.alarms import Alarms
 from shaper.run.holding import Holding
+from shaper.run.setups import setup_of
 
 
 class Controlling:
@@ -127,12 +128,5 @@ class Controlling:
     def _take_over(self) -> None:
         program = self._holding.program
         self.allocation = program.allocation_in(self._holding.tree)
-        self._setup = control.setup_from(
-            program.interface,
-            program.bounds,
-            program.static,
-            mtu_frame=program.frame,
-            reserved=program.reserved,
-            memories=program.memories,
-        )
+        self._setup = setup_of(program)
         self.decision = Decision(self.allocation)

@@ -6,17 +6,15 @@ from collections.abc import Iterator
 
 from shaper import control
 from shaper.compile.program import Program
+from shaper.run.setups import setup_of
 
 
 def foreseen(program: Program) -> Iterator[str]:
     """A note for each, and one of what would be given up."""
     if not program.movable and not any(leaf.sla for leaf in program.interface.leaves()):
         return
-    setup = control.setup_from(
-        program.interface, program.bounds, program.static, mtu_frame=program.frame, reserved=program.reserved
-    )
     contracts = {leaf.path: leaf.contract for leaf in program.interface.leaves() if leaf.contract is not None}
-    short, given_up = control.foreseen(setup, contracts)
+    short, given_up = control.foreseen(setup_of(program), contracts)
     for one in short:
         yield f"warning: if every class sends what it was promised, {one.words}"
     if given_up:
