@@ -18,8 +18,7 @@ from shaper.policy.kinds import Kind
 from shaper.policy.names import dscp_text
 from shaper.policy.reader import Document
 from shaper.policy.text import Loc, named, quoted
-from shaper.policy.values import one_of, ports, prefix, quantity, refuse, said
-from shaper.units import format_duration, parse_duration
+from shaper.policy.values import duration_between, one_of, ports, prefix, refuse, said
 
 if TYPE_CHECKING:
     from shaper.policy.draft import Draft
@@ -61,11 +60,7 @@ def port(value: object) -> int:
 
 def interval(value: object) -> float:
     """`200ms` -> 0.2."""
-    seconds = quantity(value, parse_duration, "a duration", "200ms")
-    if not LEAST_INTERVAL <= seconds <= MOST_INTERVAL:
-        hint = f"from {format_duration(LEAST_INTERVAL)} to {format_duration(MOST_INTERVAL)}"
-        raise refuse(Kind.BAD_QUANTITY, f"{quoted(value)} is not the interval of a probe", hint)
-    return seconds
+    return duration_between(value, LEAST_INTERVAL, MOST_INTERVAL, "200ms", "the interval of a probe")
 
 
 def size(value: object) -> int:

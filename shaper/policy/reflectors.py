@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from shaper.model.probe import ProbeKind
 from shaper.policy.kinds import Kind
-from shaper.policy.text import quoted
-from shaper.policy.values import one_of, quantity, rate, refuse
-from shaper.units import format_duration, parse_duration
+from shaper.policy.values import duration_between, one_of, rate, refuse
 
 LEAST_BLOAT, MOST_BLOAT = 0.001, 1.0
 KINDS = (ProbeKind.ICMP, ProbeKind.STAMP, ProbeKind.TWAMP_LIGHT)
@@ -22,11 +20,7 @@ def kind(value: object) -> ProbeKind:
 
 def bloat(value: object) -> float:
     """`15ms` -> 0.015."""
-    seconds = quantity(value, parse_duration, "a duration", "15ms")
-    if not LEAST_BLOAT <= seconds <= MOST_BLOAT:
-        hint = f"from {format_duration(LEAST_BLOAT)} to {format_duration(MOST_BLOAT)}"
-        raise refuse(Kind.BAD_QUANTITY, f"{quoted(value)} is not what queueing may add to a delay", hint)
-    return seconds
+    return duration_between(value, LEAST_BLOAT, MOST_BLOAT, "15ms", "what queueing may add to a delay")
 
 
 def hosts(value: object) -> object:

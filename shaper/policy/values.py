@@ -22,7 +22,7 @@ from shaper.model.service import SERVICE_CLASSES
 from shaper.policy.kinds import Kind
 from shaper.policy.names import SERVICE_PORTS
 from shaper.policy.text import did_you_mean, quoted
-from shaper.units import UnitError, parse_duration, parse_percent, parse_rate, parse_size
+from shaper.units import UnitError, format_duration, parse_duration, parse_percent, parse_rate, parse_size
 
 _PORTS = re.compile(r"([0-9]{1,9})\s*-\s*([0-9]{1,9})\Z")
 _LONGEST_TEXT = 64
@@ -82,6 +82,15 @@ def quantity(value: object, parse: Callable[[str], _T], what: str, example: str)
         return parse(text)
     except UnitError as error:
         raise refuse(Kind(error.kind), error.message, error.hint) from None
+
+
+def duration_between(value: object, least: float, most: float, example: str, what: str) -> float:
+    """Seconds of a duration from `least` to `most`; `what` says what another one is not."""
+    seconds = quantity(value, parse_duration, "a duration", example)
+    if not least <= seconds <= most:
+        hint = f"from {format_duration(least)} to {format_duration(most)}"
+        raise refuse(Kind.BAD_QUANTITY, f"{quoted(value)} is not {what}", hint)
+    return seconds
 
 
 def rate(value: object) -> int:

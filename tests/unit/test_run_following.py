@@ -47,19 +47,13 @@ policies:
       voice: {tier: special, guarantee: 1mbit, limit: 2mbit, match: [{dscp: ef}], sla: {delay-p99: 20ms}}
       rest: {guarantee: 12mbit, adapt: {min: 2mbit}, default: true}
 """
-CAKE = """\
-version: 1
-interfaces:
-  wan:
-    device: eth1
-    bandwidth: {egress: {min: 5mbit, base: 20mbit, max: 25mbit}}
-    reflectors: {to: [192.0.2.1]}
+CAKE = f"""{TEXT[: TEXT.index("    policy")]}\
     backend: cake
     policy: office
 policies:
   office:
     classes:
-      rest: {default: true}
+      rest: {{default: true}}
 """
 
 
