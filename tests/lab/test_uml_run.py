@@ -62,6 +62,11 @@ def test_the_seed_decides_the_randomness() -> None:
     assert first == again != other
 
 
+def test_the_machine_has_the_same_memory_each_time() -> None:
+    """At the host's random addresses it had some megabytes more or less, and the kernel other sizes of its buffers."""
+    assert len({shell("cat /proc/meminfo /proc/sys/net/ipv4/tcp_mem", "--virtual-time").stdout for _ in range(4)}) == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_with_nothing_left(tmp_path: Path, number: signal.Signals) -> None:
     end_in_the_middle("run", "/linux", tmp_path, number)
