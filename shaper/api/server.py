@@ -14,14 +14,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from shaper.api.wire import MAX_REQUEST, SCHEMA, answer_json, refusal_json
+from shaper.bounded import BoundedThreads
 from shaper.errors import NotPermittedError, ShaperError, TryAgainError
 from shaper.run.inbox import Inbox, Request
 from shaper.run.state import DeviceState, StateError
 
 _ANSWER_SECONDS = 30.0
 _READ_SECONDS = _IDLE = 10.0
-_PLACES = 16
-"""Connections that are served at a time; whoever comes beyond is turned away, so that the run keeps its files."""
 
 
 class _Handler(socketserver.StreamRequestHandler):
@@ -71,14 +70,12 @@ class _Handler(socketserver.StreamRequestHandler):
             raise TryAgainError("the running shaper did not answer", hint="look at its log, or end it") from None
 
 
-class _Server(socketserver.ThreadingUnixStreamServer):
-    daemon_threads = True
+class _Server(BoundedThreads, socketserver.UnixStreamServer):
     request_queue_size = 128
 
     def __init__(self, state: DeviceState, inbox: Inbox) -> None:
         self.device = state.spot
         self.inbox = inbox
-        self._places = threading.BoundedSemaphore(_PLACES)
         # A socket's address holds 107 bytes; through the folder's descriptor any depth of folder will do.
         folder = os.open(state.folder, os.O_PATH)
         try:
@@ -92,21 +89,6 @@ class _Server(socketserver.ThreadingUnixStreamServer):
             raise StateError(f"no socket at {state.socket}: {error.strerror}", hint="see --state DIR") from error
         finally:
             os.close(folder)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing that a client does is news."""
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from shaper.cli.common import device_name, folder_of
+from shaper.cli.common import device_option, folder_of
 from shaper.errors import UnavailableError
 from shaper.history.codec import encode
 from shaper.kernel.protocol import Kernel
@@ -23,9 +23,7 @@ from shaper.run.who import caller
 from shaper.units import UnitError, parse_duration
 
 message_option = click.option("-m", "--message", default="", metavar="TEXT", help="Why, for the history.")
-devices_option = click.option(
-    "--device", "-d", "devices", multiple=True, type=device_name, help="Only this device (repeatable)."
-)
+devices_option = device_option("Only this device")
 standing_option = click.option(
     "--interface",
     "-i",

@@ -13,7 +13,7 @@ from shaper.cli.common import (
     by_device,
     chosen,
     counted,
-    device_name,
+    device_option,
     folder_of,
     interface_option,
     json_option,
@@ -22,7 +22,6 @@ from shaper.cli.common import (
     read_placed,
     state_option,
 )
-from shaper.cli.completion import device_names
 from shaper.kernel.protocol import Kernel
 from shaper.model.device import split_spot
 from shaper.model.policy import Direction
@@ -39,15 +38,7 @@ from shaper.run.waiting import read_waiting
 @click.command()
 @click.argument("policy_file", metavar="[POLICY]", type=click.Path(path_type=Path), required=False)
 @interface_option
-@click.option(
-    "--device",
-    "-d",
-    "devices",
-    multiple=True,
-    type=device_name,
-    shell_complete=device_names,
-    help="This device, whatever policy it had (repeatable).",
-)
+@device_option("This device, whatever policy it had")
 @message_option
 @state_option
 @json_option

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from shaper.cli.completion import interface_names
+from shaper.cli.completion import device_names, interface_names
 from shaper.errors import Exit, PolicyError, ShaperError
 from shaper.kernel.netlink import NetlinkKernel
 from shaper.kernel.protocol import Kernel
@@ -90,6 +90,19 @@ def device_name(text: str) -> str:
     if not is_device(device if slash else netns) or netns in ("", ".", "..") or not text.isprintable():
         raise click.BadParameter(f"{text!r} cannot be a network device; write it as `ip link` shows it")
     return text
+
+
+def device_option(words: str) -> Callable[[Command], Command]:
+    """`--device`, any number of times, as the tuple `devices`; `words` is its help."""
+    return click.option(
+        "--device",
+        "-d",
+        "devices",
+        multiple=True,
+        type=device_name,
+        help=f"{words} (repeatable).",
+        shell_complete=device_names,
+    )
 
 
 def folder_of(folder: Path | None) -> Path:

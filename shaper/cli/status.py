@@ -12,7 +12,7 @@ from shaper.cli.asking import CLOCK
 from shaper.cli.common import (
     by_device,
     chosen,
-    device_name,
+    device_option,
     folder_of,
     interface_option,
     json_option,
@@ -21,7 +21,6 @@ from shaper.cli.common import (
     read_placed,
     state_option,
 )
-from shaper.cli.completion import device_names
 from shaper.errors import Exit, UnavailableError
 from shaper.model.device import split_spot
 from shaper.model.status import ClassStatus
@@ -34,15 +33,7 @@ from shaper.run.state import both_directions, known_devices
 @click.command()
 @click.argument("policy_file", metavar="[POLICY]", type=click.Path(path_type=Path), required=False)
 @interface_option
-@click.option(
-    "--device",
-    "-d",
-    "devices",
-    multiple=True,
-    type=device_name,
-    shell_complete=device_names,
-    help="This device (repeatable).",
-)
+@device_option("This device")
 @state_option
 @json_option
 def status(

@@ -11,10 +11,10 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from shaper.bounded import BoundedThreads
+
 _IDLE = 10.0
 """Seconds after which a client that says nothing is dropped."""
-_PLACES = 16
-"""Clients that are served at a time; whoever comes beyond is turned away, so that the run keeps its files."""
 _PLAIN = [("Content-Type", "text/plain; charset=utf-8")]
 
 
@@ -28,28 +28,10 @@ class _Handler(WSGIRequestHandler):
         return str(self.client_address[0])
 
 
-class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
+class _Server(BoundedThreads, WSGIServer):
     def __init__(self, family: socket.AddressFamily, address: tuple[str, int]) -> None:
         self.address_family = family
-        self._places = threading.BoundedSemaphore(_PLACES)
         super().__init__(address, _Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing that a client does is news."""
 
     def server_bind(self) -> None:
         # HTTPServer asks the DNS for its own name here: on a router without one that takes many seconds.
