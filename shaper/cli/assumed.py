@@ -7,12 +7,13 @@ from shaper.tree import Capabilities, LinkFacts
 
 EVERYTHING = Capabilities(
     "assumed",
-    frozenset({"htb", "bfifo", "clsact"}) | frozenset(AqmKind),
+    frozenset({"htb", "hfsc", "cake", "ets", "prio", "bfifo", "pfifo", "clsact"}) | frozenset(AqmKind),
     frozenset({"bpf", "flower", "u32"}),
     frozenset({"mirred", "ctinfo", "gact", "police", "pedit", "csum", "skbedit"}),
-    frozenset({"ifb", "veth"}),
-    frozenset({"nft-ct", "nft-cgroup"}),
+    frozenset({"ifb"}),
+    frozenset({"stab", "nft-ct", "nft-cgroup"}),
 )
+"""All that a policy can ask for, but for what a program must be loaded into the kernel for."""
 
 
 def ethernet(device: str) -> LinkFacts:

@@ -7,27 +7,17 @@ from pathlib import Path
 import click
 
 from shaper.cli.asking import CLOCK
+from shaper.cli.assumed import EVERYTHING, ethernet
 from shaper.cli.common import chosen, interface_option, json_option, open_kernel, policy_argument, print_json
 from shaper.cli.instant import scheduled
 from shaper.compile import compile_interface
 from shaper.errors import UnavailableError
 from shaper.kernel.protocol import within
-from shaper.model.aqm import AqmKind
 from shaper.model.policy import Interface, Policy
 from shaper.policy import read_policy
 from shaper.report.tc_script import rounded, script
 from shaper.run.place import placed
 from shaper.tree import Capabilities, LinkFacts, Tree
-
-_USUAL = Capabilities(
-    "a usual kernel",
-    frozenset({"htb", "hfsc", "cake", "ets", "prio", "bfifo", "pfifo", "clsact"}) | frozenset(AqmKind),
-    frozenset({"bpf", "flower", "u32"}),
-    frozenset({"mirred", "ctinfo", "gact", "police", "pedit", "csum", "skbedit"}),
-    frozenset({"ifb"}),
-    frozenset({"nft-ct", "nft-cgroup"}),
-)
-_MTU, _HEADER = 1500, 14
 
 
 @click.group()
@@ -39,7 +29,9 @@ def export() -> None:
 @policy_argument
 @interface_option
 @click.option(
-    "--here", is_flag=True, help="For this machine's kernel and devices; else for a usual kernel and Ethernet."
+    "--here",
+    is_flag=True,
+    help="For this machine's kernel and devices; else for a kernel with everything and Ethernet.",
 )
 @json_option
 def tc_(policy_file: Path, names: tuple[str, ...], here: bool, as_json: bool) -> None:
@@ -70,8 +62,4 @@ def _targets(policy: Policy, names: tuple[str, ...], *, here: bool) -> list[tupl
         if one.wanted is not None and not one.wanted.name:
             why = f"{one.name}: which device the {one.wanted} is, only its machine knows"
             raise UnavailableError(why, hint="`--here` on that machine, or name the device", where=one.device_where)
-    return [(one.at(now), _USUAL, _ethernet(one.device)) for one in chosen(policy, names)]
-
-
-def _ethernet(device: str) -> LinkFacts:
-    return LinkFacts(device, 1, _MTU, _HEADER, _MTU + _HEADER, up=True)
+    return [(one.at(now), EVERYTHING, ethernet(one.device)) for one in chosen(policy, names)]

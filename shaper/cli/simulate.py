@@ -136,8 +136,7 @@ def modelled(
 
 def compiled(interface: Interface, *, structure: bool) -> Program:
     """For a kernel with everything, and an Ethernet device."""
-    have = replace(EVERYTHING, features=EVERYTHING.features | {"stab"}, qdiscs=EVERYTHING.qdiscs | {"pfifo"})
-    return compile_interface(interface, have, ethernet(interface.device), structure=structure, tap=False)
+    return compile_interface(interface, EVERYTHING, ethernet(interface.device), structure=structure, tap=False)
 
 
 def _require(program: Program, paths: set[str]) -> None:

@@ -47,7 +47,9 @@ def offload_notes(interface: Interface, link: LinkFacts, backend: Backend) -> It
         return
     feeders = _feeders(interface, link)
     names = ", ".join(feeder.device for feeder in feeders)
-    if interface.direction is Direction.INGRESS:
+    if link.own is None and not interface.offloads.feeding:
+        yield f"offloads: no machine was looked at, so nobody knows what feeds {interface.device}"
+    elif interface.direction is Direction.INGRESS:
         yield f"offloads: {interface.device} joins no received packets any more, which costs processor time"
     elif interface.offloads.feeding:
         yield f"offloads: {names} join no received packets any more, since the policy says that they feed this device"

@@ -11,12 +11,13 @@ from typing import NamedTuple
 import click
 import pytest
 from import_samples import FOLDER
+from starters import SHIPPED
 
 from shaper.cli.common import fail
 from shaper.cli.entry import cli
 from shaper.compile.bpf import Assembler
 from shaper.errors import ShaperError
-from shaper.policy import parse_policy
+from shaper.policy import parse_policy, read_policy
 from shaper.policy.importers import fireqos, libreqos, tc, tcconfig, vyos
 from shaper.report.imports import facts_table
 from shaper.report.tc_script import bytecode
@@ -105,6 +106,27 @@ def test_export_needs_no_kernel(shaper: Shaper) -> None:
     interfaces = parse_policy((ROOT / "policies/branch-office.yaml").read_text(), source="x").interfaces
     classes = sum(line.startswith("tc class") for line in commands)
     assert classes == sum(1 + len(list(interface.walk())) for interface in interfaces)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_export_and_explain_need_no_kernel_for_any_policy_that_ships(shaper: Shaper, path: Path) -> None:
+    done = shaper("export", "tc", path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    layered = any(one.link is not None for one in read_policy(path).interfaces)
+    assert any(" stab " in line for line in lines) == layered
+    assert not any("routing is off" in line for line in lines), "nobody looked at the machine's routing"
+
+
+@pytest.mark.parametrize("backend", ["hfsc", "cake", "ets", "prio"])
+def test_export_knows_every_backend(shaper: Shaper, tmp_path: Path, backend: str) -> None:
+    (tmp_path / "policy.yaml").write_text(
+        "version: 1\n"
+        f"interfaces: {{wan: {{device: eth1, bandwidth: {{egress: 20mbit}}, backend: {backend}, policy: p}}}}\n"
+        "policies: {p: {classes: {rest: {default: true}}}}\n"
+    )
+    done = shaper("export", "tc", tmp_path / "policy.yaml")
+    assert (done.returncode, f" root handle 5a00: {backend} " in done.stdout) == (0, True)
 
 
 def test_export_writes_what_is_done_to_packets_for_a_usual_kernel(shaper: Shaper, tmp_path: Path) -> None:
