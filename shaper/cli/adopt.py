@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,16 @@ from shaper.cli.completion import device_names
 from shaper.cli.plan import handle_names, prepared_json
 from shaper.errors import Exit, UnavailableError
 from shaper.kernel.protocol import Kernel
-from shaper.model.policy import Policy
+from shaper.model.policy import Direction, Interface, Policy
 from shaper.plan.steps import Plan
 from shaper.report.as_json import plan_json
 from shaper.report.render import console, plan_view
 from shaper.run import apply, changes
 from shaper.run.adopt import adoption, standing_for
 from shaper.run.confirm import refuse_while_waiting
+from shaper.run.ours import polices
 from shaper.run.prepare import Prepared, adds_hook, prepare
-from shaper.run.state import DeviceState, both_directions
+from shaper.run.state import DeviceState, Record, both_directions
 from shaper.run.together import together
 from shaper.tree import Handle, handle, handle_text
 
@@ -109,7 +111,14 @@ def adopt(
     for side, one in planned:
         for path, number in _classes(one).items():
             click.echo(f"{side.title}: {path} " + (f"takes over class {number}" if number else "is new"))
-        plan_view(one.plan, names=handle_names(one), notes=one.program.notes, out=console(), done=not dry_run)
+        plan_view(
+            one.plan,
+            names=handle_names(one),
+            notes=one.program.notes,
+            out=console(),
+            done=not dry_run,
+            place=side.title,
+        )
         if not dry_run:
             click.echo(f"{side.title}: ours from now on; `shaper release {device}` lets go of it")
     return code
@@ -125,16 +134,16 @@ def _planned(
     """The directions that the policy shapes: what goes out is taken over; so is what comes in, where it has a tree."""
     wanted = {one.key: one.at(now) for one in policy.interfaces}
     planned: list[tuple[DeviceState, Prepared]] = []
-    for side in sides:
-        interface = wanted.get(side.key)
-        if interface is None:
-            continue
+    both = [(side, interface) for side in sides if (interface := wanted.get(side.key)) is not None]
+    for side, interface in both:
         first = [one for _, one in planned]
-        if planned and apply.read(kernel, side).root() is None:
+        if planned and not _has_a_tree(kernel, side, interface):
             hooked = any(adds_hook(one.plan) for one in first)
             planned.append((side, prepare(kernel, side, policy, interface, hooked=hooked, first=first)))
         else:
-            planned.append((side, adoption(kernel, side, policy, interface, named=named, first=first)))
+            later = (one for other, one in both[len(planned) + 1 :] if _has_a_tree(kernel, other, one))
+            one = adoption(kernel, side, policy, interface, named=named, first=first, then=next(later, None))
+            planned.append((side, one))
     if not planned:
         device = sides[0].spot
         raise UnavailableError(
@@ -142,6 +151,12 @@ def _planned(
             hint=f"it has {', '.join(dict.fromkeys(one.spot for one in policy.interfaces))}",
         )
     return planned
+
+
+def _has_a_tree(kernel: Kernel, side: DeviceState, interface: Interface) -> bool:
+    """Whether a direction has something that `adopt` could take over."""
+    held = apply.read(kernel, side)
+    return any(map(polices, held.filters)) if interface.policed else held.root() is not None
 
 
 @click.command()
@@ -154,44 +169,58 @@ def release(device: str, dry_run: bool, message: str, folder: Path | None, as_js
     """Let go of DEVICE: its tree stays in the kernel as it is, and nothing of the shaper's watches it any more.
 
     What only measures goes. A running `shaper run` puts its static allocation there and ends for this device.
-    `shaper adopt` takes it back, `tc qdisc del dev DEVICE root` removes it.
+    `shaper adopt` takes it back; what removes it is said.
     """
     sides = both_directions(folder_of(folder), device)
+    removals = [words for side in sides if (record := side.record()) for words in _removal(side, record)]
     answer = None if dry_run else ask(sides[0], "release", **asker(message))
     found: list[dict[str, Any]] = list(answer or ())
-    plans: list[Plan] = []
+    plans: list[tuple[DeviceState, Plan]] = []
     if answer is None:
         with open_kernel() as kernel:
             if not any(side.known() for side in sides):
                 raise UnavailableError(f"nothing on {device} is ours", hint="see `shaper status` for what is")
             plans = _released(kernel, sides, message, dry_run=dry_run)
-        found = [plan_json(plan) for plan in plans]
+        found = [plan_json(plan) for _, plan in plans]
     code = Exit.CHANGES if dry_run and found else Exit.OK
     if as_json:
         print_json({"schema": 1, "exit": int(code), "dry_run": dry_run, "interfaces": found})
         return code
-    for plan in plans:
-        plan_view(plan, names={}, notes=(), out=console(), done=not dry_run)
+    for side, plan in plans:
+        plan_view(plan, names={}, notes=(), out=console(), done=not dry_run, place=side.title)
     if answer is not None:
         steps = [step for plan in answer for step in plan["steps"]]
         click.echo(f"{device}: the running shaper let go of it: {counted(steps)}")
     if not dry_run:
         click.echo(
             f"{device}: not ours any more; its tree stays: `shaper adopt {device} POLICY` takes it back, "
-            f"`tc qdisc del dev {device} root` removes it"
+            f"`{'; '.join(removals)}` removes it"
         )
         if any(side.let_go() for side in sides):
             click.echo(f"{device}: offloads stay as they were set: `shaper clear --device {device}` puts them back")
     return code
 
 
-def _released(kernel: Kernel, sides: tuple[DeviceState, ...], message: str, *, dry_run: bool) -> list[Plan]:
+def _removal(side: DeviceState, record: Record) -> Iterator[str]:
+    """The commands that remove what a release leaves."""
+    inside = f" -n {side.netns}" if side.netns else ""
+    if record.direction is Direction.EGRESS:
+        yield f"tc{inside} qdisc del dev {side.device} root"
+        return
+    yield f"tc{inside} qdisc del dev {side.device} clsact"
+    if not record.policed:
+        yield f"ip{inside} link del {side.shaped}"
+
+
+def _released(
+    kernel: Kernel, sides: tuple[DeviceState, ...], message: str, *, dry_run: bool
+) -> list[tuple[DeviceState, Plan]]:
     with held(kernel, sides, message):
         for side in sides:
             refuse_while_waiting(side, now=CLOCK.boot())
         ours = [side for side in sides if side.record()]
         if dry_run:
-            return [apply.plan_release(kernel, side)[0] for side in ours]
+            return [(side, apply.plan_release(kernel, side)[0]) for side in ours]
         who = order(message)
         with together(kernel, ours, at=who.at, reason="the other direction could not be let go of"):
-            return [changes.release(kernel, side, order=who) for side in ours]
+            return [(side, changes.release(kernel, side, order=who)) for side in ours]

@@ -230,10 +230,10 @@ def _apply_here(
                 notes=(*(one.program.notes if one.plan.steps else ()), *unattended(one.program.interface, at)),
                 out=console(),
                 done=True,
-                netns=one.program.interface.netns,
+                place=one.program.interface.place,
             )
         for side, steps in gone:
-            plan_view(steps, names={}, notes=(no_longer(side),), out=console(), done=True, netns=side.netns)
+            plan_view(steps, names={}, notes=(no_longer(side),), out=console(), done=True, place=side.title)
     made_json = [{**prepared_json(one, at), "change": one.after.change} for one in prepared]
     return [*made_json, *(leaving_json(side, steps) for side, steps in gone)]
 

@@ -64,11 +64,13 @@ def clear(
                     click.echo(f"{device}: the running shaper cleared it: {counted(steps)}")
                 continue
             plans = _clear_here(kernel, sides, message)
-            results.extend(_result(device, plan_json(plan)) for plan in plans or (Plan(sides[0].device),))
+            results.extend(
+                _result(device, plan_json(plan)) for _, plan in plans or ((sides[0], Plan(sides[0].device)),)
+            )
             if as_json:
                 continue
-            for plan in plans:
-                plan_view(plan, names={}, notes=(), out=console(), done=True, netns=sides[0].netns)
+            for side, plan in plans:
+                plan_view(plan, names={}, notes=(), out=console(), done=True, place=side.title)
             if not plans:
                 click.echo(f"{device}: nothing of ours is there")
     if as_json:
@@ -95,7 +97,7 @@ def _result(device: str, plan: dict[str, Any]) -> dict[str, Any]:
     return {**plan, "device": device, "direction": direction.value}
 
 
-def _clear_here(kernel: Kernel, sides: tuple[DeviceState, ...], message: str) -> list[Plan]:
+def _clear_here(kernel: Kernel, sides: tuple[DeviceState, ...], message: str) -> list[tuple[DeviceState, Plan]]:
     """What comes in is let go of first. Only what there was to do."""
     if not any(side.record() or side.pending() or read_waiting(side) or side.let_go() for side in sides):
         return []
@@ -104,5 +106,5 @@ def _clear_here(kernel: Kernel, sides: tuple[DeviceState, ...], message: str) ->
             refuse_while_waiting(side, now=CLOCK.boot())
         who, held_ones = order(message), [one for one in reversed(sides) if one.record() or one.let_go()]
         with together(kernel, held_ones, at=who.at, reason="the other direction could not be cleared"):
-            plans = [changes.clear(kernel, side, order=who) for side in held_ones]
-    return [plan for plan in plans if plan.steps]
+            plans = [(side, changes.clear(kernel, side, order=who)) for side in held_ones]
+    return [(side, plan) for side, plan in plans if plan.steps]

@@ -89,9 +89,9 @@ def plan(
         return code
     for one in prepared:
         notes = (*one.program.notes, *scheduled(one.program.interface, then))
-        plan_view(one.plan, names=handle_names(one), notes=notes, out=console(), netns=one.program.interface.netns)
+        plan_view(one.plan, names=handle_names(one), notes=notes, out=console(), place=one.program.interface.place)
     for side, plan in leaving:
-        plan_view(plan, names={}, notes=(no_longer(side),), out=console(), netns=side.netns)
+        plan_view(plan, names={}, notes=(no_longer(side),), out=console(), place=side.title)
     return code
 
 

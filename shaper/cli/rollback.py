@@ -84,6 +84,8 @@ def rollback(
         print_json({"schema": 1, "exit": 0, "interfaces": results})
     elif unconfirmed and not any(one["told"] for one in results):
         click.echo("nothing waits for a confirmation")
+    elif static and not results:
+        click.echo("nothing to put back: nothing of the shaper's is here")
 
 
 def _devices(
@@ -118,7 +120,8 @@ def _to_static(kernel: Kernel, sides: Sequence[DeviceState], message: str) -> li
     moved = sum(one for one in steps if one is not None)
     if moved:
         return [*told, f"the static allocation is back, {counted(range(moved))}"]
-    return [*told, "nothing to put back: the static allocation stands"] if steps != [None, None] else list(told)
+    stands = "the static allocation stands" if steps != [None, None] else "nothing of the shaper's is here"
+    return [*told, f"nothing to put back: {stands}"]
 
 
 def _changed(sides: Sequence[DeviceState]) -> list[DeviceState]:

@@ -256,6 +256,11 @@ class Interface:
         return place_text(self.name, self.direction)
 
     @property
+    def place(self) -> str:
+        """For people: the device, and the direction where it is not the usual one."""
+        return place_text(self.spot, self.direction)
+
+    @property
     def shaped(self) -> str:
         """The device whose queue the classes are: its own, or the ifb that takes what comes in."""
         return shaped_device(self.device, self.direction)

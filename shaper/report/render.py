@@ -73,11 +73,11 @@ def problems(
 
 
 def plan_view(
-    plan: Plan, *, names: Mapping[Handle, str], notes: Sequence[str], out: Console, done: bool = False, netns: str = ""
+    plan: Plan, *, names: Mapping[Handle, str], notes: Sequence[str], out: Console, done: bool = False, place: str = ""
 ) -> None:
     """Every step on a line, what it costs below it where it is not hitless, the notes, the totals.
 
-    `done` when the steps have been taken; `netns` names the network namespace of the device.
+    `done` when the steps have been taken; `place` names the device and the direction for people.
     """
     for step, impact in zip(plan.steps, impacts(plan, names), strict=True):
         _line(out, Text(clean(step_text(step, names)), style=_STYLES[step.verb]))
@@ -85,7 +85,7 @@ def plan_view(
             _line(out, Text("  ! ", style="bold red").append(clean(f"{impact}"), style="default"))
     for note in notes:
         _line(out, Text("note: ", style="cyan").append(clean(note), style="default"))
-    _line(out, Text(clean(totals_text(plan, done=done, netns=netns)), style="bold"))
+    _line(out, Text(clean(totals_text(plan, done=done, place=place)), style="bold"))
 
 
 def status_view(status: InterfaceStatus, *, out: Console) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shaper.model.device import spot
 from shaper.plan.action_words import actions_text
 from shaper.plan.describe import program_text, stab_text
 from shaper.plan.impact import impacts
@@ -56,9 +55,12 @@ def step_text(step: Step, names: Mapping[Handle, str]) -> str:
     return f"{title}: {details}" if details else title
 
 
-def totals_text(plan: Plan, *, done: bool = False, netns: str = "") -> str:
-    """The sum of a plan, such as `eth1: 12 to add, 0 to change, 1 to remove; 1 disruptive (!), 12 hitless`."""
-    device = spot(netns, plan.device)
+def totals_text(plan: Plan, *, done: bool = False, place: str = "") -> str:
+    """The sum of a plan, such as `eth1: 12 to add, 0 to change, 1 to remove; 1 disruptive (!), 12 hitless`.
+
+    `place` says for people what it is about, where the name of the device alone would not do.
+    """
+    device = place or plan.device
     if not plan.steps:
         return f"{device}: nothing to do, the kernel holds what the policy says"
     count = {verb: sum(step.verb is verb for step in plan.steps) for verb in Verb}

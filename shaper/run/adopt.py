@@ -15,6 +15,7 @@ from shaper.kernel.protocol import Kernel, within
 from shaper.model.policy import Interface, Policy
 from shaper.plan.likeness import likeness
 from shaper.plan.trees import inner_classes
+from shaper.run.ours import polices
 from shaper.run.prepare import Prepared, prepare
 from shaper.run.state import DeviceState, Pending, Record, boot_id
 from shaper.tree import (
@@ -64,45 +65,76 @@ def adoption(
     *,
     named: Mapping[str, Handle],
     first: Sequence[Prepared] = (),
+    then: Interface | None = None,
 ) -> Prepared:
     """The plan that takes over what stands on one direction of a device; reads the kernel, changes nothing.
 
     `named` says which class of theirs is that of a path of the policy; the rest is matched by place, rates and order.
-    `first` are the plans that are carried out before this one. Raises UnavailableError, with the reason and the way
+    Of what comes in and is policed only filters of the shaper's own can be taken over, known by what they count with.
+    `first` are the plans that are carried out before this one, `then` is the other direction where it is taken over
+    after this one: the hook that both use is no stranger's. Raises UnavailableError, with the reason and the way
     out, for what cannot be taken over without rebuilding it, or could not be put back.
     """
     if state.record() is not None:
         raise UnavailableError(
             f"{state.title} is ours already", hint="`shaper apply` changes it, `shaper release` lets go of it"
         )
-    there = within(kernel, interface.netns)
-    observed = there.read(interface.shaped, fed_by=interface.fed_by)
-    link = there.link(interface.device)
-    compiled = compile_interface(interface, there.capabilities(), link)
-    adopted = _numbers(observed, compiled, interface, named)
-    record = Record(
-        device=interface.device,
-        interface=interface.name,
-        source=policy.source,
-        sha256="",
-        boot=boot_id(),
-        root=adopted.numbers[ROOT_HANDLE],
-        handles=dict(compiled.handles),
-        tap=compiled.tap,
-        direction=interface.direction,
-        adopted=adopted,
-    )
+    record = _as_if(kernel, policy, interface, {} if interface.policed and first else named)
     beside = next((one.after for one in first if one.after.device == interface.device), None)
+    if then is not None:
+        beside = _as_if(kernel, policy, then, {})
     known = _Pretended(record, beside or state.beside(), state.others(), state.let_go())
     prepared = prepare(kernel, known, policy, interface, keep_live=False, first=first)
     _refuse_what_cannot_be_put_back(prepared, interface)
     return replace(prepared, before=None)
 
 
+def _as_if(kernel: Kernel, policy: Policy, interface: Interface, named: Mapping[str, Handle]) -> Record:
+    """The record that would prove what stands there to be ours."""
+    there = within(kernel, interface.netns)
+    observed = there.read(interface.shaped, fed_by=interface.fed_by)
+    compiled = compile_interface(interface, there.capabilities(), there.link(interface.device))
+    if interface.policed:
+        _refuse_unpoliced(observed, interface, named)
+    adopted = None if interface.policed else _numbers(observed, compiled, interface, named)
+    return Record(
+        device=interface.device,
+        interface=interface.name,
+        source=policy.source,
+        sha256="",
+        boot=boot_id(),
+        root=adopted.numbers[ROOT_HANDLE] if adopted else 0,
+        handles=dict(compiled.handles),
+        tap=compiled.tap,
+        policed=interface.policed,
+        direction=interface.direction,
+        adopted=adopted,
+    )
+
+
 def standing_for(prepared: Prepared) -> list[tuple[str, Handle]]:
-    """The classes of the policy, each with the handle of theirs that it takes over; 0 for one that is new."""
+    """The classes of the policy, each with the handle of theirs that it takes over; 0 for one that is new.
+
+    None where nothing waits in classes: what polices is known by itself.
+    """
+    if prepared.program.interface.policed:
+        return []
     held = {cls.handle for cls in prepared.mine.classes}
     return [(path, number if number in held else 0) for path, number in prepared.program.handles.items()]
+
+
+def _refuse_unpoliced(observed: Tree, interface: Interface, named: Mapping[str, Handle]) -> None:
+    if not any(map(polices, observed.filters)):
+        raise UnavailableError(
+            f"nothing of the shaper's polices what comes in by {interface.device}: there is nothing to take over",
+            hint="`shaper apply` puts the policy there",
+            where=interface.device_where,
+        )
+    if named:
+        raise UnavailableError(
+            f"what comes in by {interface.device} is policed, and nothing waits in classes that --class could name",
+            hint="leave --class out",
+        )
 
 
 def _numbers(observed: Tree, compiled: Program, interface: Interface, named: Mapping[str, Handle]) -> Adopted:

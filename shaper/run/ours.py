@@ -87,7 +87,7 @@ def _stamps(node: Filter) -> bool:
     return isinstance(node, LoadedFilter) and there and node.name.startswith(stamp.NAME)
 
 
-def _polices(node: Filter) -> bool:
+def polices(node: Filter) -> bool:
     """Whether it is a filter that polices what comes in: its first actions count what passes and what does not."""
     if not isinstance(node, (BpfFilter, LoadedFilter, FlowerFilter)) or node.parent != CLSACT_INGRESS:
         return False
@@ -106,7 +106,7 @@ def _feeds(node: Filter, record: Record | None) -> bool:
         return False
     if record.direction is Direction.EGRESS and _stamps(node):
         return True
-    if record.policed and _polices(node):
+    if record.policed and polices(node):
         return True
     if not record.tap or not isinstance(node, BpfFilter):
         return False

@@ -72,6 +72,17 @@ def test_the_kill_switch_holds_through_a_kill_and_ends_with_thaw(box: Box) -> No
     assert [change["what"] for change in told] == ["apply", "freeze", "run", "freeze", "run", "thaw"]
 
 
+def test_the_static_allocation_of_nothing_is_nothing_to_put_back_and_says_so(box: Box) -> None:
+    """The service asks for it at each end, whatever there was; so does a person, who wants an answer."""
+    said = "nothing to put back: nothing of the shaper's is here\n"
+    assert box.shaper("rollback --static")[:2] == (0, said)
+    applied(box)
+    assert box.shaper("clear")[0] == 0
+    assert box.shaper("rollback --static")[:2] == (0, said)
+    code, out, _ = box.shaper("rollback --static --device a1")
+    assert (code, out) == (0, "a1: " + said)
+
+
 def test_killed_it_leaves_the_last_allocation_and_one_command_brings_the_static_one_back(box: Box) -> None:
     static = applied(box)
     process = box.start("--no-metrics", "--measure", "counters")

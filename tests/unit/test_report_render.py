@@ -69,6 +69,11 @@ def test_an_empty_plan_says_so() -> None:
     assert text == "eth1: nothing to do, the kernel holds what the policy says\n"
 
 
+def test_a_plan_of_what_comes_in_names_the_device_and_the_direction() -> None:
+    text = printed(lambda out: plan_view(Plan("shi-eth1"), names={}, notes=(), out=out, place="eth1 (ingress)"))
+    assert text == "eth1 (ingress): nothing to do, the kernel holds what the policy says\n"
+
+
 def test_doctor() -> None:
     rows = (
         ("qdisc htb", "ok", "", ""),

@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 from test_run_directions import OUT, TEXT, World
 
+from shaper.cli import adopt as adopting
 from shaper.errors import UnavailableError
 from shaper.kernel.fake import Killed
 from shaper.kernel.protocol import StepError, VerdictCounters
 from shaper.model.policy import Direction
 from shaper.plan.codec import from_json, to_json
+from shaper.policy import parse_policy
 from shaper.report.as_json import status_from_json, status_json
 from shaper.report.tables import status_title
 from shaper.run import apply
 from shaper.run.look import look
-from shaper.run.ours import left_behind, ours
 from shaper.run.state import DeviceState, record_from_json, record_to_json
 from shaper.tree import CLSACT, CLSACT_HANDLE, CLSACT_INGRESS, BpfFilter, Finish, Insn, Qdisc, tree
 
@@ -147,8 +148,37 @@ def test_what_is_kept_of_it_comes_back_from_json(world: World) -> None:
         record_from_json({**record_to_json(record), "policed": "yes"})
 
 
-def test_what_a_release_leaves_polices_on(world: World) -> None:
+@pytest.mark.parametrize("text", [ALONE, POLICED, FLOWER], ids=["alone", "both", "flower"])
+def test_what_a_release_leaves_polices_on_and_can_be_taken_back(world: World, text: str) -> None:
+    world.apply(text)
+    held = world.held()
+    for state in world.sides():
+        apply.release(world.kernel, state)
+    assert part(world)[2] == tuple(one for one in held[1].filters if one.parent == CLSACT_INGRESS)
+    with pytest.raises(UnavailableError):
+        world.apply(text)
+    planned = adopting._planned(world.kernel, world.sides(), parse_policy(text, source="office.yaml"), {}, now=0.0)
+    assert not [step for state, one in planned if state is ingress(world) for step in one.plan.steps]
+    for state, one in planned:
+        apply.apply(world.kernel, state, one)
+    assert world.held() == held
+    assert world.apply(text) == 0
+    world.clear()
+    assert world.bare()
+
+
+def test_there_is_nothing_to_take_over_where_nothing_of_ours_polices(world: World) -> None:
+    theirs = BpfFilter(CLSACT_INGRESS, 5, 1, (Insn(6, 0, 0, 0),), actions=(Finish(),), device="eth1")
+    for found in (), (Qdisc(CLSACT_HANDLE, CLSACT, "clsact", device="eth1"), theirs):
+        world.kernel.put("shi-eth1", *found)
+        with pytest.raises(UnavailableError, match="nothing of the shaper's polices what comes in by eth1"):
+            adopting._planned(world.kernel, world.sides(), parse_policy(ALONE, source="office.yaml"), {}, now=0.0)
+
+
+def test_a_class_of_what_is_policed_cannot_be_named(world: World) -> None:
     world.apply(ALONE)
-    state = ingress(world)
-    held = ours(apply.read(world.kernel, state), state.record())
-    assert left_behind(held, Direction.INGRESS).filters == held.filters
+    apply.release(world.kernel, ingress(world))
+    with pytest.raises(UnavailableError, match="nothing waits in classes"):
+        adopting._planned(
+            world.kernel, world.sides(), parse_policy(ALONE, source="office.yaml"), {"voice": 0x10010}, now=0.0
+        )
