@@ -15,10 +15,33 @@ _WITHIN = 60.0
 _PAUSE = 600.0
 
 
+class _Patience:
+    """Three times within a minute, then ten minutes of rest."""
+
+    def __init__(self) -> None:
+        self.rests_until = 0.0
+        self._recent: deque[float] = deque(maxlen=_MOST)
+
+    def spend(self, now: float) -> None:
+        self._recent.append(now)
+        if len(self._recent) == _MOST and now - self._recent[0] < _WITHIN:
+            self.rests_until = now + _PAUSE
+            self._recent.clear()
+
+    def renew(self) -> None:
+        self.rests_until = 0.0
+        self._recent.clear()
+
+    def resting(self, now: float) -> bool:
+        return now < self.rests_until
+
+
 class Mending:
     """Remembers what was found, and lets it be put back three times a minute; then it rests for ten minutes.
 
-    `found` is what differs, in words; `count` how often it was put back. Times are boot time in seconds.
+    A device that changes itself is no one to fight with: its tree follows it however often it goes and comes, and rests
+    only where that fails. `found` is what differs, in words; `count` how often it was put back. Times are boot time in
+    seconds.
     """
 
     def __init__(self) -> None:
@@ -27,8 +50,7 @@ class Mending:
         self._facts: tuple[str, ...] = ()
         self._fresh = False
         self._way = Drift.MEND
-        self._recent: deque[float] = deque(maxlen=_MOST)
-        self._rests_until = 0.0
+        self._fight, self._failing = _Patience(), _Patience()
 
     def saw(self, found: tuple[str, ...], facts: tuple[str, ...]) -> None:
         """A look at the device: what differs of ours, and how the device itself changed."""
@@ -38,7 +60,7 @@ class Mending:
         """Whether the last look found something that may be put back, and nobody has tried since."""
         if self.found and self._way is Drift.REPORT:
             return False
-        return self._fresh and bool(self.found or self._facts) and not self._resting(now)
+        return self._fresh and bool(self.found or self._facts) and not self._patience.resting(now)
 
     def tries(self) -> None:
         """It is being put back; should that fail, the next look says whether it is worth another attempt."""
@@ -46,22 +68,20 @@ class Mending:
 
     def sends(self, now: float) -> None:
         """The steps are sent now. The third time within a minute is the last for a while."""
-        self._recent.append(now)
-        if len(self._recent) == _MOST and now - self._recent[0] < _WITHIN:
-            self._rests_until = now + _PAUSE
-            self._recent.clear()
+        self._patience.spend(now)
 
     def succeeded(self, *, mended: bool) -> None:
         """All is as it should be; `mended` says that something had to be sent."""
         self.count += mended
         self.found = self._facts = ()
+        self._failing.renew()
 
     def renew(self, way: Drift) -> None:
         """Somebody applied a policy: what was found before is over, and patience begins anew."""
         self._way = way
         self.found = self._facts = ()
-        self._recent.clear()
-        self._rests_until = 0.0
+        self._fight.renew()
+        self._failing.renew()
 
     def words(self) -> str:
         """What putting it back is about, for the history and who watches."""
@@ -72,13 +92,14 @@ class Mending:
     def alarm(self, device: str, now: float) -> str:
         """What was found, as an alarm with its mend."""
         found = f"somebody changed what {device} holds: {some(self.found)}"
-        if self._resting(now):
-            left = format_duration(round(self._rests_until - now))
+        if self._fight.resting(now):
+            left = format_duration(round(self._fight.rests_until - now))
             return f"{found}; put back {_MOST} times within a minute, now left alone for {left}: find out who it is"
         return found + ("; an apply puts it back" if self._way is Drift.REPORT else "")
 
-    def _resting(self, now: float) -> bool:
-        return now < self._rests_until
+    @property
+    def _patience(self) -> _Patience:
+        return self._fight if self.found else self._failing
 
 
 def changed_facts(before: LinkFacts, now: LinkFacts, *, asked: Collection[str] = ()) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from shaper.compile.program import Program
+from shaper.errors import UnavailableError
 from shaper.kernel.protocol import Kernel
 from shaper.model.policy import Interface, OnFlap, Policy
 from shaper.plan import adopt_live, diff
@@ -39,6 +40,7 @@ class Holding:
         self._state = state
         self._structure = structure
         self._left: tuple[Step, ...] = ()
+        self._went = False
         self._lender = lender
 
     @property
@@ -102,12 +104,23 @@ class Holding:
         return True
 
     def drifted(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What somebody else changed of ours, and how the device itself changed, in words."""
-        link = self._kernel.link(self._state.device)
+        """What somebody else changed of ours, and how the device itself changed, in words.
+
+        A device that went and came back took its tree with it: nobody changed that. Raises UnavailableError while it is
+        gone.
+        """
+        try:
+            link = self._kernel.link(self._state.device)
+        except UnavailableError:
+            self._went = True
+            raise
         asked = {name for rule in self.program.rules.ordered for match in rule.all_of for name in match.iif}
         facts = changed_facts(self._link, link, asked=asked)
         again = flapped(self._link, link) if self.interface.on_flap is OnFlap.REAPPLY else ""
         self.anew = bool(again)
+        self._went |= link.index != self._link.index
+        if self._went:
+            return (), (f"{link.name} came back", *facts)
         return differences(self._held(), self.tree, self.names), (*facts, *([again] if again else ()))
 
     def mending(self) -> Prepared | None:
@@ -121,6 +134,7 @@ class Holding:
         target = adopt_live(self.tree, prepared.program.tree, bounds=bounds)
         plan = diff(prepared.mine, with_offloads(target, prepared.released), bounds={})
         if not plan.steps and prepared.program == self.program:
+            self._went = False
             return None
         return replace(prepared, plan=plan, target=target)
 
@@ -143,7 +157,7 @@ class Holding:
 
     def _took(self, prepared: Prepared) -> Prepared:
         self._record, self.tree, self.program = prepared.after, prepared.target, prepared.program
-        self._left = prepared.left
+        self._left, self._went = prepared.left, False
         return prepared
 
     def _held(self) -> Tree:

@@ -68,9 +68,38 @@ def test_never_more_than_three_mends_in_a_minute(gaps: list[float]) -> None:
         assert fourth - first >= 60.0
 
 
+@given(st.lists(st.floats(min_value=0.0, max_value=90.0), max_size=60))
+def test_a_device_that_comes_and_goes_is_followed_however_often(gaps: list[float]) -> None:
+    mending, now = Mending(), 1000.0
+    for attack in (1000.0, 1001.0, 1002.0):
+        mending.saw(("something",), ())
+        mending.sends(attack)
+    for gap in gaps:
+        now += gap
+        mending.saw((), ("eth1 came back",))
+        assert mending.due(now)
+        mending.tries()
+        mending.sends(now)
+        mending.succeeded(mended=True)
+    mending.saw(("something",), ())
+    assert not mending.due(1003.0), "who changes it is not forgotten for that"
+
+
+def test_what_cannot_be_fitted_to_the_device_is_tried_three_times_a_minute() -> None:
+    mending, tried = Mending(), []
+    for now in range(60):
+        mending.saw((), ("eth1 came back",))
+        if mending.due(now):
+            mending.tries()
+            mending.sends(now)
+            tried.append(now)
+    assert tried == [0, 1, 2]
+
+
 def test_an_apply_ends_the_rest() -> None:
     mending = Mending()
     for now in (1.0, 2.0, 3.0):
+        mending.saw(("class video is gone",), ())
         mending.sends(now)
     mending.saw(("class video is gone",), ())
     assert not mending.due(4.0)
@@ -155,7 +184,10 @@ def test_a_fourth_time_within_a_minute_is_an_alarm(bench: Bench) -> None:
     assert any(cls.prio == 5 for cls in bench.kernel.read("eth1").classes), "left alone"
 
 
-def test_a_device_that_comes_back_has_its_tree_again(bench: Bench) -> None:
+@pytest.mark.parametrize("times", [1, 5])
+@pytest.mark.parametrize("drift", list(Drift))
+def test_a_device_that_comes_back_has_its_tree_again(bench: Bench, drift: Drift, times: int) -> None:
+    """However often, and also where changes by others are only told: nobody made this one."""
     facts = bench.kernel.link("eth1")
     before: list[Tree] = []
 
@@ -165,10 +197,13 @@ def test_a_device_that_comes_back_has_its_tree_again(bench: Bench) -> None:
 
     def back() -> None:
         assert watcher_alarm(bench)
-        bench.kernel.add_device("eth1", replace(facts, index=facts.index + 40))
+        bench.kernel.add_device("eth1", replace(facts, index=facts.index + 40 + len(before)))
 
-    watcher = seconds(bench, gone, back, settings=STRUCTURED)
-    assert watcher.statuses[0].mends == 1
+    settings = replace(STRUCTURED, drift=drift)
+    watcher = seconds(bench, *[gone, back] * times, settings=settings)
+    assert watcher.statuses[0].mends == times
+    assert "fitted to the device: eth1 came back" in " ".join(watcher.said)
+    assert "somebody" not in " ".join(watcher.said)
     assert bench.kernel.read("eth1") == before[0]
 
 
@@ -263,5 +298,5 @@ def test_after_a_flap_the_rates_that_were_found_stay_or_the_policy_s_own_come_ba
     watcher = seconds(bench, moved, down, up, after, settings=settings)
     assert found["after"] == found["moved" if on_flap == "keep" else "static"]
     assert watcher.statuses[0].mends == (on_flap == "reapply" or how == "another device")
-    flapped = "the link of eth1 went down and up" if how == "down and up" else "put back what somebody changed"
+    flapped = "the link of eth1 went down and up" if how == "down and up" else "fitted to the device: eth1 came back"
     assert (flapped in " ".join(watcher.said)) == bool(watcher.statuses[0].mends)
