@@ -1,4 +1,4 @@
-"""The same traffic by three accounts: the kernel's counters, its own programs (eBPF), and captured packets."""
+"""The same traffic by four accounts: the kernel's counters, its own programs (eBPF), captured packets, tracepoints."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from _common import network, options, verdict
 from side_by_side import Account, side_by_side
 from test_capture_matching import LIMIT, RATE, shape
+from traced import PERCENTILES, Compared, UntraceableError, compare
 
 
 def main() -> int:
@@ -30,7 +31,25 @@ def main() -> int:
     print(f"a full queue of {LIMIT} bytes at {RATE / 1e6:g} Mbit/s waits {theory * 1e3:.2f} ms")
     if abs(found / theory - 1) > 0.05:
         problems.append(f"bulk waited {found * 1e3:.2f} ms")
+    try:
+        with network() as (lab, _):
+            problems += tracepoints(compare(lab, seconds=float(wanted.count), seed=wanted.seed))
+    except UntraceableError as error:
+        problems.append(f"nothing is known of tracepoints: {error}")
     return verdict(problems, "every packet has one fate in all accounts")
+
+
+def tracepoints(found: list[Compared]) -> list[str]:
+    """Prints what the programs and the kernel's tracepoints say of the same packets; what does not agree."""
+    print(
+        f"{'alone':8}{'sent':>8}{'dropped':>9}",
+        *(f"{f'p{q * 100:g} ms':>10}{'off us':>9}" for q in PERCENTILES),
+        sep="",
+    )
+    for one in found:
+        cells = (f"{one.traced.quantile(q) * 1e3:10.3f}{one.off(q) * 1e6:+9.1f}" for q in PERCENTILES)
+        print(f"{one.name:8}{one.sent:8}{one.dropped:9}", *cells, sep="")
+    return [problem for one in found for problem in one.problems()]
 
 
 def row(name: str, one: Account) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pyroute2 import IPRoute
 from test_capture_matching import BULK, REST, VOICE, Shaped, capturing, offer, total
 
-from collectors.bpf.delays import ClassCounts, Health, KernelDelays
+from collectors.bpf.delays import CUTS, ClassCounts, Health, KernelDelays
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -48,10 +48,10 @@ def hang(lab: Lab, device: str, fd: int) -> None:
 
 
 @contextlib.contextmanager
-def counting(shaped: Shaped, *, sampling: int = 1) -> Iterator[KernelDelays]:
+def counting(shaped: Shaped, *, sampling: int = 1, cuts: int = CUTS) -> Iterator[KernelDelays]:
     """The programs on the device."""
     handles = (VOICE, BULK, REST)
-    delays = KernelDelays(classifier=PORTS, handles=handles, sampling=sampling)
+    delays = KernelDelays(classifier=PORTS, handles=handles, sampling=sampling, cuts=cuts)
     try:
         hang(shaped.lab, shaped.pair.a, delays.entry)
         delays.start(shaped.pair.a, netns=shaped.lab.name)

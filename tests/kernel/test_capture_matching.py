@@ -56,9 +56,9 @@ class Shaped:
         return int(shown[shown.index("(dropped") + 1]), int(shown[shown.index("backlog") + 2].removesuffix("p"))
 
 
-def shape(netns: Lab) -> Shaped:
+def shape(netns: Lab, pair: LinkPair | None = None) -> Shaped:
     """The device, its queues, and the copies."""
-    made = Shaped(netns, netns.link_pair())
+    made = Shaped(netns, pair or netns.link_pair())
     device = made.pair.a
     netns.run("ip link add copies type ifb")
     netns.run("ip link set copies up")
