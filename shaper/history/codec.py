@@ -75,6 +75,7 @@ _KEYS: Mapping[type, Mapping[str, str]] = {
         "throughput": "throughput_bit_s",
         "offered": "offered_bit_s",
         "loss": "loss_ratio",
+        "waiting_seconds": "waiting_s",
         "in_flight": "in_flight_packets",
         "measured_lost": "measured_lost_packets",
     },

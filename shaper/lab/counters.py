@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shaper.errors import ShaperError
+from shaper.sla import Waited
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A class between two lines: `middle` is Unix time, `rate` what it sent in bit/s; `pressed` when it had drops, or a
-    backlog at both ends (a packet that happens to be passing is none). `granted` bit/s at its end."""
+    """A class between two lines: `middle` is Unix time, `rate` what it sent in bit/s, `waiting` what of that in the
+    time in which it wanted more, None where it never did. `granted` bit/s at its end."""
 
     middle: float
     rate: float
-    pressed: bool
+    waiting: float | None
     granted: int = 0
 
 
@@ -61,12 +62,12 @@ class RunLines:
             then = before["classes"].get(path)
             if then is None:
                 continue
-            dropped = now["dropped_packets"] > then["dropped_packets"]
+            waited = Waited(now["waiting_s"], now["waiting_bytes"]) - Waited(then["waiting_s"], then["waiting_bytes"])
             self.intervals.setdefault(path, []).append(
                 Interval(
                     middle=(after["at"] + before["at"]) / 2,
                     rate=(now["sent_bytes"] - then["sent_bytes"]) * 8 / seconds,
-                    pressed=dropped or min(now["backlog_bytes"], then["backlog_bytes"]) > 0,
+                    waiting=waited.rate,
                     granted=now["rate_bit_s"],
                 )
             )

@@ -45,7 +45,7 @@ def judged_seconds(trial: Trial, path: str, sla: Sla) -> list[bool | None]:
             else {},
             lost=second.lost if second else 0,
             throughput=interval.rate if interval else 0.0,
-            pressed=interval.pressed if interval else False,
+            waiting=interval.waiting if interval else None,
         )
         verdicts.append(violated(account, sla))
     return verdicts

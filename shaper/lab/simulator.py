@@ -21,6 +21,7 @@ from shaper.model.observation import Observation
 from shaper.run.observe import Observer
 from shaper.run.setups import setup_of
 from shaper.simulate import HtbModel, Packet
+from shaper.sla import Waited
 
 _SECOND = 10**9
 LEAD = 1.0
@@ -69,7 +70,7 @@ class Simulation:
         self._observer = Observer(program, self._counters())
         self._last = -round(LEAD * _SECOND)
         self._lines = RunLines(ready=True)
-        self._before: DeviceCounters | None = None
+        self._before: tuple[DeviceCounters, dict[str, Waited]] | None = None
         self._busy_bits = self._busy_seconds = 0.0
         self._changes = 0
         self.moves: list[Move] = []
@@ -171,17 +172,17 @@ class Simulation:
 
     def _count_second(self, number: int) -> None:
         """As `shaper run --json` says it once a second."""
-        counted = self._counters()
+        counted, waited = self._counters(), self._observer.waited()
         if self._before is not None:
-            for path, rate, pressed in self._rates(self._before, counted):
-                granted = self._allocation[path].rate
-                self._lines.intervals.setdefault(path, []).append(Interval(number - 0.5, rate, pressed, granted))
-        self._before = counted
+            then, meanwhile = self._before
+            for path, rate in self._rates(then, counted):
+                waiting, granted = (waited[path] - meanwhile[path]).rate, self._allocation[path].rate
+                self._lines.intervals.setdefault(path, []).append(Interval(number - 0.5, rate, waiting, granted))
+        self._before = counted, waited
 
-    def _rates(self, before: DeviceCounters, after: DeviceCounters) -> Iterator[tuple[str, float, bool]]:
+    def _rates(self, before: DeviceCounters, after: DeviceCounters) -> Iterator[tuple[str, float]]:
         for path, handle in self._handles.items():
             then, now = before.classes.get(handle), after.classes.get(handle)
             if then is None or now is None:
                 continue
-            pressed = now.drops > then.drops or min(now.backlog_bytes, then.backlog_bytes) > 0
-            yield path, (now.sent_bytes - then.sent_bytes) * 8.0, pressed
+            yield path, (now.sent_bytes - then.sent_bytes) * 8.0

@@ -73,7 +73,8 @@ class ClassStatus:
 
     `delay` and `measured_lost` are None without a capture. `loss` is the ratio over the SLA window, from the kernel's
     leaf counters, None when nothing was offered. `marked_packets` got an ECN mark where they would have been dropped.
-    `policed` is None where nothing polices, `probe` where the class has none.
+    `policed` is None where nothing polices, `probe` where the class has none. In `waiting_seconds` the class wanted
+    more than it got, and sent `waiting_bytes`.
     """
 
     path: str
@@ -86,6 +87,8 @@ class ClassStatus:
     dropped_packets: int = 0
     marked_packets: int = 0
     backlog_bytes: int = 0
+    waiting_seconds: float = 0.0
+    waiting_bytes: int = 0
     throughput: float = 0.0
     offered: float = 0.0
     loss: float | None = None

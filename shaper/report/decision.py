@@ -87,14 +87,16 @@ def explained(
 
 def _judged(setup: ClassSetup, seen: ClassObservation) -> SlaResult:
     """The targets by what this tick saw: delay over its window, loss and throughput of the tick."""
+    throughput = seen.sent_bytes * 8 / seen.seconds
+    pressed = seen.backlog_bytes > 0 or seen.dropped_packets > 0
     return evaluate(
         setup.sla,
         path=setup.path,
         delay=seen.delay,
         offered_packets=seen.sent_packets + seen.dropped_packets,
         dropped_packets=seen.dropped_packets,
-        throughput=seen.sent_bytes * 8 / seen.seconds,
-        backlogged=seen.backlog_bytes > 0 or seen.dropped_packets > 0,
+        throughput=throughput,
+        waiting=throughput if pressed else None,
     )
 
 

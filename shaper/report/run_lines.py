@@ -27,6 +27,8 @@ def second_line(status: InterfaceStatus, *, at: float) -> dict[str, Any]:
                 "sent_bytes": one.sent_bytes,
                 "dropped_packets": one.dropped_packets,
                 "backlog_bytes": one.backlog_bytes,
+                "waiting_s": one.waiting_seconds,
+                "waiting_bytes": one.waiting_bytes,
                 "rate_bit_s": one.granted.rate,
                 "ceil_bit_s": one.granted.ceil,
                 "queue_bytes": one.granted.queue,

@@ -16,7 +16,7 @@ from shaper.model.sla import SlaResult
 from shaper.model.status import ClassStatus, ClassTotals, Histogram
 from shaper.run.policed import policed
 from shaper.run.views import delay_view, percentiles_of, thresholds_of
-from shaper.sla import evaluate
+from shaper.sla import Waited, evaluate, waited
 
 SLA_WINDOW = 5.0
 """Seconds over which loss and throughput are judged, the same that delay reaches back to."""
@@ -41,6 +41,7 @@ class _Leaf:
     counted: SlidingHistogram = field(default_factory=SlidingHistogram)
     delays: DelayHistogram = field(default_factory=DelayHistogram)
     recent: deque[ClassObservation] = field(default_factory=deque)
+    waited: Waited = field(default_factory=Waited)
     arrivals: int = 0
     lost: int = 0
     in_flight: int = 0
@@ -129,6 +130,7 @@ class Observer:
             one = replace(one, delay=leaf.view)
             leaf.last = current
             leaf.recent.append(one)
+            leaf.waited += waited(tuple(leaf.recent)[-3:])
             while len(leaf.recent) > 1 and sum(each.seconds for each in leaf.recent) > SLA_WINDOW:
                 leaf.recent.popleft()
             classes[path] = one
@@ -181,6 +183,10 @@ class Observer:
         """The delays of every leaf class since the start."""
         return {path: leaf.delays for path, leaf in self._leaves.items()}
 
+    def waited(self) -> dict[str, Waited]:
+        """When every leaf class wanted more than it got, since the start, as far as that is known by now."""
+        return {path: leaf.waited for path, leaf in self._leaves.items()}
+
     def leaf(self, path: str) -> _Leaf | None:
         """What is remembered of a class, for the observer that follows."""
         return self._leaves.get(path)
@@ -223,6 +229,8 @@ class Observer:
             dropped_packets=leaf.last.drops - leaf.first.drops,
             marked_packets=leaf.last.marked - leaf.first.marked,
             backlog_bytes=leaf.last.backlog_bytes,
+            waiting_seconds=leaf.waited.seconds,
+            waiting_bytes=leaf.waited.bytes,
             throughput=throughput,
             offered=sum(each.offered * each.seconds for each in leaf.recent) / seconds,
             loss=dropped / (sent + dropped) if sent + dropped else None,
@@ -249,7 +257,7 @@ class Observer:
             offered_packets=sent + dropped,
             dropped_packets=dropped,
             throughput=throughput,
-            backlogged=dropped > 0 or any(each.backlog_bytes for each in leaf.recent),
+            waiting=waited(tuple(leaf.recent)).rate,
         )
 
 

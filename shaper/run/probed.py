@@ -118,7 +118,7 @@ class Findings:
             offered_packets=offered,
             dropped_packets=dropped,
             throughput=0.0,
-            backlogged=False,
+            waiting=None,
         )
         if sla.throughput is None:
             return found

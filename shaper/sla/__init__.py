@@ -2,5 +2,6 @@
 
 from shaper.sla.evaluate import evaluate
 from shaper.sla.violation import SecondAccount, violated
+from shaper.sla.waiting import Waited, waited
 
-__all__ = ["SecondAccount", "evaluate", "violated"]
+__all__ = ["SecondAccount", "Waited", "evaluate", "violated", "waited"]

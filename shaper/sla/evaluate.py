@@ -23,23 +23,24 @@ def evaluate(
     offered_packets: int,
     dropped_packets: int,
     throughput: float,
-    backlogged: bool,
+    waiting: float | None,
 ) -> SlaResult:
     """The class's result in one window.
 
     `offered_packets` came, `dropped_packets` of them were dropped by the leaf (both from the kernel's counters);
-    `throughput` in bit/s; `backlogged` when the class had a backlog or drops; `delay` covers the packets that left.
+    `throughput` in bit/s, and so `waiting`: what it sent in the time in which it wanted more, None where it never did;
+    `delay` covers the packets that left.
     A dropped packet counts as infinitely late, as in a violation-second. A class without traffic has no data.
     """
     if not sla:
         return SlaResult(path, SlaState.NONE, ())
-    idle = offered_packets <= 0 and not backlogged
+    idle = offered_packets <= 0 and waiting is None
     results = [_delay(target, delay, offered_packets, dropped_packets) for target in sla.delays]
     results += [_jitter(target, delay, offered_packets) for target in sla.jitters]
     if sla.loss is not None:
         results.append(_loss(sla.loss, offered_packets, dropped_packets))
     if sla.throughput is not None:
-        results.append(_throughput(sla.throughput, offered_packets, throughput, backlogged=backlogged, idle=idle))
+        results.append(_throughput(sla.throughput, offered_packets, throughput, waiting=waiting, idle=idle))
     if sla.mos is not None:
         results.append(_mos(sla.mos, delay, offered_packets, dropped_packets))
     found = {result.state for result in results}
@@ -100,9 +101,9 @@ def _loss(target: float, offered: int, dropped: int) -> TargetResult:
     return TargetResult("loss", target, dropped / offered, offered, SlaState.MISSED if missed else SlaState.MET)
 
 
-def _throughput(target: int, offered: int, throughput: float, *, backlogged: bool, idle: bool) -> TargetResult:
-    """Under target without a backlog the class got all that it asked for: that is met."""
+def _throughput(target: int, offered: int, throughput: float, *, waiting: float | None, idle: bool) -> TargetResult:
+    """Under target without having waited the class got all that it asked for: that is met."""
     if idle:
         return TargetResult("throughput", target, None, 0, SlaState.NO_DATA)
-    missed = throughput < target and backlogged
+    missed = waiting is not None and max(throughput, waiting) < target
     return TargetResult("throughput", target, throughput, offered, SlaState.MISSED if missed else SlaState.MET)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -16,15 +17,15 @@ class SecondAccount:
     """One class in one second, as its receiver saw it.
 
     `sent` packets were sent in the second; `late_by_target` holds, for each delay target, how many of them came later
-    than it allows or never; `lost` never came. `throughput` in bit/s of layer 2; `pressed` when the class had a backlog
-    or drops.
+    than it allows or never; `lost` never came. `throughput` in bit/s of layer 2, and so `waiting`: what it sent in the
+    time in which it wanted more, None where it never did.
     """
 
     sent: int
     late_by_target: Mapping[DelayTarget, int] = field(default_factory=dict)
     lost: int = 0
     throughput: float = 0.0
-    pressed: bool = False
+    waiting: float | None = None
 
 
 def violated(second: SecondAccount, sla: Sla) -> bool | None:
@@ -33,11 +34,13 @@ def violated(second: SecondAccount, sla: Sla) -> bool | None:
     Neither are a second without traffic, a class without targets, and a second in which no target was missed but one
     of the delay targets was not measured: missing data never counts as good.
     """
-    if not sla or not (second.sent > 0 or second.pressed):
+    if not sla or not (second.sent > 0 or second.waiting is not None):
         return None
     if sla.loss is not None and second.lost > max(1.0, sla.loss * second.sent + 1e-9):
         return True
-    if sla.throughput is not None and second.throughput < sla.throughput and second.pressed:
+    # Who did not wait for all of the second got what it asked for in the rest.
+    fastest = max(second.throughput, second.waiting) if second.waiting is not None else math.inf
+    if sla.throughput is not None and fastest < sla.throughput:
         return True
     if second.sent <= 0:
         return False if sla.throughput is not None else None

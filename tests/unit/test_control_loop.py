@@ -243,7 +243,7 @@ class Htb:
                 {target: math.ceil(account["late"] / flow.size - 0.5) for target in flow.setup.sla.delays},
                 round(account["lost"] / flow.size),
                 account["served"] * 8,
-                account["pressed"] > 0,
+                account["served"] * 8 if account["pressed"] else None,
             )
             if violated(second, flow.setup.sla):
                 found.append(number)

@@ -13,8 +13,8 @@ from shaper.errors import ShaperError
 from shaper.lab.counters import RunLines
 
 
-def second(at: float, sent: int, dropped: int = 0, backlog: int = 0) -> dict[str, Any]:
-    one = {"sent_bytes": sent, "dropped_packets": dropped, "backlog_bytes": backlog, "rate_bit_s": 8000, "sla": "met"}
+def second(at: float, sent: int, waiting: tuple[float, int] = (0.0, 0)) -> dict[str, Any]:
+    one = {"sent_bytes": sent, "waiting_s": waiting[0], "waiting_bytes": waiting[1], "rate_bit_s": 8000, "sla": "met"}
     return {"event": "second", "at": at, "classes": {"video": one}}
 
 
@@ -24,9 +24,9 @@ STREAM = b"".join(
         {"event": "ready"},
         second(100.0, 0),
         second(101.0, 125_000),
-        second(102.0, 250_000, dropped=3),
-        second(103.0, 375_000, dropped=3, backlog=900),
-        second(104.0, 500_000, dropped=3, backlog=900),
+        second(102.0, 250_000, (0.25, 25_000)),
+        second(103.0, 375_000, (0.25, 25_000)),
+        second(104.0, 500_000, (1.25, 150_000)),
         {"event": "summary", "seconds": 4.0, "classes": {}},
     )
 )
@@ -44,11 +44,11 @@ def test_lines_are_read_however_the_pipe_cuts_them(cuts: list[int]) -> None:
     assert [interval.rate for interval in intervals.values()] == [1_000_000] * 4
 
 
-def test_pressed_is_a_drop_or_a_backlog_that_lasts() -> None:
+def test_what_was_sent_while_it_waited_is_told_apart() -> None:
     lines = RunLines()
     lines.feed(STREAM)
-    pressed = [interval.pressed for interval in lines.by_second("video", start=100.0).values()]
-    assert pressed == [False, True, False, True]
+    waiting = [interval.waiting for interval in lines.by_second("video", start=100.0).values()]
+    assert waiting == [None, 800_000, None, 1_000_000]
 
 
 def test_what_is_no_event_is_an_error() -> None:

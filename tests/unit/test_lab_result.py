@@ -20,11 +20,13 @@ from shaper.report.render import console
 DELAY = Sla(delays=(DelayTarget(0.95, 0.05),))
 
 
-def trial(*seconds: Second, sent: tuple[int, ...] = (), dropped: tuple[int, ...] = ()) -> Trial:
+def trial(*seconds: Second, sent: tuple[int, ...] = (), waiting: tuple[tuple[float, int], ...] = ()) -> Trial:
     """A run whose receiver saw these seconds, and whose counters stood so at the seconds' ends."""
     lines = RunLines()
-    for number, (one, drops) in enumerate(zip(sent, dropped or (0,) * len(sent), strict=True)):
-        counters = {"video": {"sent_bytes": one, "dropped_packets": drops, "backlog_bytes": 0, "rate_bit_s": 8000}}
+    for number, (one, waited) in enumerate(zip(sent, waiting or ((0.0, 0),) * len(sent), strict=True)):
+        counters = {
+            "video": {"sent_bytes": one, "waiting_s": waited[0], "waiting_bytes": waited[1], "rate_bit_s": 8000}
+        }
         lines.feed(json.dumps({"event": "second", "at": 1000.0 + number, "classes": counters}).encode() + b"\n")
     return Trial("static", 1000.0, len(seconds), lines, Account({"video": seconds} if seconds else {}))
 
@@ -41,7 +43,8 @@ def test_a_lost_packet_is_as_good_as_late() -> None:
 def test_loss_and_throughput_are_judged_too() -> None:
     run = trial(packets(1000, lost=5), packets(1000, lost=6))
     assert violation_seconds(run, "video", Sla(loss=0.005)) == 1
-    run = trial(packets(10), packets(10), sent=(0, 100_000, 200_000), dropped=(0, 0, 1))
+    account = (0, 100_000, 200_000), ((0.0, 0), (0.0, 0), (0.75, 90_000))
+    run = trial(packets(10), packets(10), sent=account[0], waiting=account[1])
     assert violation_seconds(run, "video", Sla(throughput=4_000_000)) == 1
 
 

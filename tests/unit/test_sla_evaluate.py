@@ -21,7 +21,7 @@ def view(count=1000, late=0.0, p95=0.01, target=P95):
     return DelayView(count, 1.0, {target.percentile: p95}, {target.seconds: late}, p95 * 2)
 
 
-def judge(sla, *, delay=None, offered=1000, dropped=0, throughput=3e6, backlogged=False):
+def judge(sla, *, delay=None, offered=1000, dropped=0, throughput=3e6, waiting=None):
     return evaluate(
         sla,
         path="video",
@@ -29,7 +29,7 @@ def judge(sla, *, delay=None, offered=1000, dropped=0, throughput=3e6, backlogge
         offered_packets=offered,
         dropped_packets=dropped,
         throughput=throughput,
-        backlogged=backlogged,
+        waiting=waiting,
     )
 
 
@@ -66,10 +66,12 @@ ROWS = [
     ("loss of nothing", NO_DATA, {"sla": LOSS, "offered": 0}),
     ("throughput met", MET, {"sla": RATE}),
     ("slow, but asked for no more", MET, {"sla": RATE, "throughput": 1e6}),
-    ("slow with a backlog", MISSED, {"sla": RATE, "throughput": 1e6, "backlogged": True}),
-    ("fast with a backlog", MET, {"sla": RATE, "backlogged": True}),
+    ("slow with a backlog", MISSED, {"sla": RATE, "throughput": 1e6, "waiting": 1e6}),
+    ("slow, but not while it waited", MET, {"sla": RATE, "throughput": 1e6, "waiting": 2e6}),
+    ("slow for a moment", MET, {"sla": RATE, "throughput": 2e6, "waiting": 1e6}),
+    ("fast with a backlog", MET, {"sla": RATE, "waiting": 3e6}),
     ("no traffic", NO_DATA, {"sla": RATE, "offered": 0, "throughput": 0.0}),
-    ("starved", MISSED, {"sla": RATE, "offered": 0, "throughput": 0.0, "backlogged": True}),
+    ("starved", MISSED, {"sla": RATE, "offered": 0, "throughput": 0.0, "waiting": 0.0}),
 ]
 
 

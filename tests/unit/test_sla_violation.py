@@ -11,8 +11,8 @@ VIDEO = Sla((P95,), 0.005, 2_000_000)
 VOICE = Sla((P99,), 0.001)
 
 
-def second(*, sent=1000, late=0, lost=0, throughput=2e6, pressed=False, target=P95):
-    return SecondAccount(sent, {target: late}, lost, throughput, pressed)
+def second(*, sent=1000, late=0, lost=0, throughput=2e6, waiting=None, target=P95):
+    return SecondAccount(sent, {target: late}, lost, throughput, waiting)
 
 
 ROWS = [
@@ -36,11 +36,13 @@ ROWS = [
     ("two lost of few are not", second(sent=50, late=2, lost=2, target=P99), VOICE, True),
     ("one lost of 1000 at 0.1 %", second(sent=1000, late=1, lost=1, target=P99), VOICE, False),
     ("slow without backlog is no miss", second(throughput=1e6), VIDEO, False),
-    ("slow under backlog is one", second(throughput=1_999_999, pressed=True), VIDEO, True),
-    ("exactly the throughput target is met", second(throughput=2e6, pressed=True), VIDEO, False),
-    ("starved altogether: pressed is traffic", second(sent=0, throughput=0.0, pressed=True), VIDEO, True),
-    ("pressed and fast with nothing sent", second(sent=0, throughput=3e6, pressed=True), VIDEO, False),
-    ("pressed, nothing sent, nothing to judge by", second(sent=0, pressed=True, target=P99), VOICE, None),
+    ("slow under backlog is one", second(throughput=1_999_999, waiting=1_999_999), VIDEO, True),
+    ("slow, but not while it waited, is none", second(throughput=1e6, waiting=2e6), VIDEO, False),
+    ("slow for a part of a fast second is none", second(throughput=2e6, waiting=1e6), VIDEO, False),
+    ("exactly the throughput target is met", second(throughput=2e6, waiting=2e6), VIDEO, False),
+    ("starved altogether: to wait is traffic", second(sent=0, throughput=0.0, waiting=0.0), VIDEO, True),
+    ("waiting and fast with nothing sent", second(sent=0, throughput=3e6, waiting=3e6), VIDEO, False),
+    ("waiting, nothing sent, nothing to judge by", second(sent=0, waiting=0.0, target=P99), VOICE, None),
     ("a target that was not measured is not met", SecondAccount(1000, {}, 0, 3e6), VIDEO, None),
     ("unless another one is missed", SecondAccount(1000, {}, 6, 3e6), VIDEO, True),
     ("the second of two targets counts too", SecondAccount(1000, {P95: 0, P99: 11}), Sla((P95, P99)), True),
