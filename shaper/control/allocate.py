@@ -42,9 +42,10 @@ class Share:
     bound: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Room:
-    """Leaves whose rates together stay within a limit: the link's, or an inner class's."""
+    """Leaves whose rates together stay within a limit: the link's, or an inner class's. Each is itself only: to compare
+    or to hash thousands of names would take longer than all else."""
 
     name: str
     limit: float

@@ -57,14 +57,15 @@ def need(
     """The class's need at this tick, and what is remembered of it. `trusted` is the capture's health."""
     throughput = seen.sent_bytes * 8 / seen.seconds
     pressed = _pressed(setup, seen)
-    memory = _mixture(memory, seen, throughput, now=now, trusted=trusted, tuning=tuning)
-    elastic = memory.elastic_at is not None and now - memory.elastic_at <= tuning.window
+    share, elastic_at = _mixture(memory, seen, now=now, trusted=trusted, tuning=tuning)
+    smooth = _towards(memory.throughput, throughput, seen.seconds / tuning.throughput_seconds)
+    elastic = elastic_at is not None and now - elastic_at <= tuning.window
     envelope: Mapping[float, int] = {}
     if trusted and seen.inelastic is not None:
         # What was captured and what was counted are not of the same instants: the lesser one is not of the next tick.
         inelastic, envelope = min(seen.inelastic, seen.offered), seen.envelope
     else:
-        inelastic = seen.offered * (1.0 if memory.share is None else memory.share)
+        inelastic = seen.offered * (1.0 if share is None else share)
 
     candidates = list(_feed_forward(setup, cls, inelastic, envelope, now=now, seconds=seen.seconds, tuning=tuning))
     if cls.sla.throughput is not None:
@@ -72,7 +73,7 @@ def need(
         source = f"{format_rate(int(rate))} for the throughput target"
         candidates.append(Peak(now, rate, source, rate / tuning.headroom))
     latest = max(candidates, key=lambda peak: peak.rate, default=Peak(now, 0.0, ""))
-    if memory.share is None:
+    if share is None:
         # Perhaps it is TCP, whose offered rate follows what it is granted: grow in bounded steps.
         most = max(tuning.blind_tick, tuning.blind_growth**seen.seconds) * max(memory.grant.rate, throughput)
         latest = replace(latest, rate=min(latest.rate, most))
@@ -82,11 +83,15 @@ def need(
     count = seen.delay.count if seen.delay is not None else 0
     thin = bool(cls.sla.bounds) and trusted and peaks[0].rate > 0 and count < tuning.samples
     error, missed = _error(setup, cls, memory, seen, elastic=elastic, throughput=throughput, tuning=tuning)
-    memory = _asked(memory, max((peak.bare for peak in candidates), default=0.0), seen.seconds, now=now, tuning=tuning)
-    memory = replace(memory, peaks=peaks)
+    bare = max((peak.bare for peak in candidates), default=0.0)
+    asked, since = _asked(memory, bare, seen.seconds, now=now, tuning=tuning)
+    # One copy: with thousands of classes copies are most of what a step takes.
+    memory = replace(
+        memory, share=share, elastic_at=elastic_at, throughput=smooth, peaks=peaks, asked=asked, asked_since=since
+    )
     if trusted and error is not None:
         integral = _integral(cls, memory, seen, error, now=now, elastic=elastic, thin=thin, tuning=tuning)
-        memory = replace(memory, integral=integral)
+        memory = replace(memory, integral=integral) if integral != memory.integral else memory
 
     rate, source = peaks[0].rate, peaks[0].source
     if memory.integral > 0.01 and rate > 0:
@@ -100,29 +105,28 @@ def need(
         rate=rate,
         drain=drain,
         demand=math.inf if pressed else tuning.headroom * seen.offered,
-        throughput=memory.throughput or 0.0,
+        throughput=smooth,
         pressed=pressed,
         elastic=elastic,
-        inelastic=memory.share is not None and not elastic,
+        inelastic=share is not None and not elastic,
         source=source,
         missed=missed,
         thin=thin,
-        asked=memory.asked * (math.exp(memory.integral) if memory.integral > 0.01 else 1.0),
+        asked=asked * (math.exp(memory.integral) if memory.integral > 0.01 else 1.0),
         capacity=_infeasible(setup, cls, _largest_frame(setup, envelope)),
     )
 
 
 def _mixture(
-    memory: Memory, seen: ClassObservation, throughput: float, *, now: float, trusted: bool, tuning: Tuning
-) -> Memory:
-    """The smoothed throughput, and how much of the class is TCP."""
+    memory: Memory, seen: ClassObservation, *, now: float, trusted: bool, tuning: Tuning
+) -> tuple[float | None, float | None]:
+    """How much of the class is not TCP, and when TCP was seen last."""
     share, elastic_at = memory.share, memory.elastic_at
     if trusted and seen.inelastic is not None and seen.offered > 0:
         share = _towards(share, min(1.0, seen.inelastic / seen.offered), seen.seconds / tuning.share_seconds)
         if share < tuning.inelastic_above:
             elastic_at = now
-    smooth = _towards(memory.throughput, throughput, seen.seconds / tuning.throughput_seconds)
-    return replace(memory, share=share, elastic_at=elastic_at, throughput=smooth)
+    return share, elastic_at
 
 
 def _pressed(setup: Setup, seen: ClassObservation) -> bool:
@@ -134,12 +138,13 @@ def _towards(mean: float | None, value: float, weight: float) -> float:
     return value if mean is None else mean + min(1.0, weight) * (value - mean)
 
 
-def _asked(memory: Memory, bare: float, seconds: float, *, now: float, tuning: Tuning) -> Memory:
-    """The mean since the last jump, no further back than a while: a step counts at once, chance is evened out."""
+def _asked(memory: Memory, bare: float, seconds: float, *, now: float, tuning: Tuning) -> tuple[float, float]:
+    """The mean since the last jump, no further back than a while, and when that was: a step counts at once, chance is
+    evened out."""
     if abs(bare - memory.asked) > tuning.asked_step * memory.asked:
-        return replace(memory, asked=bare, asked_since=now - seconds)
+        return bare, now - seconds
     reach = min(tuning.asked_seconds, now - memory.asked_since)
-    return replace(memory, asked=_towards(memory.asked, bare, seconds / max(seconds, reach)))
+    return _towards(memory.asked, bare, seconds / max(seconds, reach)), memory.asked_since
 
 
 def _largest_frame(setup: Setup, envelope: Mapping[float, int]) -> int:

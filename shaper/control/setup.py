@@ -21,8 +21,8 @@ class ClassSetup:
     """One leaf class. Rates in bit/s; `weight` is its share inside its tier; `static` where it starts.
 
     `floor` is what nothing takes, `guarantee` what it is entitled to while the tiers above it hold their SLA; `step`
-    the grid of its grants above the lowest, 0 for none. `memory` says that its queue keeps itself short, and that its
-    limit is of the kernel's memory.
+    the grid of its grants above the lowest, 0 for none; `tightest` the shortest delay that any of its targets allows,
+    in seconds. `memory` says that its queue keeps itself short, and that its limit is of the kernel's memory.
     """
 
     path: str
@@ -36,6 +36,11 @@ class ClassSetup:
     static: Grant
     step: int = 0
     memory: bool = False
+    tightest: float | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        tightest = min((target.seconds for target in self.sla.bounds), default=None)
+        object.__setattr__(self, "tightest", tightest)
 
     @property
     def lowest(self) -> int:
@@ -59,11 +64,6 @@ class ClassSetup:
             return rate
         below = self.lowest + (rate - self.lowest) // self.step * self.step
         return max(below, whole(self.guarantee) if self.lowest <= self.guarantee <= rate else 0)
-
-    @property
-    def tightest(self) -> float | None:
-        """The shortest delay that any of its targets allows, in seconds."""
-        return min((target.seconds for target in self.sla.bounds), default=None)
 
 
 @dataclass(frozen=True, slots=True)
