@@ -101,6 +101,7 @@ class HtbModel:
             level = 0 if not inner else (parent.level if parent else _DEPTH) - 1
             self._classes[cls.handle] = _Class(cls, parent, level, leaf)
         self._rows = [[Feed() for _ in range(_DEPTH)] for _ in range(_DEPTH)]  # by level and priority
+        self._rows_taken = [0] * _DEPTH  # row_mask: the priorities of a level that somebody takes turns in
         self._waiting: list[list[tuple[int, int, _Class]]] = [[] for _ in range(_DEPTH)]  # wait_pq
         self._serial = 0
         self._now = 0
@@ -149,10 +150,9 @@ class HtbModel:
         soonest = now + 5 * _SECOND
         for level in range(_DEPTH):
             soonest = min(soonest, self._events(level))
-            for prio in range(_DEPTH):
-                row = self._rows[level][prio]
-                if row:
-                    return self._serve(row, prio, level)
+            if taken := self._rows_taken[level]:
+                prio = (taken & -taken).bit_length() - 1
+                return self._serve(self._rows[level][prio], prio, level)
         self.next_event = soonest
         return None
 
@@ -169,6 +169,7 @@ class HtbModel:
             parent.prios |= mask
             cls, parent = parent, parent.parent
         if cls.mode == Mode.CAN_SEND:
+            self._rows_taken[cls.level] |= mask
             for prio in _bits(mask):
                 self._rows[cls.level][prio].add(cls.handle)
 
@@ -193,6 +194,8 @@ class HtbModel:
                 if row.here == cls.handle:
                     row.advance()
                 row.remove(cls.handle)
+                if not row:
+                    self._rows_taken[cls.level] &= ~(1 << prio)
 
     def _change_mode(self, cls: _Class, later: int) -> int:
         """Takes on the mode of `later` ns from `since`; returns in how many ns it may change."""

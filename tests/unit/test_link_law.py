@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from link_model import REFLECTORS, Hidden, M, constant, moving, steps
 
@@ -102,6 +102,7 @@ def test_it_never_leaves_what_the_policy_allows_and_the_same_comes_of_the_same(c
     assert all(5 * M <= rate <= 25 * M and rate % 8 == 0 for rate in one.rates())
 
 
+@settings(max_examples=min(50, settings.default.max_examples))  # of one number; each is 40 s of a link
 @given(rates.filter(lambda rate: 6 * M < rate < 24 * M))
 def test_whatever_a_steady_link_carries_is_found_and_kept(carried):
     path = Hidden(moving(), capacity=constant(carried)).run(40)
