@@ -17,6 +17,8 @@ _TIMES = {
     "ms": Decimal("1e-3"),
     "s": Decimal(1),
     "m": Decimal(60),
+    "h": Decimal(3600),
+    "d": Decimal(86400),
 }
 _SIZES = {"b": 1, "kb": 10**3, "mb": 10**6, "kib": 2**10, "mib": 2**20}
 _AMBIGUOUS = re.compile(r"^([kmgt]?)(bps|b/s)$", re.IGNORECASE)

@@ -7,35 +7,33 @@ from pathlib import Path
 import click
 
 from shaper.cli.asking import CLOCK, devices_option
-from shaper.cli.common import folder_of, json_option, print_json, state_option
+from shaper.cli.common import DURATION, folder_of, json_option, print_json, state_option
 from shaper.errors import Exit, UnavailableError
 from shaper.history.store import History
 from shaper.report.attainment import Account, account_json, account_view
 from shaper.report.render import console
 from shaper.run.state import DeviceState, both_directions, storied_devices
 from shaper.sla.attainment import attainment
-from shaper.units import UnitError, parse_duration
-
-_UNITS = {"h": 3600.0, "d": 86400.0}
 
 
-def _span(_: click.Context, __: click.Parameter, text: str) -> float:
-    """A duration in seconds, in hours or days, too."""
-    try:
-        unit = _UNITS.get(text[-1:])
-        seconds = float(text[:-1]) * unit if unit else parse_duration(text)
-    except UnitError as error:
-        raise click.BadParameter(f"{error.message}; {error.hint}") from error
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} is not a duration; write it as 90s, 1h or 7d") from error
+def _span(_: click.Context, __: click.Parameter, seconds: float) -> float:
+    """What is kept of a duration in seconds."""
     if not 1 <= seconds <= 30 * 86400:
-        raise click.BadParameter(f"{text!r} is not between a second and the 30 days that are kept")
+        raise click.BadParameter("it is not between a second and the 30 days that are kept")
     return seconds
 
 
 @click.command()
 @devices_option
-@click.option("--last", default="1h", show_default=True, callback=_span, metavar="TIME", help="Such as 90s, 1h, 7d.")
+@click.option(
+    "--last",
+    type=DURATION,
+    default="1h",
+    show_default=True,
+    callback=_span,
+    metavar="TIME",
+    help="Such as 90s, 1h, 7d.",
+)
 @state_option
 @json_option
 def report(devices: tuple[str, ...], last: float, folder: Path | None, as_json: bool) -> int:

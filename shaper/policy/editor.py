@@ -58,7 +58,7 @@ def _apart(fragment: JsonSchemaValue) -> JsonSchemaValue:
 _RATE = r"[0-9]+(\.[0-9]+)?\s*([kKmMgGtT]?[bB][iI][tT])\s*$"
 _PERCENT = r"[0-9]+(\.[0-9]+)?\s*%\s*$"
 _SIZE = r"[0-9]+(\.[0-9]+)?\s*([kKmM][iI]?)?[bB]\s*$"
-_TIME = r"[0-9]+(\.[0-9]+)?\s*(ns|us|µs|ms|s|m)\s*$"
+_TIME = r"[0-9]+(\.[0-9]+)?\s*(ns|us|µs|ms|s|m|h|d)\s*$"
 _SCORE: JsonSchemaValue = {"type": "number", "exclusiveMinimum": 1, "maximum": 4.5}
 _TARGETS: JsonSchemaValue = {
     "type": "object",

@@ -42,6 +42,7 @@ def test_ambiguous_units_name_both_readings() -> None:
 def test_durations_sizes_percentages() -> None:
     assert parse_duration("10ms") == pytest.approx(0.01)
     assert parse_duration("250us") == pytest.approx(250e-6)
+    assert [parse_duration(text) for text in ("90s", "2m", "1.5h", "7d")] == [90, 120, 5400, 604_800]
     assert parse_size("64kb") == 64_000
     assert parse_percent("0.5%") == pytest.approx(0.005)
     for text in ("101%", "5"):
