@@ -40,8 +40,8 @@ def _or_var(fragment: JsonSchemaValue) -> JsonSchemaValue:
     return {"anyOf": [fragment, _USE]} if fragment else {}
 
 
-def _text(pattern: str, example: str) -> JsonSchemaValue:
-    return {"type": "string", "pattern": pattern, "examples": [example]}
+def _text(pattern: str, *examples: str) -> JsonSchemaValue:
+    return {"type": "string", "pattern": pattern, "examples": list(examples)}
 
 
 def _names(names: Any) -> JsonSchemaValue:
@@ -143,10 +143,12 @@ def _named_or_number(names: Any) -> JsonSchemaValue:
 _SCALARS: Mapping[Callable[..., Any], JsonSchemaValue] = {
     values.amount: _text(rf"^\s*({_RATE}|{_PERCENT})", "25%"),
     values.limit: _text(rf"^\s*({_RATE}|{_PERCENT})", "25%"),
+    values.guarantee: _text(rf"^\s*({_RATE}|{_PERCENT}|{values.REMAINING}$)", "25%", values.REMAINING),
+    values.limit_or_rest: _text(rf"^\s*({_RATE}|{_PERCENT}|{values.REMAINING}$)", "25%", values.REMAINING),
     values.rate: _text(rf"^\s*{_RATE}", "20mbit"),
     values.step: _text(rf"^\s*{_RATE}", "100kbit"),
     values.margin: _text(rf"^\s*{_PERCENT}", "5%"),
-    values.share: _text(rf"^\s*{_PERCENT}", "60%"),
+    values.share: _text(rf"^\s*({_PERCENT}|{values.REMAINING}$)", "60%", values.REMAINING),
     values.burst: _text(rf"^\s*({_SIZE}|{_TIME})", "5ms"),
     values.tier: _names(tier.name.lower() for tier in Tier),
     values.version: {"const": 1},

@@ -96,6 +96,7 @@ class Kind(enum.StrEnum):
     GUARANTEES_EXCEED_BANDWIDTH = "guarantees-exceed-bandwidth"
     GUARANTEES_EXCEED_PARENT = "guarantees-exceed-parent"
     PERCENT_OF_NOTHING = "percent-of-nothing"
+    NOTHING_REMAINS = "nothing-remains"
     LIMIT_BELOW_GUARANTEE = "limit-below-guarantee"
     LIMIT_ABOVE_PARENT = "limit-above-parent"
     PRIORITY_AGAINST_TIER = "priority-against-tier"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from shaper.errors import Problem, Where
@@ -14,6 +14,7 @@ from shaper.model.sla import Sla
 from shaper.model.treatment import Marking
 from shaper.policy.connection import kept
 from shaper.policy.draft import Draft
+from shaper.policy.guarantees import IMPLIED_SHARE, Guarantees, shares_of
 from shaper.policy.kinds import Kind
 from shaper.policy.link import link_layer, usable
 from shaper.policy.moving import floor_problem, moving, probes_of
@@ -27,7 +28,6 @@ from shaper.policy.treatment import marking, policer
 from shaper.policy.validate import Lost
 from shaper.units import format_rate
 
-IMPLIED_SHARE = 1.0
 SLOWEST = 8_000  # bit/s; below it one full packet takes longer than a second
 
 _ENDLESS = 10**18
@@ -57,9 +57,10 @@ def interface(
     moves = moving(spec, direction, layer)
     most = bandwidth if moves is None else moves.most
     control = network_control(bandwidth, document.value((*loc, "bandwidth", direction)), moves)
-    resolver.guarantees(drafts, bandwidth)
-    resolver.fits_bandwidth(drafts, bandwidth, control.guarantee)
-    classes, policed = resolver.classes(drafts, bandwidth, bandwidth, most), is_policed(spec, direction)
+    resolver.guarantees.work_out(drafts, bandwidth, reserved=control.guarantee)
+    resolver.guarantees.fits_bandwidth(drafts, bandwidth, control.guarantee)
+    classes = resolver.classes(drafts, bandwidth, bandwidth, most, reserved=control.guarantee)
+    policed = is_policed(spec, direction)
     floors = control.floor + sum(cls.floor for cls in classes)
     if moves is not None and not resolver.problems and floors > moves.least:
         resolver.problems.append(floor_problem(name, spec, direction, floors, moves.least, document))
@@ -102,13 +103,13 @@ def interface(
 
 
 def unplaced_problems(name: str, drafts: Sequence[Draft], document: Document, lost: Lost) -> list[Problem]:
-    """What is wrong with the rates of a policy for which no bandwidth is known: nothing, where one is a percentage."""
+    """What is wrong with the rates of a policy for which no bandwidth is known: nothing, where one is a part of it."""
     every = [cls.spec for top in drafts for cls in top.walk()]
     amounts = [amount for spec in every for amount in (spec.guarantee, spec.limit, spec.adapt.min, spec.sla.throughput)]
-    if any(amount is not None and amount.ratio is not None for amount in amounts):
+    if any(amount is not None and amount.relative for amount in amounts):
         return []
     resolver = _Resolver(name, document, lost)
-    resolver.guarantees(drafts, _ENDLESS)
+    resolver.guarantees.work_out(drafts, _ENDLESS)
     resolver.classes(drafts, _ENDLESS, _ENDLESS, _ENDLESS)
     return resolver.problems
 
@@ -137,97 +138,42 @@ class _Resolver:
     """Rates of one interface; `guarantees` first, then the rest, each top-down."""
 
     def __init__(self, interface: str, document: Document, lost: Lost) -> None:
-        self._interface = interface
         self._document = document
         self._lost = lost
-        self._guarantee: dict[str, int] = {}
-        self.problems: list[Problem] = []
-
-    def guarantees(self, drafts: Sequence[Draft], whole: int | None, parent: Draft | None = None) -> int:
-        """Works out every guarantee below a parent that guarantees `whole` (None where it did not say); their sum."""
-        for cls in drafts:
-            stated = self._stated(cls, whole, parent)
-            below = self.guarantees(cls.children, stated, cls)
-            self._guarantee[cls.path] = below if stated is None else stated
-            if stated is not None and below > stated:
-                self._exceeds_parent(cls, stated, below)
-        return sum(self._guarantee[cls.path] for cls in drafts)
-
-    def _stated(self, cls: Draft, whole: int | None, parent: Draft | None) -> int | None:
-        amount = cls.spec.guarantee
-        if cls.strict and amount is None:
-            amount = cls.spec.limit
-        if amount is None or whole is not None or amount.ratio is None:
-            return None if amount is None else amount.of(whole or 0)
-        if parent is not None and (*parent.loc, "guarantee") not in self._lost:
-            message = f"this is a percentage of what {quoted(parent.path)} guarantees, which does not say how much"
-            hint = f"write a rate, such as 2mbit, or give {quoted(parent.path)} a guarantee"
-            self._say(Kind.PERCENT_OF_NOTHING, cls, "guarantee", message, hint)
-        return 0
-
-    def _exceeds_parent(self, cls: Draft, stated: int, below: int) -> None:
-        message = (
-            f"the classes in {quoted(cls.path)} guarantee {format_rate(below)}, it has {format_rate(stated)} itself"
-        )
-        scaled = self._scaled(cls.children, stated)
-        hint = f"raise {quoted(cls.path)} to {format_rate(below)}, or scale them to fit: {scaled}"
-        self._say(Kind.GUARANTEES_EXCEED_PARENT, self._tipping(cls.children, stated), "guarantee", message, hint)
-
-    def fits_bandwidth(self, drafts: Sequence[Draft], bandwidth: int, control: int) -> None:
-        """HTB would accept more than there is, and then nothing that it guarantees holds."""
-        total = sum(self._guarantee[cls.path] for cls in drafts)
-        if total + control > bandwidth:
-            message = (
-                f"the guarantees on {quoted(self._interface)} come to {format_rate(total + control)} "
-                f"of {format_rate(bandwidth)}: "
-                f"{format_rate(total)} here and {format_rate(control)} for {NETWORK_CONTROL}"
-            )
-            hint = f"scale them to fit: {self._scaled(drafts, bandwidth - control)}"
-            self._say(
-                Kind.GUARANTEES_EXCEED_BANDWIDTH, self._tipping(drafts, bandwidth - control), "guarantee", message, hint
-            )
-
-    def _tipping(self, drafts: Sequence[Draft], whole: int) -> Draft:
-        """The class with which the sum first passes the whole."""
-        total = 0
-        for cls in drafts:
-            total += self._guarantee[cls.path]
-            if total > whole:
-                return cls
-        return drafts[-1]
-
-    def _scaled(self, drafts: Sequence[Draft], whole: int) -> str:
-        """Every guarantee that was written, in proportion, rounded down to four digits."""
-        parts = list(self._written(drafts))
-        total = sum(self._guarantee[cls.path] for cls in parts)
-        return ", ".join(
-            f"{cls.path} {format_rate(_four_digits(self._guarantee[cls.path] * whole // total))}" for cls in parts
-        )
-
-    def _written(self, drafts: Sequence[Draft]) -> Iterator[Draft]:
-        for cls in drafts:
-            if cls.spec.guarantee is None and not cls.strict:
-                yield from self._written(cls.children)
-            elif self._guarantee[cls.path]:
-                yield cls
+        self.guarantees = Guarantees(interface, document, lost)
+        self.problems = self.guarantees.problems
 
     def classes(
-        self, drafts: Sequence[Draft], guarantee: int, limit: int, most: int, marked: Marking | None = None
+        self,
+        drafts: Sequence[Draft],
+        guarantee: int,
+        limit: int,
+        most: int,
+        marked: Marking | None = None,
+        reserved: int = 0,
     ) -> tuple[TrafficClass, ...]:
         """The classes below a parent with that guarantee and limit, which marks its packets so.
 
         Without a limit of their own they may have `most`, which on a link that moves is more than percentages are of.
+        Of what remains nobody has the `reserved`.
         """
-        shares = _shares(drafts)
+        shares = shares_of(drafts)
         marked = marked or Marking()
+        taken = reserved + sum(self.guarantees.of(cls) for cls in drafts)
         return tuple(
-            self._class(cls, share, guarantee, limit, most, marked) for cls, share in zip(drafts, shares, strict=True)
+            self._class(cls, share, guarantee, limit, most, marked, taken - self.guarantees.of(cls))
+            for cls, share in zip(drafts, shares, strict=True)
         )
 
-    def _class(self, cls: Draft, share: float, whole: int, basis: int, most: int, marked: Marking) -> TrafficClass:
+    def _class(
+        self, cls: Draft, share: float, whole: int, basis: int, most: int, marked: Marking, taken: int
+    ) -> TrafficClass:
+        """`taken` are the guarantees beside it."""
         marked = marking(cls.spec, marked)
-        guarantee = self._guarantee[cls.path]
-        limit = most if cls.spec.limit is None else cls.spec.limit.of(basis)
+        guarantee = self.guarantees.of(cls)
+        limit = most if cls.spec.limit is None else cls.spec.limit.of(basis, taken)
+        if cls.spec.limit is not None and not limit:
+            self.guarantees.nothing_remains(cls, "limit")
         if cls.strict:  # one rate, whichever of the two was written
             limit = guarantee or limit
         children = self.classes(cls.children, guarantee, limit, limit, marked)
@@ -355,17 +301,3 @@ def _cake(spec: CakeSpec | None) -> CakeSettings | None:
         split_gso=spec.split_gso,
         fwmark=spec.fwmark,
     )
-
-
-def _shares(drafts: Sequence[Draft]) -> list[float]:
-    """Weights of siblings: what was written; the rest of 100 in equal parts, at least 1, to the others."""
-    stated = sum(cls.spec.share or 0.0 for cls in drafts)
-    silent = sum(1 for cls in drafts if cls.spec.share is None and not cls.implied)
-    part = max(1.0, (100.0 - stated) / silent) if silent else 0.0
-    return [IMPLIED_SHARE if cls.implied else part if cls.spec.share is None else cls.spec.share for cls in drafts]
-
-
-def _four_digits(rate: int) -> int:
-    """Rounded down; never below the least rate that can be written."""
-    step: int = 10 ** max(0, len(str(rate)) - 4)
-    return max(8, rate // step * step)

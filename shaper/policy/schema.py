@@ -42,6 +42,8 @@ def _there(value: object) -> object:
 
 
 _Amount = Annotated[values.Amount | None, PlainValidator(values.amount)]
+_Guarantee = Annotated[values.Amount | None, PlainValidator(values.guarantee)]
+_Limit = Annotated[values.Amount | None, PlainValidator(values.limit_or_rest)]
 _Prefixes = Annotated[list[Annotated[Prefix, PlainValidator(values.prefix)]], BeforeValidator(listed)]
 _Ports = Annotated[list[Annotated[PortRange, PlainValidator(values.ports)]], BeforeValidator(listed)]
 _Protocols = Annotated[list[Annotated[int, PlainValidator(fields.protocol)]], BeforeValidator(listed)]
@@ -273,8 +275,8 @@ class PeriodSpec(_Spec):
     """What of a class's numbers are others, and when; each stands in the place of the class's own key as a whole."""
 
     when: WhenSpec
-    guarantee: _Amount = None
-    limit: Annotated[values.Amount | None, PlainValidator(values.limit)] = None
+    guarantee: _Guarantee = None
+    limit: _Limit = None
     share: Annotated[float | None, PlainValidator(values.share)] = None
     priority: Annotated[int | None, PlainValidator(values.priority)] = None
     burst: Annotated[Burst | None, PlainValidator(values.burst)] = None
@@ -292,8 +294,8 @@ class ClassSpec(_Spec):
     """A class as written; what is None was not."""
 
     tier: Annotated[Tier | None, PlainValidator(values.tier)] = None
-    guarantee: _Amount = None
-    limit: Annotated[values.Amount | None, PlainValidator(values.limit)] = None
+    guarantee: _Guarantee = None
+    limit: _Limit = None
     share: Annotated[float | None, PlainValidator(values.share)] = None
     priority: Annotated[int | None, PlainValidator(values.priority)] = None
     service_class: Annotated[str | None, PlainValidator(values.service)] = Field(default=None, alias="service-class")
@@ -318,7 +320,7 @@ class DefaultsSpec(_Spec):
     """What every class has that does not say it: `tier` at the top of a policy, `sla` where packets wait."""
 
     tier: Annotated[Tier | None, PlainValidator(values.tier)] = None
-    limit: Annotated[values.Amount | None, PlainValidator(values.limit)] = None
+    limit: _Limit = None
     share: Annotated[float | None, PlainValidator(values.share)] = None
     burst: Annotated[Burst | None, PlainValidator(values.burst)] = None
     cburst: Annotated[Burst | None, PlainValidator(values.burst)] = None

@@ -25,6 +25,7 @@ from shaper.policy.text import did_you_mean, quoted
 from shaper.units import UnitError, format_duration, parse_duration, parse_percent, parse_rate, parse_size
 
 _PORTS = re.compile(r"([0-9]{1,9})\s*-\s*([0-9]{1,9})\Z")
+REMAINING = "remaining"
 _LONGEST_TEXT = 64
 _LONGEST_NAME = 127  # ALTIFNAMSIZ, less the closing zero
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}\Z")
@@ -36,13 +37,21 @@ _T = TypeVar("_T")
 
 
 class Amount(NamedTuple):
-    """A rate in bit/s, or a ratio of something that is known later."""
+    """A rate in bit/s, or a ratio of something that is known later, or the `rest` that others leave of it."""
 
     rate: int = 0
     ratio: float | None = None
+    rest: bool = False
 
-    def of(self, whole: int) -> int:
-        """In bit/s, to the nearest bit, of `whole` bit/s."""
+    @property
+    def relative(self) -> bool:
+        """Whether it means nothing until it is known of what."""
+        return self.rest or self.ratio is not None
+
+    def of(self, whole: int, taken: int = 0) -> int:
+        """In bit/s, to the nearest bit, of `whole` bit/s, `taken` of which are others'."""
+        if self.rest:
+            return max(0, whole - taken)
         return self.rate if self.ratio is None else round(whole * self.ratio)
 
 
@@ -113,6 +122,16 @@ def limit(value: object) -> Amount:
     return parsed
 
 
+def guarantee(value: object) -> Amount:
+    """As `amount`, or `remaining`: what the classes beside it leave."""
+    return Amount(rest=True) if value == REMAINING else amount(value)
+
+
+def limit_or_rest(value: object) -> Amount:
+    """As `limit`, or `remaining`: never what the classes beside it are guaranteed."""
+    return Amount(rest=True) if value == REMAINING else limit(value)
+
+
 def ratio(value: object) -> float:
     """`5%` -> 0.05."""
     return quantity(value, parse_percent, "a percentage", "5%")
@@ -174,8 +193,10 @@ def _bytes(value: object, least: int, most: int) -> int:
     return value
 
 
-def share(value: object) -> float:
-    """`60%` -> 60.0, the weight."""
+def share(value: object) -> float | None:
+    """`60%` -> 60.0, the weight; None for `remaining`, which is what a class has that says none."""
+    if value == REMAINING:
+        return None
     weight = ratio(value) * 100
     if weight < 1:
         raise refuse(Kind.BAD_PERCENT, f"a share of {quoted(value)} is too small to mean anything", "at least 1%")

@@ -55,6 +55,42 @@ def test_the_classifier_is_auto_unless_it_is_said_and_its_place_is_known() -> No
     assert interface.classifier_where == Where("p.yaml", 2, asked.splitlines()[1].index("flower") + 1)
 
 
+def test_what_remains_is_what_the_classes_beside_leave() -> None:
+    found = classes_of("""
+      voice: {guarantee: 10%, limit: remaining, match: [{dscp: 1}]}
+      office:
+        guarantee: remaining
+        classes:
+          web: {guarantee: remaining, share: 75%, match: [{dscp: 2}]}
+          mail: {guarantee: remaining, share: remaining, match: [{dscp: 3}]}
+          rest: {guarantee: 1800kbit, share: 10%, default: true}
+      backup: {guarantee: 6mbit, limit: 50%, match: [{dscp: 4}]}
+""")
+    control = found["network-control"].guarantee
+    assert control == 200_000
+    assert found["office"].guarantee == 20_000_000 - control - 2_000_000 - 6_000_000
+    assert found["voice"].limit == 20_000_000 - control - 11_800_000 - 6_000_000
+    assert (found["office/web"].guarantee, found["office/mail"].guarantee) == (8_333_333, 1_666_666)
+
+
+@given(st.lists(st.integers(8, 5_000_000), max_size=5), st.integers(1, 4))
+def test_what_remains_is_never_more_than_there_is(rates: list[int], sharers: int) -> None:
+    written = [f"      w{n}: {{guarantee: {rate}bit, match: [{{dscp: {n}}}]}}\n" for n, rate in enumerate(rates)]
+    written += [f"      r{n}: {{guarantee: remaining, match: [{{dscp: {n + 20}}}]}}\n" for n in range(sharers)]
+    text = text_of("".join([*written, "      rest: {default: true}\n"]))
+    try:
+        (interface,) = parse_policy(text, source="policy.yaml").interfaces
+    except PolicyError as error:
+        assert sum(rates) + 200_000 > 20_000_000 - sharers
+        assert {problem.kind for problem in error.problems()} <= {
+            Kind.GUARANTEES_EXCEED_BANDWIDTH,
+            Kind.NOTHING_REMAINS,
+        }
+        return
+    total = sum(cls.guarantee for cls in interface.classes)
+    assert 20_000_000 - sharers <= total <= 20_000_000
+
+
 def test_percentages_are_of_the_parent() -> None:
     found = classes_of("""
       a:
