@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields as slots
+from dataclasses import is_dataclass
+from typing import Any
 
 from shaper.plan.describe import fields, subject
 from shaper.tree import Handle, Node, Tree
@@ -39,6 +42,18 @@ def _how(held: Node | None, wanted: Node | None) -> str:
         return " is not ours"
     now, ours = dict(fields(held)), dict(fields(wanted))
     changed = [name for name in {**ours, **now} if now.get(name) != ours.get(name)]
-    if type(held) is not type(wanted) or not changed:
+    if type(held) is not type(wanted):
         return " is another one"
+    if not changed:  # less than the digits shown
+        now, ours = dict(_parts(held)), dict(_parts(wanted))
+        changed = [name for name in {**ours, **now} if now.get(name) != ours.get(name)]
     return ": " + ", ".join(f"{name} is {now.get(name, 'none')}, ours is {ours.get(name, 'none')}" for name in changed)
+
+
+def _parts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """All that a value is made of, by name, in the kernel's own units."""
+    names = [slot.name for slot in slots(value)] if is_dataclass(value) else list(getattr(value, "_fields", ()))
+    if not names:
+        yield name, str(value)
+    for each in names:
+        yield from _parts(getattr(value, each), each)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
+from shaper.compile.program import Program
 from shaper.errors import UnavailableError
 from shaper.kernel.protocol import ClassCounters, Kernel, within
 from shaper.model.observation import CaptureHealth
@@ -19,7 +23,7 @@ from shaper.run.probation import pending_confirmation
 from shaper.run.standing import interface_of, program_of
 from shaper.run.state import DeviceState
 from shaper.run.waiting import read_waiting
-from shaper.tree import with_offloads
+from shaper.tree import Handle, Tree, with_offloads
 
 _NOTHING = ClassCounters(0, 0, 0, 0, 0, 0)
 
@@ -68,6 +72,11 @@ def look(kernel: Kernel, state: DeviceState, *, now: float, at: float | None = N
     if drift:
         alarms.append(f"somebody changed what {state.spot} holds: {some(drift)}; `shaper apply` puts it back")
     allocation = program.allocation_in(held)
+    if moved := _moved(program, held, names):
+        alarms.append(
+            f"{state.spot} holds no static allocation: {some(moved)}; a run that was killed left it so, or somebody "
+            "changed it; `shaper rollback --static` puts it back"
+        )
     classes = []
     for leaf in program.interface.leaves():
         one = counters.classes.get(program.handles[leaf.path], _NOTHING)
@@ -108,3 +117,11 @@ def look(kernel: Kernel, state: DeviceState, *, now: float, at: float | None = N
         schedule=schedule,
         frozen=freeze if freeze is not None and not (at is not None and freeze.over(at)) else None,
     )
+
+
+def _moved(program: Program, held: Tree, names: Mapping[Handle, str]) -> tuple[str, ...]:
+    """What differs of the rates that a controller may move, where nobody moves them. A limit may yet be on its way."""
+    allocation = program.allocation_in(held)
+    still = {path: replace(grant, queue=allocation[path].queue) for path, grant in program.static.items()}
+    live = adopt_live(held, program.tree, bounds=program.field_bounds())
+    return differences(live, program.with_allocation(still), names) if program.movable else ()

@@ -41,6 +41,8 @@ def test_differences_in_words() -> None:
     assert differences(slower, wanted, names) == ("class video 5a00:12: ceil is 5mbit, ours is 20mbit",)
     assert differences(tree("eth1", []), wanted, names) == ("class video 5a00:12 is gone",)
     assert differences(wanted, tree("eth1", []), names) == ("class video 5a00:12 is not ours",)
+    finer = tree("eth1", [replace(ours, cburst=1201)])
+    assert differences(finer, wanted, names) == ("class video 5a00:12: cburst is 1201, ours is 1200",)
     assert some(["a", "b", "c", "d", "e"]) == "a; b; c; and 2 more"
 
 
@@ -253,7 +255,11 @@ def test_status_without_a_run_names_the_policy_s_fields_only(bench: Bench) -> No
     held = bench.kernel.read("eth1")
     moved = with_grants(held, {rest_of(held).handle: (2_400_000, 20_000_000, 150_000)})
     bench.kernel.put("eth1", rest_of(moved))
-    assert look(bench.kernel, state, now=0.0).drift == ()
+    status = look(bench.kernel, state, now=0.0)
+    assert status.drift == ()
+    (alarm,) = status.alarms
+    assert "eth1 holds no static allocation: class rest 5a00:12: rate is 2.4mbit, ours is " in alarm
+    assert "`shaper rollback --static` puts it back" in alarm
     changed(bench, prio=5)
     assert look(bench.kernel, state, now=0.0).drift == ("class rest 5a00:12: prio is 5, ours is 2",)
 
