@@ -320,9 +320,9 @@ def test_a_yielding_class_that_is_harmed_is_raised_late_slowly_and_never_past_it
     run.tick(seen("video", 2 * M), hungry(4 * M), greedy(12 * M), times=400)
     assert run.rate("bulk") == 12 * M
     at = [number * TICK for number, each in enumerate(run.decisions) if "bulk" in {one.path for one in each.changes}]
-    # A rate below what it has by borrowing would change nothing; then a quarter of the guarantee at a time.
-    assert [change.after.rate for change in run.changes() if change.path == "bulk"] == [7 * M, 10 * M, 12 * M]
-    assert at == [3.0, 6.0, 9.0]
+    # A rate below what it has by borrowing would change nothing; then half of the guarantee at a time.
+    assert [change.after.rate for change in run.changes() if change.path == "bulk"] == [10 * M, 12 * M]
+    assert at == [3.0, 6.0]
     assert "short of the guarantee of 12mbit" in next(one for one in run.changes() if one.path == "bulk").reason
 
 
