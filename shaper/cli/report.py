@@ -12,6 +12,7 @@ from shaper.errors import Exit, UnavailableError
 from shaper.history.store import History
 from shaper.report.attainment import Account, account_json, account_view
 from shaper.report.render import console
+from shaper.run.observe import SLA_WINDOW
 from shaper.run.state import DeviceState, both_directions, storied_devices
 from shaper.sla.attainment import attainment
 
@@ -40,8 +41,9 @@ def report(devices: tuple[str, ...], last: float, folder: Path | None, as_json: 
     """Tell how much of the last hour each SLA held, from what `run` recorded once a second. Changes nothing.
 
     Every second is judged by the window that ended in it (5 s, or back to 100 packets), as `status` does. Seconds
-    without traffic count as neither; those that nobody measured lower what is known. The interval is by batch means,
-    since seconds beside each other are alike. Exit code 3 where an SLA was missed, 4 where one was never judged.
+    without traffic count as neither; those that nobody measured lower what is known. Of those missed `capacity` are
+    such in which the link was too small for what was asked. The interval is by batch means, since seconds beside each
+    other are alike. Exit code 3 where an SLA was missed, 4 where one was never judged.
     """
     until = CLOCK.wall()
     known = devices or storied_devices(folder_of(folder))
@@ -66,6 +68,10 @@ def report(devices: tuple[str, ...], last: float, folder: Path | None, as_json: 
 def _account(side: DeviceState, since: float, until: float) -> Account:
     with History(side.history) as history:
         looks = history.looks(device=side.device, since=since, until=until)
+        short = history.shortages_in(device=side.device, since=since - SLA_WINDOW, until=until)
     seconds = max(1, int(until) - int(since))
-    found = {path: attainment(each, seconds=seconds) for path, each in sorted(looks.items())}
+    found = {
+        path: attainment(each, seconds=seconds, shortages=[one for one in short if one.path == path], window=SLA_WINDOW)
+        for path, each in sorted(looks.items())
+    }
     return Account(side.title, since, until, found)

@@ -80,6 +80,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
             PRIMARY KEY (device, class, target, began)
         ) WITHOUT ROWID""",
     ),
+    ("ALTER TABLE shortage ADD COLUMN bound TEXT NOT NULL DEFAULT 'link'",),
 )
 """Entry n brings a file of version n to version n + 1; what was released is never edited, only added to."""
 

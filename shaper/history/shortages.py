@@ -8,7 +8,7 @@ from typing import Any
 
 from shaper.model.shortage import Shortage
 
-SHORTAGE = "INSERT OR REPLACE INTO shortage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+SHORTAGE = "INSERT OR REPLACE INTO shortage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 LEFT_OPEN = """UPDATE shortage SET ended = max(began, coalesce(
     (SELECT max(at) FROM observation WHERE observation.device = shortage.device), began))
     WHERE device = ? AND ended IS NULL"""
@@ -17,10 +17,11 @@ LEFT_OPEN = """UPDATE shortage SET ended = max(began, coalesce(
 
 def shortage_row(device: str, one: Shortage) -> tuple[Any, ...]:
     given_up = json.dumps(one.given_up)
-    return (device, one.path, one.target, one.began, one.ended, one.need, one.granted, one.capacity, given_up)
+    figures = (one.need, one.granted, one.capacity)
+    return (device, one.path, one.target, one.began, one.ended, *figures, given_up, one.bound)
 
 
 def to_shortage(row: Sequence[Any]) -> Shortage:
     """A row of the table as a value. Raises ValueError when it is none."""
-    _, path, target, began, ended, need, granted, capacity, given_up = row
-    return Shortage(path, target, began, need, granted, capacity, tuple(json.loads(given_up)), ended)
+    _, path, target, began, ended, need, granted, capacity, given_up, bound = row
+    return Shortage(path, target, began, need, granted, capacity, tuple(json.loads(given_up)), ended, bound)

@@ -93,6 +93,14 @@ class History(Recorder):
         query = "SELECT * FROM shortage WHERE device = ? ORDER BY began DESC, class LIMIT ?"
         return self._read(query, (device, last), to_shortage)[::-1]
 
+    def shortages_in(self, *, device: str, since: float, until: float) -> tuple[Shortage, ...]:
+        """Those that stood at any time between the two (wall-clock seconds), as they began."""
+        query = (
+            "SELECT * FROM shortage WHERE device = ? AND began <= ? AND (ended IS NULL OR ended >= ?)"
+            " ORDER BY began, class"
+        )
+        return self._read(query, (device, until, since), to_shortage)
+
     def decisions(self, *, device: str, last: int = 50) -> tuple[JournalLine, ...]:
         """The last lines of the journal, oldest first."""
         return self._last("decision", device, last, to_journal_line)

@@ -39,6 +39,7 @@ def account_json(account: Account) -> dict[str, Any]:
                 "coverage_ratio": one.coverage,
                 "met_s": one.met,
                 "missed_s": one.missed,
+                "missed_for_capacity_s": one.capacity,
                 "no_data_s": one.no_data,
                 "idle_s": one.idle,
                 "longest_miss_s": one.longest,
@@ -53,12 +54,19 @@ def account_view(account: Account, *, out: Console) -> None:
     span = format_duration(account.until - account.since)
     out.print(Text(clean(f"{account.title}: {when(account.since)} to {when(account.until)} ({span})"), style="bold"))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    for name in ("class", "SLA held", "95 % interval", "missed", "at a time", "no data", "idle", "known"):
+    for name in ("class", "SLA held", "95 % interval", "missed", "capacity", "at a time", "no data", "idle", "known"):
         table.add_column(Text(name), justify="left" if name == "class" else "right", no_wrap=True)
     for path, one in account.classes.items():
         held, missed = ("-", "default") if one.ratio is None else (format_percent(one.ratio), _style(one))
         between = "-" if one.interval is None else f"{one.interval.low:.3%} to {one.interval.high:.3%}"
-        cells = (between, f"{one.missed} s", f"{one.longest} s", f"{one.no_data} s", f"{one.idle} s")
+        cells = (
+            between,
+            f"{one.missed} s",
+            f"{one.capacity} s",
+            f"{one.longest} s",
+            f"{one.no_data} s",
+            f"{one.idle} s",
+        )
         table.add_row(
             Text(clean(path)), Text(held, style=missed), *map(Text, cells), Text(format_percent(one.coverage))
         )

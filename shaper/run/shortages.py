@@ -83,7 +83,8 @@ def _name(key: _Key) -> str:
 
 
 def _shortage(short: Shortfall, decision: Decision, began: float) -> Shortage:
-    return Shortage(short.path, short.target, began, short.need, short.granted, short.capacity, decision.given_up)
+    figures = (short.need, short.granted, short.capacity)
+    return Shortage(short.path, short.target, began, *figures, decision.given_up, bound=short.bound)
 
 
 def _worse(known: Shortage, short: Shortfall, decision: Decision) -> Shortage:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shaper.model.shortage import Shortage
 from shaper.model.sla import SlaState
 from shaper.sla.attainment import Look, attainment
 
@@ -26,6 +29,21 @@ def test_seconds_are_told_apart() -> None:
 def test_a_miss_counts_whatever_is_idle_by_then() -> None:
     """A window may hold what was lost before the traffic ended."""
     assert attainment([Look(0, MISSED, True)], seconds=1).missed == 1
+
+
+def test_of_the_seconds_missed_those_are_marked_in_which_the_link_was_too_small() -> None:
+    of_link = Shortage("video", "delay-p95", 10.0, 12, 8, 24, ended=14.0)
+    misses = [Look(second, MISSED, False) for second in (3, 12, 17, 25)] + [Look(13, MET, False)]
+    seen = sorted(misses, key=lambda look: look.second)
+
+    def marked(*shortages: Shortage) -> int:
+        return attainment(seen, seconds=30, shortages=shortages, window=5.0).capacity
+
+    assert marked(of_link) == 2  # 12, and 17, whose window reaches back to 13
+    assert marked(replace(of_link, ended=None)) == 3
+    assert marked(of_link, replace(of_link, target="loss")) == 2
+    assert marked(replace(of_link, bound="latency")) == 2
+    assert marked(replace(of_link, bound="limit")) == marked(replace(of_link, bound="parent")) == marked() == 0
 
 
 def test_nothing_judged_is_no_ratio() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from shaper.cli.report import report
 from shaper.errors import UnavailableError
 from shaper.history.store import History
 from shaper.model.policy import Direction
+from shaper.model.shortage import Shortage
 from shaper.model.status import InterfaceStatus
 from shaper.run.state import DeviceState
 
@@ -61,6 +63,21 @@ def test_what_held_and_for_how_long(tmp_path: Path, recorded: Callable[[Interfac
     code, said = asked(tmp_path, "--last", "100s")
     assert code == 3
     assert "50 s" in next(line for line in said.splitlines() if line.startswith("video"))
+
+
+def test_a_miss_while_the_link_was_too_small_is_marked(
+    tmp_path: Path, recorded: Callable[[InterfaceStatus, int, int], None]
+) -> None:
+    recorded(RUNNING, 1_000_050, 1_000_100)
+    with History(DeviceState(tmp_path, "eth1", Direction.EGRESS).history) as history:
+        short = Shortage("video", "delay-p95", 1_000_090.25, 12_000_000, 8_000_000, 24_000_000)
+        history.shortages(at=1_000_091, device="eth1", news=(short, replace(short, target="loss", bound="limit")))
+    _, said = asked(tmp_path, "--last", "100s", "--json")
+    classes = json.loads(said)["interfaces"][0]["classes"]
+    assert (classes["video"]["missed_s"], classes["video"]["missed_for_capacity_s"]) == (50, 10)
+    assert classes["voice"]["missed_for_capacity_s"] == 0
+    _, said = asked(tmp_path, "--last", "100s")
+    assert "50 s 10 s 50 s" in " ".join(next(line for line in said.splitlines() if line.startswith("video")).split())
 
 
 def test_what_is_older_counts_for_nothing(
