@@ -67,7 +67,7 @@ class Lab:
         for name in self._made:
             _execute(f"ip netns del {name}")
 
-    def run(self, command: str, *, peer: bool = False, check: bool = True, timeout: float = 20) -> str:
+    def run(self, command: str, *, peer: bool = False, check: bool = True, timeout: float = 60) -> str:
         """The output of a command inside; with `check` it must succeed."""
         return _execute(f"ip netns exec {self.peer if peer else self.name} {command}", check=check, timeout=timeout)
 
@@ -108,7 +108,7 @@ class Lab:
         return pair
 
 
-def _execute(command: str, *, check: bool = True, timeout: float = 20) -> str:
+def _execute(command: str, *, check: bool = True, timeout: float = 60) -> str:
     done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=timeout, check=False)
     if check and done.returncode:
         raise RuntimeError(f"`{command}`: {done.stderr.strip() or f'exit {done.returncode}'}")

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from shaper.errors import Exit
 from shaper.history.store import History
 from shaper.run.state import DeviceState
 
@@ -52,8 +53,16 @@ class Box:
         """Exit code, standard output, standard error."""
         state = "" if command.startswith("check") else f"--state {self.state}"
         argv = f"ip netns exec {self.lab.name} {prefix} {SHAPER} {command} {state}".split()
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=180, check=False)
         return done.returncode, done.stdout, done.stderr
+
+    def ask(self, question: str) -> tuple[int, str, str]:
+        """`shaper`, put again as long as the one that runs is too busy to answer, as it may be on a busy machine."""
+        limit = time.monotonic() + 60
+        answer = self.shaper(question)
+        while answer[0] == Exit.TRY_AGAIN and time.monotonic() < limit:
+            answer = self.shaper(question)
+        return answer
 
     def tc(self) -> str:
         """Everything tc sees on the device, counters left out, and the devices themselves.
@@ -85,11 +94,11 @@ def box(netns: Any, tmp_path: Path) -> Iterator[Box]:
 def end(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> tuple[int, list[dict[str, Any]], str]:
     """Exit code, the JSON lines, standard error."""
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     return process.returncode, [json.loads(line) for line in out.splitlines()], err
 
 
-def until(condition: Callable[[], bool], *, seconds: float = 15.0) -> None:
+def until(condition: Callable[[], bool], *, seconds: float = 60.0) -> None:
     """Waits for a condition that another process brings about."""
     limit = time.monotonic() + seconds
     while not condition():
@@ -198,18 +207,18 @@ def test_a_run_measures_controls_and_answers(box: Box) -> None:
     process.stdout.readline()
     process.stdout.readline()
     process.stdout.readline()
-    code, out, _ = box.shaper("status --json")
+    code, out, _ = box.ask("status --json")
     assert code in (0, 3)
     status = json.loads(out)["interfaces"][0]
     assert status["running"]
     code, out, _ = box.shaper(f"apply {box.policy} --json")
     assert code == 0
     assert json.loads(out)["interfaces"][0]["steps"] == []
-    text = box.lab.inside(lambda: urllib.request.urlopen(metrics, timeout=5).read().decode())
+    text = box.lab.inside(lambda: urllib.request.urlopen(metrics, timeout=60).read().decode())
     families = {family.name for family in text_string_to_metric_families(text)}
     assert "shaper_class_delay_seconds" in families
     for flow in flows:
-        flow.wait(timeout=20)
+        flow.wait(timeout=60)
     code, lines, _ = end(process)
     assert code == 0
     summary = lines[-1]["classes"]["video"]
@@ -225,7 +234,7 @@ def test_a_run_measures_controls_and_answers(box: Box) -> None:
         observed = kept.observations(device=box.pair.a, since=0.0)
     assert any(line.applied for line in decisions)
     replay = [*SHAPER.split(), "replay", str(history)]
-    replayed = subprocess.run(replay, capture_output=True, text=True, timeout=60, check=False)
+    replayed = subprocess.run(replay, capture_output=True, text=True, timeout=180, check=False)
     assert (replayed.returncode, "0 differ" in replayed.stdout) == (0, True), replayed.stdout
     assert {row.path for row in observed} >= {"voice", "video", "bulk"}
 
@@ -252,7 +261,7 @@ def test_clear_and_a_second_run_meet_the_running_one(box: Box) -> None:
     assert code == 75, err
     assert box.shaper("clear")[0] == 0
     assert box.tc() == found
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == 0
 
 
@@ -273,8 +282,8 @@ def test_a_hook_that_is_somebody_elses_means_no_data_for_delay(box: Box) -> None
     box.lab.run(f"tc qdisc add dev {box.pair.a} clsact")
     process = box.start("--no-metrics")
     flow = send(box, rate=5e6, seconds=2, dscp=34)
-    flow.wait(timeout=10)
-    code, out, _ = box.shaper("status --json")
+    flow.wait(timeout=60)
+    code, out, _ = box.ask("status --json")
     assert code == 4
     status = json.loads(out)["interfaces"][0]
     assert not status["capture"]["running"]
@@ -303,14 +312,14 @@ def test_tcp_flows_though_super_packets_do(box: Box) -> None:
 def test_an_idle_class_is_no_alarm(box: Box) -> None:
     process = box.start("--no-metrics")
     process.stdout.readline()
-    assert box.shaper("status")[0] == 0
+    assert box.ask("status")[0] == 0
     assert end(process)[0] == 0
 
 
 def test_neighbours_are_found_while_the_link_is_flooded(box: Box) -> None:
     assert box.shaper(f"apply {box.policy}")[0] == 0
     device = box.pair.a
-    flood = send(box, rate=60e6, seconds=4, dscp=0)
+    flood = send(box, rate=60e6, seconds=300, dscp=0)
     until(lambda: "backlog" in box.lab.run(f"tc -s qdisc show dev {device}"))
     time.sleep(0.5)
     for address in (box.pair.b_v4, box.pair.b_v6):
@@ -322,6 +331,7 @@ def test_neighbours_are_found_while_the_link_is_flooded(box: Box) -> None:
         box.lab.run(f"{sys.executable} {probe}")
         until(lambda address=address: "lladdr" in box.lab.run(f"ip neigh show {address} dev {device}"), seconds=1.0)
     assert flood.poll() is None, "the flood must outlast the question"
+    flood.kill()
 
 
 def test_a_saved_plan_is_applied_as_it_was_read_or_not_at_all(box: Box, tmp_path: Path) -> None:

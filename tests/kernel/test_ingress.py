@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from collectors.bpf.delays import refusal
+from shaper.errors import Exit
 from shaper.run.state import both_directions
 
 pytestmark = pytest.mark.kernel
@@ -58,12 +59,13 @@ sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 sock.setsockopt(socket.SOL_SOCKET, 33, 1 << 23)  # SO_RCVBUFFORCE
 sock.setsockopt(socket.SOL_SOCKET, 35, 1)  # SO_TIMESTAMPNS: the kernel's own stamp
 sock.bind(("", 40000 + int(sys.argv[1])))
-sock.settimeout(float(sys.argv[3]))
+sock.settimeout(30)  # until whoever sends has started
 print("ready", flush=True)
 with open(sys.argv[2], "wb") as log:
     try:
         while True:
             data, control, _, _ = sock.recvmsg(2048, 64)
+            sock.settimeout(float(sys.argv[3]))
             seconds, nanoseconds = struct.unpack("qq", control[0][2])
             log.write(struct.pack("=Iqqq", *struct.unpack_from("!Iq", data), seconds * 10**9 + nanoseconds, len(data)))
     except TimeoutError:
@@ -92,7 +94,7 @@ TAP = """\
 import socket, struct, sys
 sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0x0300)
 sock.bind((sys.argv[1], 3))
-sock.settimeout(1.0)
+sock.settimeout(30)
 print("ready", flush=True)
 count = 0
 try:
@@ -100,6 +102,8 @@ try:
         frame, address = sock.recvfrom(2048)
         udp = address[2] != socket.PACKET_OUTGOING and frame[12:14] == b"\\x08\\x00" and frame[23] == 17
         count += udp and frame[34:36] == struct.pack("!H", int(sys.argv[2]))
+        if count:
+            sock.settimeout(1.0)
 except TimeoutError:
     print(count)
 """
@@ -123,7 +127,7 @@ class Site:
 
     def shaper(self, command: str) -> tuple[int, str]:
         argv = f"ip netns exec {self.lab.name} {SHAPER} {command} --state {self.state}".split()
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=180, check=False)
         return done.returncode, done.stdout + done.stderr
 
     def start(self, name: str, *arguments: object, peer: bool = False, ready: bool = False) -> subprocess.Popen[str]:
@@ -166,7 +170,7 @@ def running(site: Site, *options: str) -> subprocess.Popen[str]:
 
 def ended(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     return [json.loads(line) for line in out.splitlines()]
 
@@ -187,10 +191,10 @@ def test_rate_class_delay_and_loss_are_what_the_receiver_sees(site: Site) -> Non
         "voice": site.start("sender", site.pair.a_v4, VOICE_PORT, 200_000, 200, seconds, peer=True),
         "bulk": site.start("sender", site.pair.a_v4, BULK_PORT, 10_000_000, 1242, seconds, peer=True),
     }
-    sent = {name: int(process.communicate(timeout=30)[0]) for name, process in senders.items()}
-    client.communicate(timeout=30)
+    sent = {name: int(process.communicate(timeout=60)[0]) for name, process in senders.items()}
+    client.communicate(timeout=60)
     for process in receivers:
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
     (summary,) = [line for line in ended(run) if line["event"] == "summary"]
     assert (summary["device"], summary["direction"]) == (site.pair.a, "ingress")
     received = {name: udp_log(log[name]) for name in ("voice", "bulk")}
@@ -230,11 +234,11 @@ def test_packets_pass_the_taps_of_the_device_once(site: Site) -> None:
     (site.folder / "tap.py").write_text(TAP)
     tap = site.start("tap", site.pair.a, BULK_PORT, ready=True)
     receiver = site.start("receiver", BULK_PORT, site.folder / "log", 1.5, ready=True)
-    site.start("sender", site.pair.a_v4, BULK_PORT, 400_000, 200, 0.4, peer=True).communicate(timeout=20)
-    receiver.communicate(timeout=20)
+    site.start("sender", site.pair.a_v4, BULK_PORT, 400_000, 200, 0.4, peer=True).communicate(timeout=60)
+    receiver.communicate(timeout=60)
     count = len(udp_log(site.folder / "log"))
     assert count > 50
-    assert int(tap.communicate(timeout=20)[0]) == count
+    assert int(tap.communicate(timeout=60)[0]) == count
 
 
 def test_both_directions_go_up_and_down_together(site: Site) -> None:
@@ -272,9 +276,7 @@ def test_a_run_takes_up_a_direction_and_lets_go_of_it(site: Site) -> None:
         assert code == 0, text
         assert {one["direction"] for one in json.loads(text)["interfaces"]} == {"egress", "ingress"}
         site.lab.run(f"ping -c 2 -i 0.1 -W 2 {site.pair.b_v4}")
-        limit = time.monotonic() + 10
-        while len(json.loads(site.shaper("status --json")[1])["interfaces"]) != shaped:
-            assert time.monotonic() < limit
+        until_so(lambda shaped=shaped: len(statuses(site)) == shaped)  # type: ignore[misc]
     ended(run)
     assert [bool(side.record()) for side in both_directions_inside(site)] == [False, True]
     assert site.shaper("clear")[0] == 0
@@ -285,16 +287,22 @@ def both_directions_inside(site: Site) -> Any:
     return site.lab.inside(lambda: both_directions(site.state, site.pair.a))
 
 
-def inside_of(site: Site) -> dict[str, Any]:
-    """The running shaper's status of what comes in; on a busy machine it may have to be asked again."""
-    code = 75
-    while code == 75:
+def statuses(site: Site) -> list[dict[str, Any]]:
+    """Of every direction, by the running shaper; on a busy machine it may have to be asked again."""
+    code = Exit.TRY_AGAIN
+    while code == Exit.TRY_AGAIN:
         code, text = site.shaper("status --json")
-    (found,) = json.loads(text)["interfaces"]
-    return dict(found)
+    found: list[dict[str, Any]] = json.loads(text)["interfaces"]
+    return found
 
 
-def until_so(condition: Callable[[], bool], *, seconds: float = 20.0) -> None:
+def inside_of(site: Site) -> dict[str, Any]:
+    """The running shaper's status of what comes in."""
+    (found,) = statuses(site)
+    return found
+
+
+def until_so(condition: Callable[[], bool], *, seconds: float = 60.0) -> None:
     limit = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < limit, "it did not come about"
