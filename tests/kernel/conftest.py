@@ -72,9 +72,12 @@ class Lab:
         return _execute(f"ip netns exec {self.peer if peer else self.name} {command}", check=check, timeout=timeout)
 
     def start(self, command: str, *, peer: bool = False) -> subprocess.Popen[str]:
-        """A command left running inside; killed at the end of the test if it still runs."""
+        """A command left running inside; killed at the end of the test if it still runs.
+
+        Its pipes hold what a `shaper run --json` says in a quarter of an hour: when they are full it stands still.
+        """
         argv = ["ip", "netns", "exec", self.peer if peer else self.name, *shlex.split(command)]
-        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, pipesize=1 << 20)
         self._processes.append(process)
         return process
 
