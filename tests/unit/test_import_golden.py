@@ -15,6 +15,7 @@ from import_samples import CASES, inputs, run
 
 from shaper.model.match import TCP, UDP, Packet, classify
 from shaper.policy import parse_policy
+from shaper.policy.importers.quantities import network
 from shaper.report.imports import lost_json
 
 
@@ -113,3 +114,14 @@ def test_libreqos_circuits_stand_below_their_sites() -> None:
     assert classify(down.rules(), packet(protocol=TCP, dst=inn)) == "valley/c-4-the-inn"
     assert classify(up.rules(), packet(protocol=TCP, src=inn)) == "valley/c-4-the-inn"
     assert classify(down.rules(), packet(protocol=TCP, src=inn)) == "rest"
+
+
+def test_bits_beyond_a_prefix_are_masked_as_tc_masks_them() -> None:
+    text = "interface eth0 wan output rate 10Mbit\n  class a commit 1Mbit\n    match src 10.1.2.3/24\n"
+    result = run("fireqos", [(text, "f")])
+    (wan,) = parse_policy(result.text, source="f").interfaces
+    assert not any("beyond" in lost.why for lost in result.lost)
+    assert classify(wan.rules(), packet(src=0x0A0102FF)) == "a"
+    assert classify(wan.rules(), packet(src=0x0A010301)) != "a"
+    said = {text: network(text) for text in ("10.0.0.1", "2001:db8::1/48", "10.0.0.1/33", "lan/8", "")}
+    assert said == {**{text: text for text in said}, "2001:db8::1/48": "2001:db8::/48"}

@@ -153,6 +153,16 @@ def test_the_code_points_are_those_of_the_rfcs() -> None:
     assert found == {name: tuple(DSCP_NAMES[dscp] for dscp in names.split()) for name, names in wanted.items()}
 
 
+def test_queuing_and_aqm_are_those_of_rfc_4594() -> None:
+    """Figure 4: telephony alone is queued by priority, and in four classes (with RFC 5865's, five) no AQM drops."""
+    assert {name for name, preset in SERVICE_CLASSES.items() if preset.tier is Tier.SPECIAL} == {
+        "telephony", "voice-admit",
+    }  # fmt: skip
+    assert {name for name, preset in SERVICE_CLASSES.items() if not preset.managed} == {
+        "telephony", "voice-admit", "signaling", "real-time-interactive", "broadcast-video",
+    }  # fmt: skip
+
+
 def test_explicit_keys_win() -> None:
     text = policy_of("service-class: telephony, tier: priority, priority: 1, aqm: fq_codel, sla: {loss: 1%}")
     cls = parse_policy(text, source="p.yaml").interfaces[0].classes[1]

@@ -144,6 +144,8 @@ def _values(key: str, text: str) -> str | list[Scalar]:
             if part.lower() not in PROTOCOL_NAMES and not number:
                 raise _Unknown(f"the protocol `{part}` is not known here", "write its number")
             parts.append(int(part) if number else part.lower())
+        elif key in ("src", "dst", "net") and "/" in part:
+            parts.append(quantities.network(part))
         elif key == "tos":
             parts.append(_TOS.get(part, part))
         elif key == "mark" and not _MARK.match(part):

@@ -86,7 +86,8 @@ def _circuits(text: str, file: str, report: Report) -> list[_Circuit]:
     for line, row in rows:
         rates = {column: bits for column in _rate_columns() if (bits := _mbps(row.get(column, ""))) is not None}
         missing = [column for column in _rate_columns() if column not in rates]
-        addresses = [part for key in ("IPv4", "IPv6") for part in re.split(r"[,\s]+", row.get(key, "")) if part]
+        said = (part for key in ("IPv4", "IPv6") for part in re.split(r"[,\s]+", row.get(key, "")) if part)
+        addresses = [quantities.network(part) for part in said]
         if missing or not addresses:
             why = f"it has no {missing[0]}" if missing else "it has no address"
             report.lose(line, why, "complete the row")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from ipaddress import ip_network
 
 from shaper.policy.importers.draft import Scalar
 
@@ -77,6 +78,14 @@ def ports(text: str) -> list[Scalar] | None:
             return None
         found.append(first if first == last else f"{first}-{last}")
     return found
+
+
+def network(text: str) -> str:
+    """`10.0.0.1/24` -> `10.0.0.0/24`, which is what tc asks for then; what is no network stays as it is."""
+    try:
+        return str(ip_network(text, strict=False)) if "/" in text else text
+    except ValueError:
+        return text
 
 
 def name(text: str, taken: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ FACTS = Facts(
     "VyOS",
     {
         "`qos policy shaper`, `traffic-policy shaper`, as `set` lines or in braces": "a policy",
-        "`qos interface .. egress`, `traffic-policy out`": "an interface for each",
+        "`qos interface .. egress`, `traffic-policy out`, also of a `vif`": "an interface for each",
         "`bandwidth` of a class, `ceiling` (as `bandwidth` where none is said)": "`guarantee`, `limit`",
         "`priority` (0 where none is said, 20 for the default), `burst`": "`priority`, `burst`",
         "`default`": "the default class",
@@ -70,15 +70,30 @@ def read(text: str, file: str, report: Report) -> list[Interface]:
 
 
 def _devices(root: Branch, policy: str) -> Iterator[tuple[str, Line]]:
+    for way in ("egress", "out"):
+        for device, (bound, line) in _bindings(root, way):
+            if bound == policy:
+                yield device, line
+
+
+def _bindings(root: Branch, way: str) -> Iterator[tuple[str, tuple[str, Line]]]:
+    """The devices that a policy is bound to, with its name: `egress`, `ingress`; before VyOS 1.4 `out`, `in`."""
     for device, branch in root.items("qos", "interface"):
-        bound = branch.value("egress")
-        if bound is not None and bound[0] == policy:
-            yield device, bound[1]
+        if bound := branch.value(way):
+            yield device, bound
     for _, kind in root.items("interfaces"):
-        for device, branch in kind.items():
-            bound = branch.value("traffic-policy", "out")
-            if bound is not None and bound[0] == policy:
-                yield device, bound[1]
+        for name, outermost in kind.items():
+            for device, branch in _with_vlans(name, outermost):
+                if bound := branch.value("traffic-policy", way):
+                    yield device, bound
+
+
+def _with_vlans(device: str, branch: Branch) -> Iterator[tuple[str, Branch]]:
+    """A device and those of its VLANs, by the names that they have in Linux: `eth1.30`, `eth1.100.20`."""
+    yield device, branch
+    for word in ("vif", "vif-s", "vif-c"):
+        for number, below in branch.items(word):
+            yield from _with_vlans(f"{device}.{number}", below)
 
 
 def _others(root: Branch, report: Report) -> None:
@@ -86,11 +101,10 @@ def _others(root: Branch, report: Report) -> None:
         if kind != "shaper":
             for name, one in branch.items():
                 report.lose(one.line, f"{name} is a {kind}, not a shaper", "write its meaning as a policy of ours")
-    for device, branch in root.items("qos", "interface"):
-        bound = branch.value("ingress")
-        if bound is not None:
+    for way in ("ingress", "in"):
+        for device, (_, line) in _bindings(root, way):
             mend = "`bandwidth: {ingress: ..}` is the key for it"
-            report.lose(bound[1], f"incoming traffic of {device}: egress is shaped", mend)
+            report.lose(line, f"incoming traffic of {device}: egress is shaped", mend)
 
 
 class _Shaper:
@@ -216,7 +230,7 @@ class _Shaper:
                 for part, value in below.items():
                     text = next(iter(value.below), "")
                     if part == "address":
-                        found[side] = text
+                        found[side] = quantities.network(text)
                     elif part == "port" and (numbers := quantities.ports(text)) is not None:
                         found[ours] = numbers
                     else:
