@@ -47,8 +47,8 @@ from shaper.tree.actions import SLOWEST_BUCKET
 from shaper.units import format_rate, format_size
 
 BURST_SECONDS = 0.05
-"""A policer has no queue in which a burst could wait: a sender of this round trip reaches its rate all the same. More
-(Open vSwitch advises 0.8 s, Cisco 1.5 s) gave TCP nothing over 20, 50 ms (`tests/kernel/test_virtual_policed.py`)."""
+"""A policer has no queue in which a burst could wait: a sender of this round trip reaches its rate all the same.
+More (Open vSwitch advises 0.8 s, Cisco 1.5 s) gave TCP nothing over 20 and 50 ms."""
 _BURST_FRAMES = 4
 
 _PASSED, _DROPPED, _BEGIN = 1, 2, 3

@@ -43,10 +43,14 @@ _NO_NAMES: Mapping[Handle, str] = {}
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """`reason` says in words what a disruptive step costs, and of a hitless one why it costs nothing."""
+    """`reason` says in words what a disruptive step costs, and of a hitless one why it costs nothing.
+
+    `late` is what is in force some time after it was sent.
+    """
 
     disruptive: bool
     reason: str
+    late: bool = False
 
     def __str__(self) -> str:
         return f"{'disruptive' if self.disruptive else 'hitless'}: {self.reason}"
@@ -143,7 +147,7 @@ class _Surroundings:
             return Impact(False, "no filter names it yet")
         before = step.before
         if isinstance(before, HtbClass) and isinstance(node, HtbClass) and before.prio != node.prio:
-            return Impact(False, "changed in place; the new tier counts from when its queue is next empty")
+            return Impact(False, "changed in place; the new tier counts from when its queue is next empty", late=True)
         return Impact(False, "changed in place, its queue stays")
 
     def _filter(self, step: Step, node: Filter) -> Impact:

@@ -75,7 +75,7 @@ def problems(
 def plan_view(
     plan: Plan, *, names: Mapping[Handle, str], notes: Sequence[str], out: Console, done: bool = False, place: str = ""
 ) -> None:
-    """Every step on a line, what it costs below it where it is not hitless, the notes, the totals.
+    """Every step on a line, what it costs below it where it is not hitless or comes late, the notes, the totals.
 
     `done` when the steps have been taken; `place` names the device and the direction for people.
     """
@@ -83,6 +83,8 @@ def plan_view(
         _line(out, Text(clean(step_text(step, names)), style=_STYLES[step.verb]))
         if impact.disruptive:
             _line(out, Text("  ! ", style="bold red").append(clean(f"{impact}"), style="default"))
+        elif impact.late:
+            _line(out, Text(f"  {clean(impact.reason)}"))
     for note in notes:
         _line(out, Text("note: ", style="cyan").append(clean(note), style="default"))
     _line(out, Text(clean(totals_text(plan, done=done, place=place)), style="bold"))
