@@ -12,6 +12,7 @@ from shaper.plan.steps import Step, Verb
 from shaper.plan.words import asked_text, u32_asked_text, u32_text
 from shaper.tree import (
     ATM,
+    FORGED,
     ROOT,
     BpfFilter,
     CakeOptions,
@@ -146,6 +147,8 @@ def fields(node: Node) -> Iterator[tuple[str, str]]:
 
 def program_text(name: str) -> str:
     """A loaded program: by its name, or where that says what it looks up, by this."""
+    if name.endswith(FORGED):
+        return "another that bears the name of one of ours"
     networks = networks_in(name)
     if networks is None:
         return name

@@ -28,6 +28,7 @@ from shaper.tree.facts import Capabilities, Feeder, LinkFacts, Occupancy
 from shaper.tree.filters import (
     ETH_P_ALL,
     FLOWER_FIELDS,
+    FORGED,
     IS_FRAGMENT,
     PROGRAM_PREFIX,
     U32_ROOT,
@@ -116,6 +117,7 @@ __all__ = [
     "FAMILY_IPV4",
     "FAMILY_IPV6",
     "FLOWER_FIELDS",
+    "FORGED",
     "FORWARD",
     "GSO_MAX_SEGS",
     "IS_FRAGMENT",

@@ -56,6 +56,8 @@ class BpfFilter:
 
 PROGRAM_PREFIX = "shaper-"
 """With it begin the names of all loaded programs that are ours."""
+FORGED = "?"
+"""With it ends the name of a program that is not the one to which the name was given."""
 
 
 @dataclass(frozen=True, slots=True)

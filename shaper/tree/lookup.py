@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import chain
 from typing import Any, NamedTuple
 
-from shaper.tree.filters import PROGRAM_PREFIX, Insn
+from shaper.tree.filters import FORGED, PROGRAM_PREFIX, Insn
 from shaper.tree.handles import Handle
 
 LOOK_UP, COLUMN = 0xE0, 0xC0
@@ -98,7 +98,12 @@ class LookupProgram:
 def networks_in(name: str) -> tuple[int, int] | None:
     """How many networks of IPv4 and of IPv6 the program of that name has; None where it looks nothing up."""
     parts = name.removeprefix(LOOKUP_PREFIX).split("-")
-    if not name.startswith(LOOKUP_PREFIX) or len(parts) != 3 or not (parts[0] + parts[1]).isdecimal():
+    if (
+        not name.startswith(LOOKUP_PREFIX)
+        or name.endswith(FORGED)
+        or len(parts) != 3
+        or not (parts[0] + parts[1]).isdecimal()
+    ):
         return None
     return int(parts[0]), int(parts[1])
 

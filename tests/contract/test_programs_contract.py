@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from pyroute2 import IPRoute
 from test_kernel_contract import TOP, add, change, classifier, cls, clsact, compare, delete, fake, real, root
 
 from collectors.bpf import lookup
 from collectors.bpf.delays import KernelDelays, refusal
+from collectors.netlink import inside
 from shaper.compile.classifier import lookup_classifier
 from shaper.kernel.fake import FakeKernel
 from shaper.kernel.netlink import NetlinkKernel
 from shaper.model.match import Match, Prefix, Rule, Rules
-from shaper.tree import CLSACT_EGRESS, LoadedFilter, SetMeta
+from shaper.tree import CLSACT_EGRESS, FORGED, LoadedFilter, SetMeta
 
 __all__ = ["real"]
 
@@ -88,6 +90,28 @@ def test_a_program_stays_on_its_hook_when_who_loaded_it_is_gone(
     assert STAMP in kernel.read("dev0").filters
     kernel.send("dev0", [delete(STAMP), delete(clsact())])
     assert not kernel.read("dev0").filters
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("name", ["shaper-stamp-1", "shaper-stamp-1#1"], ids=["bare", "of another's number"])
+def test_a_program_that_only_bears_the_name_is_not_taken_for_ours(
+    real: Callable[[], NetlinkKernel], programs: dict[str, int], name: str
+) -> None:
+    kernel = real()
+    lending(kernel, programs)
+    kernel.send("dev0", [add(clsact()), add(STAMP)])
+
+    def forge() -> None:
+        with IPRoute() as route:
+            (index,) = route.link_lookup(ifname="dev0")
+            place = {"parent": CLSACT_EGRESS, "prio": STAMP.preference, "handle": STAMP.handle}
+            route.tc("replace-filter", "bpf", index, fd=programs["somebody-else"], name=name, flags=1, **place)
+
+    inside(str(kernel._netns), forge)
+    (held,) = kernel.read("dev0").filters
+    assert held == replace(STAMP, name=name + FORGED)
+    kernel.send("dev0", [change(STAMP, before=held)])
+    assert kernel.read("dev0").filters == (STAMP,)
 
 
 LISTED = Rules((Rule((Match(dst=(Prefix(4, 0x0A000000, 8), Prefix(6, 0x20010DB8 << 96, 32))),), "a"),), "b")

@@ -123,7 +123,7 @@ def minor(handle: int) -> str:
 
 def without_ids(text: str) -> str:
     """As tc shows it, without what the kernel numbers by itself: BPF programs, interfaces, random MACs."""
-    return re.sub(r"\bid \d+|([0-9a-f]{2}:){5}[0-9a-f]{2}|@if\d+", "", text)
+    return re.sub(r"\bid \d+|#\d+|([0-9a-f]{2}:){5}[0-9a-f]{2}|@if\d+", "", text)
 
 
 def test_with_somebody_who_does_not_give_up_there_is_no_fight(box: Box) -> None:

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from collectors.netlink import attribute, attributes, text
 from shaper.kernel.codec import actions as lists
 from shaper.kernel.codec import connmark, ctinfo, mirred
-from shaper.tree import PROGRAM_PREFIX, Action, Handle, Insn, Restore
+from shaper.tree import FORGED, PROGRAM_PREFIX, Action, Handle, Insn, Restore
 
 _ACT, _CLASSID, _OPS_LEN, _OPS, _FD, _NAME, _FLAGS, _ID = 1, 3, 4, 5, 6, 7, 8, 11
 _FLAG_ACT_DIRECT = 1
@@ -40,8 +41,9 @@ class LoadedOptions(NamedTuple):
 
 
 def encode_loaded(options: LoadedOptions, descriptor: int) -> bytes:
-    """The whole filter in one message."""
-    data = attribute(_FD, struct.pack("=I", descriptor)) + attribute(_NAME, options.name.encode() + b"\0")
+    """The whole filter in one message. With the name goes the number that the kernel has given the program."""
+    name = f"{options.name}{_numbered(_number_of(descriptor))}"
+    data = attribute(_FD, struct.pack("=I", descriptor)) + attribute(_NAME, name.encode() + b"\0")
     if options.direct:
         data += attribute(_FLAGS, struct.pack("=I", _FLAG_ACT_DIRECT))
     if options.classid:
@@ -53,13 +55,28 @@ def encode_loaded(options: LoadedOptions, descriptor: int) -> bytes:
 
 def decode_loaded(data: bytes) -> LoadedOptions | None:
     """Of a dumped filter; None for a classic program, and for a loaded one that is not of our naming or does what none
-    of ours does."""
+    of ours does. A name that was given to another program than the filter's is `FORGED`."""
     found = attributes(data)
     name = text(found.get(_NAME, b""))
     actions = lists.decode(found.get(_ACT, b""))
     if _OPS in found or _ID not in found or actions is None or not name.startswith(PROGRAM_PREFIX):
         return None
+    number = _numbered(_word(found, _ID))
+    name = name.removesuffix(number) if name.endswith(number) else name + FORGED
     return LoadedOptions(name, bool(_word(found, _FLAGS) & _FLAG_ACT_DIRECT), _word(found, _CLASSID), actions)
+
+
+def _numbered(number: int) -> str:
+    return f"#{number}"
+
+
+def _number_of(descriptor: int) -> int:
+    """The kernel's number of a loaded program, which no other has while that is there; 0 for what is none."""
+    try:
+        told = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii").split()
+    except OSError:
+        return 0
+    return int(told[told.index("prog_id:") + 1]) if "prog_id:" in told else 0
 
 
 def _word(found: Mapping[int, bytes], kind: int) -> int:
