@@ -6,6 +6,7 @@ in front of the queue. Nothing is written to the device.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -13,11 +14,11 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from collectors.bpf.library import SCHED_CLS, Map, Object, load_program, processors
+from collectors.bpf.library import SCHED_CLS, BpfError, Map, Object, load_program, processors, trace
 from collectors.bpf.translate import hand_over
 from collectors.errors import CaptureError
 from collectors.netlink import inside
@@ -41,9 +42,14 @@ _LIMITS = struct.Struct(f"={LIMITS}Q")
 _STAMP = struct.Struct("=QII")
 _TOTALS = struct.Struct(f"={8 + LIMITS}Q")
 _EXTREMES = struct.Struct("=2Q")
-_HEALTH = struct.Struct("=4Q")
+_HEALTH = struct.Struct("=5Q")
+_OWN = struct.Struct("=3Q")
+_ADDRESS = struct.Struct("=Q")
 _SO_ATTACH_BPF = 50
-_ETH_P_ALL = 3
+_ETH_P_ALL, _NOBODYS = 3, 0xFFFF
+"""A packet socket of the second sees nothing and costs nothing, and hears that its device goes down all the same."""
+_BY_ADDRESS = ("note", "leave")
+_HANDED_OVER = "net_dev_start_xmit"
 _ETHERNET = 1
 _RETURN = 0x06
 _ZEROS = (0,) * LIMITS
@@ -66,9 +72,9 @@ class ClassCounts:
     `inelastic_bytes` are those of `arrived_bytes` that are not TCP.
 
     `arrived` counts what would be on the wire: the segments of super-packets one by one. Of these `stamped` were
-    picked, of which `matched` came out, and `ambiguous` looked like another. `late` maps limits (s) to packets that
-    waited longer. `least` and `largest` are of the time
-    since the counts were read last.
+    picked, of which `matched` came out, and `ambiguous` looked like another; by address only what came out is picked.
+    `late` maps limits (s) to packets that waited longer. `least` and `largest` are of the time since the counts were
+    read last.
     """
 
     arrived: int
@@ -99,12 +105,13 @@ class ClassCounts:
 @dataclass(frozen=True, slots=True)
 class Health:
     """Of the whole device since the start: malformed packets, packets that no class took, packets that came out and had
-    no stamp, and super-packets."""
+    no stamp, super-packets, and of these those that were known by address and did not come out as they were."""
 
     undecoded: int
     unclassified: int
     unknown: int
     super_packets: int
+    cut: int = 0
 
 
 def buckets_of(cuts: int) -> int:
@@ -121,17 +128,31 @@ def _mask(sampling: int) -> int:
     return sampling - 1
 
 
+def _least() -> KernelDelays:
+    return KernelDelays(classifier=((_RETURN, 0, 0, 0),), handles=(), stamps=1)
+
+
 def refusal() -> str:
     """Why nothing can be counted in this kernel by this process, "" where it can."""
     try:
-        KernelDelays(classifier=((_RETURN, 0, 0, 0),), handles=(), stamps=1).close()
+        _least().close()
     except CaptureError as error:
         return f"{error.message}: {error.hint}"
     return ""
 
 
+def copying() -> str:
+    """Why the kernel must copy every packet to be counted behind the queue, "" where it need not. Raises CaptureError
+    as `KernelDelays`."""
+    with contextlib.closing(_least()) as made:
+        return made.copying
+
+
 class KernelDelays:
-    """Counts from `start()` until `close()` what passes the hook that the entry program stands on."""
+    """Counts from `start()` until `close()` what passes the hook that the entry program stands on.
+
+    `copying` says why this kernel must copy every packet for it, "" where packets can be known by their addresses.
+    """
 
     def __init__(
         self,
@@ -159,21 +180,28 @@ class KernelDelays:
         self._slots = {handle: slot for slot, handle in enumerate(handles)}
         count = max(1, len(handles))
         self._processors = processors()
-        self._object = Object(
-            OBJECT,
-            entries={
-                "delays": count * self._buckets,
-                "arrivals": count * BINS,
-                "totals": count,
-                "limits": count,
-                "extremes": 2 * count,
-                "stamps": stamps,
-            },
-        )
-        self.entry = -1
+        entries = {
+            "delays": count * self._buckets,
+            "arrivals": count * BINS,
+            "totals": count,
+            "limits": count,
+            "extremes": 2 * count,
+            "stamps": stamps,
+        }
+        self.copying = ""
+        self.entry = self._trace = -1
         self._device = ""
         self._socket: socket.socket | None = None
+        self._noting = self._copied = False
+        self._cut = 0
         try:
+            self._object = Object(OBJECT, entries=entries)
+        except BpfError as error:
+            self._object = Object(OBJECT, entries=entries, without=_BY_ADDRESS)
+            self.copying = error.message
+        try:
+            if not self.copying:
+                self._follow()
             numbers = self._object.map("slot_of", value_size=4)
             for handle, slot in self._slots.items():
                 numbers[handle & 0xFFFF] = (slot + 1).to_bytes(4, "little")
@@ -192,6 +220,8 @@ class KernelDelays:
                 kind=SCHED_CLS,
                 name="shaper_stamp",
             )
+            self._known = self._object.map("device", value_size=_ADDRESS.size)
+            self._own = self._each("own", _OWN)
             self._totals = self._each("totals", _TOTALS)
             self._extremes = self._each("extremes", _EXTREMES)
             self._health = self._each("health", _HEALTH)
@@ -216,6 +246,8 @@ class KernelDelays:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+        self._own[0] = bytes(_OWN.size * self._processors)
+        self._known[0] = bytes(_ADDRESS.size)
         try:
             self._socket = inside(netns or None, listen)
         except OSError as error:
@@ -226,7 +258,53 @@ class KernelDelays:
             ) from error
         self._device = device
         self.check()
-        self._next[0] = self._object.program("stamp").to_bytes(4, "little")
+        self._copied = True
+        self._go_on(by_address=False)
+
+    def _go_on(self, *, by_address: bool) -> None:
+        """Stamps in that way from the next packet on."""
+        self._noting = by_address
+        self._configure()
+        self._next[0] = self._object.program("note" if by_address else "stamp").to_bytes(4, "little")
+
+    def _follow(self) -> None:
+        """Before anything listens: what `leave` learns is of the packet that was seen just before."""
+        try:
+            self._trace = trace(_HANDED_OVER, self._object.program("leave"))
+        except BpfError as error:
+            self.copying = f"{error}"
+
+    @property
+    def copied(self) -> bool:
+        """Whether the kernel copies every packet now, to be looked at behind the queue."""
+        return self._copied
+
+    def prefer(self, *, addresses: bool) -> None:
+        """Has packets known by their addresses from now on where that can be, which costs less, or by their bytes,
+        which tells what was lost, and finds the parts of what is cut behind the queue.
+
+        Call it a few times a second: it takes until a packet has come out, and what waits is waited for. Raises
+        CaptureError.
+        """
+        if self._socket is None or self.copying:
+            return
+        if not addresses:
+            if self._noting:
+                self._hear(_ETH_P_ALL)
+                self._go_on(by_address=False)
+        elif not self._noting:
+            if any(self._known[0]):
+                self._go_on(by_address=True)
+        elif self._copied and not any(_by_bytes(key) for key, _ in self._stamps.items(8)):
+            self._hear(_NOBODYS)
+
+    def _hear(self, protocol: int) -> None:
+        assert self._socket is not None
+        try:
+            self._socket.bind((self._device, protocol))
+        except OSError as error:
+            raise refused(self._device, error) from error
+        self._copied = protocol == _ETH_P_ALL
 
     def check(self) -> None:
         """Raises CaptureError where packets behind the queue are seen no more: the device is gone, or was down."""
@@ -266,7 +344,7 @@ class KernelDelays:
         self._mask = _mask(sampling)
         self._configure()
         for key, _ in list(self._stamps.items(8)):
-            if not self._picked(key):
+            if _by_bytes(key) and not self._picked(key):
                 self._stamps.remove(key)
 
     def _picked(self, key: bytes) -> bool:
@@ -274,7 +352,9 @@ class KernelDelays:
 
     def _configure(self) -> None:
         how, cuts_log = self._counting or (0,) * 6, self._cuts.bit_length() - 1
-        self._config[0] = _CONFIG.pack(self._mask, self._phase, self._counting is not None, *how, cuts_log, 0)
+        self._config[0] = _CONFIG.pack(
+            self._mask, self._phase, self._counting is not None, *how, cuts_log, self._noting
+        )
 
     def read(self) -> tuple[dict[int, ClassCounts], Health]:
         """The counts of every class by its handle."""
@@ -305,7 +385,8 @@ class KernelDelays:
                 cuts=self._cuts,
                 late=dict(zip(self._limits.get(handle, ()), late, strict=False)),
             )
-        return counts, Health(*self._summed(self._health, 0, _HEALTH))
+        health = Health(*self._summed(self._health, 0, _HEALTH))
+        return counts, replace(health, cut=health.cut + self._cut)
 
     def _summed(self, values: Map, key: int, shape: struct.Struct) -> tuple[int, ...]:
         """Over the processors."""
@@ -319,7 +400,8 @@ class KernelDelays:
     def sweep(self, *, before: int) -> tuple[Mapping[int, int], Mapping[int, int]]:
         """Forgets stamps of before the monotonic time (ns): packets by class that are lost, and that have not come out.
 
-        What was seen twice is forgotten and not counted.
+        What was seen twice is forgotten and not counted, and so is what is known by its address: it may have come out
+        unseen, or in parts.
         """
         lost: Counter[int] = Counter()
         waiting: Counter[int] = Counter()
@@ -327,7 +409,9 @@ class KernelDelays:
         for key, value in list(self._stamps.items(8)):
             at, slot, segments = _STAMP.unpack(value)
             found = waiting if at >= before else lost if self._stamps.remove(key) else None
-            if found is not None and slot < len(handles):  # a probe has no slot
+            if not _by_bytes(key):
+                self._cut += found is lost and segments > 1
+            elif found is not None and slot < len(handles):  # a probe has no slot
                 found[handles[slot]] += segments
         return lost, waiting
 
@@ -340,7 +424,13 @@ class KernelDelays:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        if self.entry >= 0:
-            os.close(self.entry)
-            self.entry = -1
+        for descriptor in (self.entry, self._trace):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.entry = self._trace = -1
         self._object.close()
+
+
+def _by_bytes(key: bytes) -> bool:
+    """Whether a stamp is found by what is in its packet, and not by its address."""
+    return bool(key[0] & 1)

@@ -90,6 +90,8 @@ def _libbpf() -> ctypes.CDLL:
         ("bpf_object__find_program_by_name", pointer, (pointer, text)),
         ("bpf_object__find_map_by_name", pointer, (pointer, text)),
         ("bpf_program__fd", number, (pointer,)),
+        ("bpf_program__set_autoload", number, (pointer, ctypes.c_bool)),
+        ("bpf_raw_tracepoint_open", number, (text, number)),
         ("bpf_map__fd", number, (pointer,)),
         ("bpf_map__set_max_entries", number, (pointer, ctypes.c_uint32)),
         ("bpf_prog_load", number, (number, text, text, pointer, size, pointer)),
@@ -182,8 +184,8 @@ class Map:
 class Object:
     """An object file loaded into the kernel: programs by name, maps by name. `close()` it."""
 
-    def __init__(self, path: Path, *, entries: Mapping[str, int]) -> None:
-        """`entries` gives maps their sizes. Raises BpfError."""
+    def __init__(self, path: Path, *, entries: Mapping[str, int], without: Sequence[str] = ()) -> None:
+        """`entries` gives maps their sizes; programs in `without` are not loaded. Raises BpfError."""
         library = _libbpf()
         content = path.read_bytes()
         self._object = library.bpf_object__open_mem(content, len(content), None)
@@ -194,6 +196,8 @@ class Object:
         try:
             for name, count in entries.items():
                 _checked(library.bpf_map__set_max_entries(self._map(name), count), f"sizing the map {name}")
+            for name in without:
+                _checked(library.bpf_program__set_autoload(self._program(name), False), f"leaving out {name}")
             _checked(library.bpf_object__load(self._object), f"loading {path.name}")
         except BaseException:
             self.close()
@@ -209,18 +213,30 @@ class Object:
         """Raises BpfError where there is none."""
         return Map(_libbpf().bpf_map__fd(self._map(name)), value_size=value_size)
 
-    def program(self, name: str) -> int:
-        """Its descriptor. Raises BpfError where there is none."""
-        found = _libbpf().bpf_object__find_program_by_name(self._object, name.encode())
+    def _program(self, name: str) -> int:
+        found: int | None = _libbpf().bpf_object__find_program_by_name(self._object, name.encode())
         if not found:
             raise BpfError(f"there is no program {name}", "install the project again")
-        return int(_libbpf().bpf_program__fd(found))
+        return found
+
+    def program(self, name: str) -> int:
+        """Its descriptor. Raises BpfError where there is none."""
+        return int(_libbpf().bpf_program__fd(self._program(name)))
 
     def close(self) -> None:
         """Lets go of programs and maps; those that a filter or a socket uses stay with it."""
         if self._object:
             _libbpf().bpf_object__close(self._object)
             self._object = None
+
+
+def trace(tracepoint: str, program: int) -> int:
+    """Runs a program of that descriptor at a tracepoint of the kernel until what is given back is closed.
+
+    Raises BpfError.
+    """
+    opened = _libbpf().bpf_raw_tracepoint_open(tracepoint.encode(), program)
+    return _checked(opened, f"attaching to the tracepoint {tracepoint}")
 
 
 def load_program(instructions: Sequence[Wide], *, kind: int, name: str) -> int:

@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Delay of every class in the kernel itself: `stamp` at the clsact egress hook, before the queue, `match` in a packet
- * socket on the device, behind it.
+/* Delay of every class in the kernel itself, in two ways that share all they count.
  *
- * A packet is known again by a hash of what no router on the way through a queue changes. `stamp` is entered by a tail
- * call from the program that has classified the packet and left its class in cb[0].
+ * By identity: `stamp` at the clsact egress hook, before the queue, `match` in a packet socket on the device, behind it,
+ * for which the kernel copies every packet. By address: `note` on the same hook, and `leave` where any device of the
+ * machine is handed a packet: it is the same one while nobody cuts or copies it, and one word of `counted` tells that it
+ * has no stamp. `match` tells `leave` which device it is. Both may be under way at once: a stamp's key is odd by identity
+ * and even by address.
+ *
+ * A tracepoint is no account: a kernel may run no program there, for some of its tasks or when one is under way. So by
+ * address what came out was looked at, and what did not is no loss; of losses the identity tells, and the queue.
+ *
+ * `stamp` and `note` are entered by a tail call from the program that has classified the packet and left its class in
+ * cb[0].
  *
  * No BTF of the kernel is needed, and no helper younger than Linux 5.8. All times are of the monotonic clock, in ns.
  */
-#include <linux/bpf.h>
-#include <linux/if_ether.h>
 #include <linux/if_packet.h>
-#include <linux/in6.h>
-#include <linux/in.h>
 #include <linux/pkt_cls.h>
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
+#include "identity.bpf.h"
 
 #define CUTS_LOG 5			/* 32 buckets an octave: each at most 3.2 % wide; how.cuts_log may be more */
 #define LOWEST_LOG 10			/* the first bucket ends at 1.024 us */
@@ -22,7 +25,7 @@
 #define BUCKETS(cuts_log) (2 + (OCTAVES << (cuts_log)))
 #define BINS_LOG 11			/* arrivals of the last 2.1 s, by 1.05 ms */
 #define BIN_NS_LOG 20
-#define LOOK 64				/* bytes of layer 4 that make the identity */
+#define PLACES_LOG 12
 #define LIMITS 4			/* of a class: delays beyond each are counted exactly */
 #define CELL 53
 #define CELL_PAYLOAD 48
@@ -39,7 +42,7 @@ struct config {
 	__u32 least, cells, steps, step_log;	/* without steps only the overhead counts */
 	__s32 align;
 	__u32 cuts_log;			/* buckets of delay to an octave, at most 1 << LOWEST_LOG */
-	__u32 unused;
+	__u32 noting;			/* by address: what comes out and has no identity kept is no stranger */
 };
 
 struct stamp {
@@ -69,6 +72,14 @@ struct extremes {
 /* Of packets without a class. */
 struct health {
 	__u64 undecoded, unclassified, unknown, super_packets;
+	__u64 cut;			/* super-packets that did not come out as they were */
+};
+
+/* Of a processor. */
+struct own {
+	__u64 address;			/* of the packet at hand, as a number */
+	__u64 dice;
+	__u64 passing;			/* what is handed to a device next came by `match` */
 };
 
 struct {
@@ -100,6 +111,29 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } delays SEC(".maps");
+
+/* At least so many packets are stamped by an address of this place: 0 is for almost all that are not. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1 << PLACES_LOG);
+	__type(key, __u32);
+	__type(value, __u64);
+} counted SEC(".maps");
+
+/* Where the kernel has the device, 0 until `leave` knows. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} device SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct own);
+} own SEC(".maps");
 
 /* generation << 32 | bytes of what is not TCP */
 struct {
@@ -138,144 +172,13 @@ struct {
 	__type(value, struct health);
 } health SEC(".maps");
 
-/* Where the classifying program goes on: 0 is `stamp`. */
+/* Where the classifying program goes on: 0 is `stamp` or `note`. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, __u32);
 } next SEC(".maps");
-
-static __always_inline __u64 mixed(__u64 hash, __u64 word)
-{
-	hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
-	return hash ^ (hash >> 29);
-}
-
-/* The bytes of `skb` from `offset` on, as many as there are, the others 0; how many there were. */
-static __always_inline __u64 look(struct __sk_buff *skb, __u64 offset, __u64 *into)
-{
-	__u64 left = skb->len;
-
-	__builtin_memset(into, 0, LOOK);
-	if (offset >= left)
-		return 0;
-	left -= offset;
-	if (left >= LOOK)
-		return bpf_skb_load_bytes(skb, offset, into, LOOK) ? 0 : LOOK;
-	left &= LOOK - 1; /* which it is, for the verifier */
-	asm volatile("" : "+r"(left));
-	if (!left)
-		return 0;
-	return bpf_skb_load_bytes(skb, offset, into, left) ? 0 : left;
-}
-
-/* The identity of what stands behind the network header; `hash` has the addresses in it. 0 if it is malformed. */
-static __always_inline __u64 of_transport(struct __sk_buff *skb, __u32 offset, __u8 protocol, __u64 hash)
-{
-	__u64 words[LOOK / 8];
-	__u64 there = look(skb, offset, words);
-	__u8 *bytes = (__u8 *)words;
-	int i;
-
-	switch (protocol) {
-	case IPPROTO_TCP:
-		if (there < 20)
-			return 0;
-		/* offset, flags and window change when a super-packet is cut, the checksum when it is filled in */
-		words[1] &= bpf_cpu_to_be64(0xffffffff00000000ULL);
-		words[2] &= bpf_cpu_to_be64(0x00000000ffffffffULL);
-		break;
-	case IPPROTO_UDP:
-	case IPPROTO_UDPLITE:
-		if (there < 8)
-			return 0;
-		words[0] &= bpf_cpu_to_be64(0xffffffff00000000ULL);
-		break;
-	case IPPROTO_ICMP:
-	case IPPROTO_ICMPV6:
-		if (there < 4)
-			return 0;
-		bytes[2] = bytes[3] = 0;
-		break;
-	}
-#pragma unroll
-	for (i = 0; i < LOOK / 8; i++)
-		hash = mixed(hash, words[i]);
-	return hash | 1;
-}
-
-/* What a packet is known by; 0 if it is malformed. `protocol` is that of its transport, 0 where nothing says. */
-static __always_inline __u64 identity(struct __sk_buff *skb, __u32 *protocol)
-{
-	__u32 offset = ETH_HLEN;
-	__u64 hash = 0x5a00;
-	__u16 ethertype;
-	int i;
-
-	if (bpf_skb_load_bytes(skb, 12, &ethertype, 2))
-		return 0;
-#pragma unroll
-	for (i = 0; i < 2; i++) {
-		if (ethertype != bpf_htons(ETH_P_8021Q) && ethertype != bpf_htons(ETH_P_8021AD))
-			break;
-		if (bpf_skb_load_bytes(skb, offset + 2, &ethertype, 2))
-			return 0;
-		offset += 4;
-	}
-	if (ethertype == bpf_htons(ETH_P_IP)) {
-		__u64 words[3] = {};
-		__u8 *bytes = (__u8 *)words;
-		__u32 length;
-
-		if (bpf_skb_load_bytes(skb, offset, words, 20))
-			return 0;
-		length = (bytes[0] & 0xf) * 4;
-		if (bytes[0] >> 4 != 4 || length < 20)
-			return 0;
-		/* identification, fragment, protocol; addresses: not the length, the DS byte, TTL and checksum */
-		hash = mixed(hash, words[0] & bpf_cpu_to_be64(0x00000000ffffffffULL));
-		hash = mixed(hash, (__u64)bytes[9] << 32 | (__u32)words[2]);
-		hash = mixed(hash, words[1] & bpf_cpu_to_be64(0x00000000ffffffffULL));
-		*protocol = bytes[9];
-		/* behind the first fragment there are no ports */
-		return of_transport(skb, offset + length, (words[0] & bpf_cpu_to_be64(0x1fff)) ? 0 : bytes[9], hash);
-	}
-	if (ethertype == bpf_htons(ETH_P_IPV6)) {
-		__u64 words[5];
-		__u8 *bytes = (__u8 *)words;
-		__u8 next_header, fragment = 0, head[8];
-
-		if (bpf_skb_load_bytes(skb, offset, words, 40))
-			return 0;
-		if (bytes[0] >> 4 != 6)
-			return 0;
-		next_header = bytes[6];
-#pragma unroll
-		for (i = 1; i < 5; i++)
-			hash = mixed(hash, words[i]);
-		offset += 40;
-#pragma unroll
-		for (i = 0; i < 4; i++) {
-			if (next_header != IPPROTO_HOPOPTS && next_header != IPPROTO_ROUTING &&
-			    next_header != IPPROTO_DSTOPTS && next_header != IPPROTO_FRAGMENT)
-				break;
-			if (bpf_skb_load_bytes(skb, offset, head, 8))
-				return 0;
-			if (next_header == IPPROTO_FRAGMENT) {
-				hash = mixed(hash, *(__u64 *)head);
-				fragment |= (head[2] | (head[3] & 0xf8)) != 0;
-				offset += 8;
-			} else {
-				offset += (head[1] + 1) * 8;
-			}
-			next_header = head[0];
-		}
-		*protocol = next_header;
-		return of_transport(skb, offset, fragment ? 0 : next_header, mixed(hash, next_header));
-	}
-	return of_transport(skb, offset, 0, mixed(hash, ethertype));
-}
 
 static __always_inline struct health *own_health(void)
 {
@@ -304,74 +207,168 @@ static __always_inline __u32 size_of(struct __sk_buff *skb, const struct config 
 	return size > 0 ? size : 1;
 }
 
+/* What is known of a packet in front of the queue. */
+struct arrival {
+	struct health *bad;
+	struct config *how;
+	struct totals *sum;
+	struct stamp made;
+	__u64 key, *taken;		/* its address, and the place of that */
+	int probe;
+};
+
+static __always_inline __u64 *place_of(__u64 address)
+{
+	__u32 place = (address * 0x9e3779b97f4a7c15ULL) >> (64 - PLACES_LOG);
+
+	return bpf_map_lookup_elem(&counted, &place);
+}
+
+/* The address of a packet that was stamped belongs to another now: nobody saw where the first one went. */
+static __always_inline void forget(struct arrival *one)
+{
+	struct stamp *stale = bpf_map_lookup_elem(&stamps, &one->key);
+	__u32 segments;
+
+	if (!stale)
+		return;
+	segments = stale->segments;
+	if (bpf_map_delete_elem(&stamps, &one->key))
+		return;
+	__sync_fetch_and_add(one->taken, -1);
+	one->bad->cut += segments > 1; /* or lost: who knows */
+}
+
+/* 0 for a packet that is not measured. */
+static __always_inline int arrives(struct __sk_buff *skb, struct arrival *one)
+{
+	__u32 zero = 0, class = skb->cb[0], minor = class & 0xffff, *number;
+	struct own *mine = bpf_map_lookup_elem(&own, &zero);
+
+	one->probe = (skb->priority & ~PRIORITIES) == PROBE;
+	if (one->probe)
+		skb->priority &= PRIORITIES; /* as it goes without us */
+	one->bad = own_health();
+	one->how = bpf_map_lookup_elem(&config, &zero);
+	if (!mine || !one->bad || !one->how)
+		return 0;
+	/* out of a map it is a number, with which the verifier lets one count */
+	*(volatile __u64 *)&mine->address = (unsigned long)skb;
+	one->key = *(volatile __u64 *)&mine->address;
+	one->taken = place_of(one->key);
+	if (!one->taken)
+		return 0;
+	if (*one->taken)
+		forget(one);
+	number = bpf_map_lookup_elem(&slot_of, &minor);
+	if (!number || !*number) {
+		one->bad->unclassified += !class;
+		return 0;
+	}
+	one->made.slot = *number - 1;
+	one->sum = bpf_map_lookup_elem(&totals, &one->made.slot);
+	if (!one->sum)
+		return 0;
+	one->made.at = bpf_ktime_get_ns();
+	one->made.segments = skb->gso_segs > 1 ? skb->gso_segs : 1;
+	one->bad->super_packets += one->made.segments > 1;
+	return 1;
+}
+
+/* Counts it among the arrivals. */
+static __always_inline void count(struct __sk_buff *skb, struct arrival *one, __u32 protocol)
+{
+	__u64 now = one->made.at, generation, *arrived;
+	__u32 size, bin;
+
+	if (one->probe)
+		return;
+	size = size_of(skb, one->how);
+	one->sum->arrived += one->made.segments;
+	one->sum->arrived_bytes += size;
+	if (protocol == IPPROTO_TCP)
+		return;
+	one->sum->inelastic_bytes += size;
+	bin = one->made.slot << BINS_LOG | ((now >> BIN_NS_LOG) & ((1 << BINS_LOG) - 1));
+	arrived = bpf_map_lookup_elem(&arrivals, &bin);
+	if (!arrived)
+		return;
+	generation = now >> (BIN_NS_LOG + BINS_LOG) << 32;
+	if ((*arrived ^ generation) >> 32)
+		*arrived = generation;
+	__sync_fetch_and_add(arrived, size);
+}
+
 SEC("tc")
 int stamp(struct __sk_buff *skb)
 {
-	__u32 zero = 0, class = skb->cb[0], minor = class & 0xffff, slot, bin;
-	__u32 segments = skb->gso_segs > 1 ? skb->gso_segs : 1;
-	int probe = (skb->priority & ~PRIORITIES) == PROBE;
-	struct stamp made = {}, *twin;
-	struct health *bad = own_health();
-	struct config *how = bpf_map_lookup_elem(&config, &zero);
-	struct totals *sum;
-	__u32 *number;
-	__u64 hash, now, generation, *arrived;
-	__u32 protocol = 0, size;
+	struct arrival one = {};
+	struct stamp *twin;
+	__u32 protocol = 0, segments;
+	__u64 hash;
 
-	if (probe)
-		skb->priority &= PRIORITIES; /* as it goes without us */
-	if (!bad || !how)
+	if (!arrives(skb, &one))
 		return TC_ACT_UNSPEC;
-	number = bpf_map_lookup_elem(&slot_of, &minor);
-	if (!number || !*number) {
-		bad->unclassified += !class;
-		return TC_ACT_UNSPEC;
-	}
-	slot = *number - 1;
-	sum = bpf_map_lookup_elem(&totals, &slot);
-	if (!sum)
-		return TC_ACT_UNSPEC;
-	if (segments > 1)
-		bad->super_packets++;
-	now = bpf_ktime_get_ns();
-	size = size_of(skb, how);
-	if (!probe) {
-		sum->arrived += segments;
-		sum->arrived_bytes += size;
-	}
 	hash = identity(skb, &protocol);
-	if (!probe && protocol != IPPROTO_TCP) {
-		sum->inelastic_bytes += size;
-		bin = slot << BINS_LOG | ((now >> BIN_NS_LOG) & ((1 << BINS_LOG) - 1));
-		arrived = bpf_map_lookup_elem(&arrivals, &bin);
-		if (arrived) {
-			generation = now >> (BIN_NS_LOG + BINS_LOG) << 32;
-			if ((*arrived ^ generation) >> 32)
-				*arrived = generation;
-			__sync_fetch_and_add(arrived, size);
-		}
-	}
+	count(skb, &one, protocol);
 	if (!hash) {
-		bad->undecoded++;
+		one.bad->undecoded++;
 		return TC_ACT_UNSPEC;
 	}
-	if ((hash >> 8) & how->sampling_mask)
+	if ((hash >> 8) & one.how->sampling_mask)
 		return TC_ACT_UNSPEC;
-	made.at = now;
-	made.slot = probe ? NOBODY : slot; /* of a probe only that it comes out is known, so that it is no stranger there */
-	made.segments = segments;
-	if (!probe)
-		sum->stamped += segments;
-	if (bpf_map_update_elem(&stamps, &hash, &made, BPF_NOEXIST)) {
+	segments = one.made.segments;
+	if (one.probe)
+		one.made.slot = NOBODY; /* of a probe only that it comes out is known, so that it is no stranger there */
+	else
+		one.sum->stamped += segments;
+	if (bpf_map_update_elem(&stamps, &hash, &one.made, BPF_NOEXIST)) {
 		twin = bpf_map_lookup_elem(&stamps, &hash);
 		if (!twin) {
-			sum->no_room += segments;
+			one.sum->no_room += segments;
 			return TC_ACT_UNSPEC;
 		}
-		sum->ambiguous += segments + twin->segments;
+		one.sum->ambiguous += segments + twin->segments;
 		twin->segments = 0;
-		twin->at = now;
+		twin->at = one.made.at;
 	}
+	return TC_ACT_UNSPEC;
+}
+
+/* The protocol of a packet that has all its headers, by the shortest way there is; 0 for any other. */
+static __always_inline __u32 plain(struct __sk_buff *skb)
+{
+	__u8 *data = (void *)(long)skb->data, *ip = data + ETH_HLEN;
+
+	if (ip + 40 > (__u8 *)(long)skb->data_end || data[12] != ETH_P_IP >> 8 || data[13] || ip[0] != 0x45)
+		return 0;
+	return ip[9];
+}
+
+SEC("tc")
+int note(struct __sk_buff *skb)
+{
+	struct arrival one = {};
+	__u32 zero = 0, protocol;
+	struct own *mine = bpf_map_lookup_elem(&own, &zero);
+	int malformed;
+
+	if (!mine || !arrives(skb, &one))
+		return TC_ACT_UNSPEC;
+	protocol = plain(skb);
+	malformed = !protocol && !identity(skb, &protocol);
+	count(skb, &one, protocol);
+	if (malformed) {
+		one.bad->undecoded++;
+		return TC_ACT_UNSPEC;
+	}
+	mine->dice = mine->dice * 6364136223846793005ULL + 1442695040888963407ULL;
+	if (one.probe || (mine->dice >> 33) & one.how->sampling_mask)
+		return TC_ACT_UNSPEC;
+	if (bpf_map_update_elem(&stamps, &one.key, &one.made, BPF_NOEXIST))
+		one.sum->no_room += one.made.segments;
+	else
+		__sync_fetch_and_add(one.taken, 1);
 	return TC_ACT_UNSPEC;
 }
 
@@ -391,39 +388,23 @@ static __always_inline __u32 bucket_of(__u64 delay, __u32 cuts_log)
 	return 1 + (octave << cuts_log) + ((delay >> (octave + LOWEST_LOG - cuts_log)) & ((1 << cuts_log) - 1));
 }
 
-SEC("socket")
-int match(struct __sk_buff *skb)
+/* Counts a packet behind the queue: whether its stamp is gone. */
+static __always_inline int came_out(const struct config *how, struct stamp *found, __u64 key)
 {
-	__u32 zero = 0, bucket;
-	struct config *how = bpf_map_lookup_elem(&config, &zero);
-	struct health *bad = own_health();
+	__u64 delay = bpf_ktime_get_ns() - found->at, *times;
+	__u32 slot = found->slot, segments = found->segments, cuts_log = how->cuts_log, bucket;
 	struct extremes *bounds;
 	struct totals *sum;
-	struct stamp *found;
 	struct limits *late;
-	__u64 hash, delay, *count;
 	int i;
-	__u32 slot, segments, protocol = 0, cuts_log;
 
-	if (!how || !bad || skb->pkt_type != PACKET_OUTGOING)
-		return 0;
-	hash = identity(skb, &protocol);
-	if (!hash || (hash >> 8) & how->sampling_mask)
-		return 0;
-	found = bpf_map_lookup_elem(&stamps, &hash);
-	if (!found) {
-		bad->unknown++;
-		return 0;
-	}
-	delay = bpf_ktime_get_ns() - found->at;
-	slot = found->slot;
-	segments = found->segments;
-	if (!segments)
-		return 0; /* one of two alike; the sweep removes it */
-	bpf_map_delete_elem(&stamps, &hash);
+	if (!segments || bpf_map_delete_elem(&stamps, &key))
+		return 0; /* one of two alike, which the sweep removes, or removed by it now */
 	sum = bpf_map_lookup_elem(&totals, &slot);
 	if (!sum)
-		return 0;
+		return 1;
+	if (!(key & 1))
+		sum->stamped += segments;
 	sum->matched += segments;
 	sum->delay_ns += delay * segments;
 	late = bpf_map_lookup_elem(&limits, &slot);
@@ -433,13 +414,12 @@ int match(struct __sk_buff *skb)
 			if (late->at[i] && delay > late->at[i])
 				sum->late[i] += segments;
 	}
-	cuts_log = how->cuts_log;
 	if (cuts_log > LOWEST_LOG)
-		return 0;
+		return 1;
 	bucket = slot * BUCKETS(cuts_log) + bucket_of(delay, cuts_log);
-	count = bpf_map_lookup_elem(&delays, &bucket);
-	if (count)
-		__sync_fetch_and_add(count, segments);
+	times = bpf_map_lookup_elem(&delays, &bucket);
+	if (times)
+		__sync_fetch_and_add(times, segments);
 	slot = slot << 1 | (how->phase & 1);
 	bounds = bpf_map_lookup_elem(&extremes, &slot);
 	if (bounds) {
@@ -448,6 +428,63 @@ int match(struct __sk_buff *skb)
 		if (delay > bounds->largest)
 			bounds->largest = delay;
 	}
+	return 1;
+}
+
+SEC("socket")
+int match(struct __sk_buff *skb)
+{
+	__u32 zero = 0, protocol = 0;
+	struct config *how = bpf_map_lookup_elem(&config, &zero);
+	struct own *mine = bpf_map_lookup_elem(&own, &zero);
+	struct health *bad = own_health();
+	struct stamp *found;
+	__u64 hash;
+
+	if (!how || !mine || !bad || skb->pkt_type != PACKET_OUTGOING)
+		return 0;
+	mine->passing = 1;
+	hash = identity(skb, &protocol);
+	if (!hash || (hash >> 8) & how->sampling_mask)
+		return 0;
+	found = bpf_map_lookup_elem(&stamps, &hash);
+	if (found)
+		came_out(how, found, hash);
+	else
+		bad->unknown += !how->noting;
+	return 0;
+}
+
+/* On this processor `match` has just seen the packet that is handed over now, or none. */
+static __always_inline int learns(__u64 *ours, __u64 at)
+{
+	__u32 zero = 0;
+	struct own *mine = bpf_map_lookup_elem(&own, &zero);
+
+	if (mine && mine->passing)
+		*ours = at;
+	return 0;
+}
+
+SEC("raw_tp/net_dev_start_xmit")
+int leave(struct bpf_raw_tracepoint_args *context)
+{
+	__u64 key = context->args[0], at = context->args[1], *ours, *taken = place_of(key);
+	__u32 zero = 0;
+	struct config *how;
+	struct stamp *found;
+
+	ours = bpf_map_lookup_elem(&device, &zero);
+	if (!taken || !ours)
+		return 0;
+	if (!*ours)
+		return learns(ours, at);
+	if (!*taken || *ours != at)
+		return 0;
+	found = bpf_map_lookup_elem(&stamps, &key);
+	how = bpf_map_lookup_elem(&config, &zero);
+	if (found && how && came_out(how, found, key))
+		__sync_fetch_and_add(taken, -1);
 	return 0;
 }
 

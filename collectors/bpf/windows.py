@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
@@ -17,6 +18,8 @@ _NONE = ClassCounts(0, 0, 0, 0, 0, 0, 0, 0.0, None, 0.0, ())
 _MOST = 120_000
 """Packets a second that are stamped each; of more only one in `_FEWER`, and so on."""
 _FEWER, _FEWEST = 16, 256
+_CUT = 60.0
+"""Seconds without a super-packet after one was cut behind the queue, until addresses are trusted again."""
 _SWEEP = 0.5
 """Seconds between looks for lost packets: each reads all stamps there are."""
 
@@ -32,6 +35,7 @@ class KernelWindows:
         self._before: dict[int, ClassCounts] = {}
         self._healthy = Health(0, 0, 0, 0)
         self._since = self._swept = now
+        self._whole = Whole()
         self._flying: Mapping[int, int] = {}
         self._arrivals: dict[int, Arrivals] = {}
 
@@ -78,6 +82,8 @@ class KernelWindows:
         wanted = sampling_for(arrived / window.seconds if window.seconds else 0.0, window.sampling)
         if wanted != window.sampling:
             self._delays.sample(wanted)
+        whole = self._whole.after(self._healthy, health, now=now)
+        self._delays.prefer(addresses=wanted > 1 and whole)
         self._before, self._healthy, self._since = counts, health, now
         return window
 
@@ -101,6 +107,21 @@ def sampling_for(rate: float, present: int) -> int:
     while wanted < _FEWEST and rate / wanted > _MOST:
         wanted *= _FEWER
     return present if wanted < present and rate / wanted > _MOST / 2 else wanted
+
+
+class Whole:
+    """Whether packets come out of the queue as they came: of a super-packet that is cut behind it no part has its
+    address, and its bytes alone tell."""
+
+    def __init__(self) -> None:
+        self._until = -math.inf
+
+    def after(self, before: Health, health: Health, *, now: float) -> bool:
+        """What two readings say of it; `now` in seconds."""
+        cut = health.cut > before.cut
+        if cut or (now < self._until and health.super_packets > before.super_packets):
+            self._until = now + _CUT
+        return now >= self._until
 
 
 class Arrivals:

@@ -167,7 +167,10 @@ def _connection_marks(have: Capabilities, row: Callable[[str, bool, str], Row]) 
 def _programs() -> Row:
     if why := delays.refusal():
         return Row("measuring programs", Finding.MISSING, why, "delay is measured by captured packets")
-    return Row("measuring programs", Finding.OK, "delay and loss are counted in the kernel (eBPF)")
+    counted = "delay and loss are counted in the kernel (eBPF)"
+    if why := delays.copying():
+        return Row("measuring programs", Finding.OK, f"{counted}, which copies every packet for it: {why}")
+    return Row("measuring programs", Finding.OK, f"{counted}; at high rates it copies none for it")
 
 
 def _lookups() -> Row:

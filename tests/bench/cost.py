@@ -8,6 +8,9 @@ import sys
 from _common import network, options, verdict
 from forwarding import Passage, Router
 
+from collectors.bpf.delays import copying
+from collectors.bpf.windows import difference
+
 _RATE = 100_000
 _PAIRS = 5
 _LEAST = {1: 0.65, 16: 0.92}
@@ -21,32 +24,37 @@ def main() -> int:
     with network() as (lab, _):
         router = Router(lab)
         router.send(wanted.count // 10)
-        print(f"{'':34}{'without':>12}{'with':>12}{'ratio':>8}   (packets to a second of a processor)")
+        if why := copying():
+            print(f"this kernel copies every packet for it: {why}")
+        print(f"{'':50}{'without':>12}{'with':>12}{'ratio':>8}   (packets to a second of a processor)")
         for size, sampling in ((64, 1), (64, 16), (1514, 1)):
-            problems += turns(router, wanted.count, size=size, sampling=sampling)
+            problems += turns(router, wanted.count, size=size, sampling=sampling, addresses=sampling > 1)
+        turns(router, wanted.count, size=64, sampling=16, addresses=False)
         problems += at_a_rate(router, wanted.count)
     return verdict(problems, "nothing is lost, and as much is forwarded as must be")
 
 
-def turns(router: Router, count: int, *, size: int, sampling: int) -> list[str]:
+def turns(router: Router, count: int, *, size: int, sampling: int, addresses: bool) -> list[str]:
     """In pairs, one after the other, so that both meet the same machine."""
     without, measured, problems = [], [], []
     for _ in range(_PAIRS):
         without.append(router.send(count, size=size))
-        with router.measuring(sampling=sampling) as delays:
+        with router.measuring(sampling=sampling, addresses=addresses) as delays:
+            earlier = delays.read()[0][router.default]
             measured.append(router.send(count, size=size))
-            counts, _ = delays.read()
-            one = counts[router.default]
-            problems += [f"of {count} packets {one.arrived} were counted"] if one.arrived != count else []
-            problems += (
-                [f"of {one.stamped} stamped packets {one.matched} came out"] if one.matched != one.stamped else []
-            )
+            one = difference(earlier, delays.read()[0][router.default], lost=0, envelope={})
+        arrived, taken, matched = one.arrived_packets, one.taken, one.matched
+        problems += [f"of {count} packets {arrived} were counted"] if arrived != count else []
+        problems += [f"of {taken} stamped packets {matched} came out"] if matched != taken else []
     ratio = statistics.median(after.rate / before.rate for before, after in zip(without, measured, strict=True))
     medians = [statistics.median(each.rate for each in passages) for passages in (without, measured)]
     each = "every packet" if sampling == 1 else f"1 in {sampling}"
-    print(f"{size:5} B, {each + ' stamped':24}{medians[0]:14,.0f}{medians[1]:12,.0f}{ratio:8.2f}")
+    way = f"{each} stamped, known by its {'address' if addresses and not copying() else 'bytes'}"
+    print(f"{size:5} B, {way:40}{medians[0]:14,.0f}{medians[1]:12,.0f}{ratio:8.2f}")
     lost = sum(one.sent - one.arrived for one in (*without, *measured))
     problems += [f"{lost} packets of {size} B were lost"] if lost else []
+    if not _LEAST[sampling] / 2 < matched * sampling / count < 1.25:
+        problems.append(f"of {count} packets {matched} were looked at")
     if size == 64 and ratio < _LEAST[sampling]:
         problems.append(f"with {each} stamped {ratio:.0%} are forwarded, {_LEAST[sampling]:.0%} must be")
     return problems
@@ -55,10 +63,11 @@ def turns(router: Router, count: int, *, size: int, sampling: int) -> list[str]:
 def at_a_rate(router: Router, count: int) -> list[str]:
     """What it adds at 100,000 packets a second, and that nothing is lost."""
     without = router.send(count, rate=_RATE)
-    with router.measuring() as delays:
+    with router.measuring(addresses=False) as delays:
+        earlier = delays.read()[0][router.default]
         measured = router.send(count, rate=_RATE)
         counts, health = delays.read()
-    one = counts[router.default]
+    one = difference(earlier, counts[router.default], lost=0, envelope={})
 
     def share(passage: Passage) -> float:
         return passage.processor / passage.sent * _RATE
@@ -66,13 +75,13 @@ def at_a_rate(router: Router, count: int) -> list[str]:
     print(
         f"{_RATE:,} packets a second take {share(without):.1%} of a processor without, {share(measured):.1%} with: "
         f"{share(measured) - share(without):+.1%}; {measured.sent - measured.arrived} lost, {one.matched} of "
-        f"{one.arrived} counted (offered: {measured.sent / measured.seconds:,.0f} a second)"
+        f"{one.arrived_packets} counted (offered: {measured.sent / measured.seconds:,.0f} a second)"
     )
     found = [
         (measured.sent - measured.arrived, "packets were lost"),
-        (one.no_room, "had no room"),
+        (counts[router.default].no_room, "had no room"),
         (health.unknown, "came out and had not been stamped"),
-        (one.arrived - one.matched, "were not counted behind the queue"),
+        (one.arrived_packets - one.matched, "were not counted behind the queue"),
     ]
     offered = min(each.sent / each.seconds for each in (without, measured))
     slow = [f"only {offered:,.0f} packets a second could be offered"] if offered < 0.99 * _RATE else []

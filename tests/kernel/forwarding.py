@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from side_by_side import by_address
+
 from collectors.bpf.delays import KernelDelays
 from shaper.compile import compile_interface
 from shaper.plan import diff
@@ -124,8 +126,9 @@ class Router:
         self._held = target
 
     @contextlib.contextmanager
-    def measuring(self, *, sampling: int = 1) -> Iterator[KernelDelays]:
-        """Packets are stamped in front of the queue and counted behind it, as under `shaper run`."""
+    def measuring(self, *, sampling: int = 1, addresses: bool = True) -> Iterator[KernelDelays]:
+        """Packets are stamped in front of the queue and counted behind it, as under `shaper run`: known by their
+        addresses, where the kernel can, or by their bytes."""
         program = self._measured
         assert program.stamp, program.unstamped
         handles = tuple(program.handles[leaf.path] for leaf in program.interface.leaves())
@@ -134,6 +137,8 @@ class Router:
             self._kernel.programs[program.stamp] = delays.entry
             self._go(program.tree)
             delays.start(self.outer.a, netns=self.lab.name)
+            if addresses:
+                by_address(delays, lambda: self.send(1))
             yield delays
         finally:
             self._go(self.plain.tree)

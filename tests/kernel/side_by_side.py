@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,14 @@ def counting(shaped: Shaped, *, sampling: int = 1, cuts: int = CUTS) -> Iterator
         delays.close()
 
 
+def by_address(delays: KernelDelays, send: Callable[[], object]) -> None:
+    """Packets are known by their addresses from now on, where this kernel can; `send` gives it one to learn from."""
+    send()
+    for _ in range(2):
+        delays.prefer(addresses=True)
+    assert delays.copied == bool(delays.copying)
+
+
 @dataclass(frozen=True)
 class Account:
     """Of one class: what was sent and dropped, and what each of the two says of it. Delays in seconds, ascending."""
@@ -74,18 +82,21 @@ class Account:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`read` and `drained` are the seconds of processor time that reading either account took."""
+    """`copied` says whether packets were known by their bytes. `read` and `drained` are the seconds of processor time
+    that reading either account took."""
 
     voice: Account
     bulk: Account
     health: Health
+    copied: bool
     sent: Counter[int]
     read: float
     drained: float
 
 
-def side_by_side(shaped: Shaped, seconds: float) -> Outcome:
-    """Voice beside a bulk class that is offered more than twice what it may have."""
+def side_by_side(shaped: Shaped, seconds: float, *, addresses: bool = False) -> Outcome:
+    """Voice beside a bulk class that is offered more than twice what it may have; packets are known by their addresses,
+    or by their bytes."""
     windows, spent = [], {"read": 0.0, "drained": 0.0}
 
     def tick() -> None:
@@ -95,6 +106,8 @@ def side_by_side(shaped: Shaped, seconds: float) -> Outcome:
             delays.read()
 
     with counting(shaped) as delays, capturing(shaped, horizon=1.0) as capture, shaped.socket() as sock:
+        if addresses:
+            by_address(delays, lambda: sock.sendto(b"", (shaped.pair.b_v4, 9)))
         sent = offer(sock, shaped.pair.b_v4, seconds, tick)
         time.sleep(0.4)  # the queue is 178 ms long
         windows.append(capture.settle(now=time.time(), queued={}))
@@ -105,7 +118,7 @@ def side_by_side(shaped: Shaped, seconds: float) -> Outcome:
         captured, captured_lost, _ = total(windows, handle)
         dropped, _ = shaped.leaf(minor)
         accounts[minor] = Account(sent[port], dropped, counts[handle], lost.get(handle, 0), captured, captured_lost)
-    return Outcome(accounts[10], accounts[20], health, sent, spent["read"], spent["drained"])
+    return Outcome(accounts[10], accounts[20], health, delays.copied, sent, spent["read"], spent["drained"])
 
 
 @contextlib.contextmanager

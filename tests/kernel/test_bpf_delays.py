@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+import time
+
 import pytest
-from side_by_side import Outcome, side_by_side
-from test_capture_matching import LIMIT, RATE, Shaped, shaped
+from side_by_side import Outcome, by_address, counting, side_by_side
+from test_capture_matching import LIMIT, RATE, VOICE, Shaped, shaped
 
 __all__ = ["shaped"]
 pytestmark = pytest.mark.kernel
+
+UDP_SEGMENT = 103
 
 
 @pytest.mark.timing
@@ -23,6 +28,46 @@ def test_losses_equal_the_drop_counter_and_delay_equals_the_queue(shaped: Shaped
     assert voice.counts.quantile(0.99) < 0.005
     assert (outcome.health.undecoded, outcome.health.unknown, bulk.counts.ambiguous) == (0, 0, 0)
     agree(outcome)
+
+
+@pytest.mark.timing
+def test_by_address_the_delay_is_the_same_and_no_loss_is_told(shaped: Shaped) -> None:
+    """Packets that a program was not run for are no sample: those that there are say the same."""
+    outcome = side_by_side(shaped, 3.0, addresses=True)
+    for one in (outcome.bulk, outcome.voice):
+        assert one.counts.arrived == one.sent
+        assert one.counted_lost == (one.dropped if outcome.copied else 0)
+        assert one.counts.stamped == one.counts.matched + one.counted_lost
+        assert 0.8 * len(one.captured) < one.counts.matched <= len(one.captured)
+        for q in (0.5, 0.95, 0.99):
+            seen = one.captured[min(len(one.captured) - 1, int(q * len(one.captured)))]
+            assert one.counts.quantile(q) == pytest.approx(seen, rel=0.05, abs=0.0005), q
+    assert outcome.bulk.dropped > 1000
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_super_packet_is_measured_where_it_goes_out_whole_and_is_never_lost(shaped: Shaped, whole: bool) -> None:
+    """A device that takes none is handed its parts: none of them has the address that was stamped."""
+    if whole:
+        shaped.lab.run(f"ethtool -K {shaped.pair.a} gso on tx-udp-segmentation on")
+        shaped.lab.run(f"ip link set dev {shaped.pair.a} gso_max_segs 65535")
+    with counting(shaped) as delays, shaped.socket() as sock:
+        if delays.copying:
+            return  # where packets are always known by their bytes
+        by_address(delays, lambda: sock.sendto(b"", (shaped.pair.b_v4, 9)))
+        sock.setsockopt(socket.SOL_UDP, UDP_SEGMENT, 1000)
+        sock.sendto(bytes(5000), (shaped.pair.b_v4, 5010))
+        time.sleep(0.1)  # for a little the rate is exceeded
+        lost, waiting = delays.sweep(before=time.monotonic_ns())
+        counts, health = delays.read()
+        delays.prefer(addresses=False)
+        sock.sendto(bytes(4000), (shaped.pair.b_v4, 5010))
+        time.sleep(0.1)
+        again, _ = delays.read()
+    one = counts[VOICE]
+    assert (one.arrived, one.stamped, one.matched) == (5, 5, 5) if whole else (5, 0, 0)
+    assert (not lost, not waiting, health.cut, health.super_packets) == (True, True, not whole, 1)
+    assert again[VOICE].matched - one.matched == 4, "by its bytes it is found all the same"
 
 
 def agree(outcome: Outcome) -> None:

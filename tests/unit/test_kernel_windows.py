@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.bpf.delays import BINS, CUTS, ClassCounts, buckets_of
-from collectors.bpf.windows import BIN_NS, Arrivals, difference, sampling_for
+from collectors.bpf.delays import BINS, CUTS, ClassCounts, Health, buckets_of
+from collectors.bpf.windows import BIN_NS, Arrivals, Whole, difference, sampling_for
 from collectors.histogram import DelayHistogram
 
 LOWEST = 1.024e-6
@@ -110,3 +110,20 @@ def test_fewer_are_stamped_the_faster_they_come(rate: float, present: int) -> No
     assert sampling_for(rate, wanted) == wanted  # it stays there
     if rate < 60_000:
         assert wanted == 1
+
+
+readings = st.lists(st.tuples(st.floats(0.1, 30), st.integers(0, 3), st.integers(0, 1)), min_size=1, max_size=40)
+
+
+@given(readings)
+def test_addresses_are_trusted_a_minute_after_the_last_super_packet_once_one_was_cut(
+    steps: list[tuple[float, int, int]],
+) -> None:
+    whole, now, before, doubted = Whole(), 0.0, Health(0, 0, 0, 0), -1e9
+    for pause, supers, cut in steps:
+        now += pause
+        health = Health(0, 0, 0, before.super_packets + supers + cut, before.cut + cut)
+        if cut or (supers and now < doubted + 60):
+            doubted = now
+        assert whole.after(before, health, now=now) == (now >= doubted + 60)
+        before = health
