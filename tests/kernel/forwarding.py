@@ -12,11 +12,9 @@ import json
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-
-from side_by_side import by_address
 
 from collectors.bpf.delays import KernelDelays
 from shaper.compile import compile_interface
@@ -99,6 +97,14 @@ class Passage:
     def rate(self) -> float:
         """Packets to a second of a processor."""
         return self.arrived / self.processor
+
+
+def by_address(delays: KernelDelays, send: Callable[[], object]) -> None:
+    """Packets are known by their addresses from now on, where this kernel can; `send` gives it one to learn from."""
+    send()
+    for _ in range(2):
+        delays.prefer(addresses=True)
+    assert delays.copied == bool(delays.copying)
 
 
 class Router:

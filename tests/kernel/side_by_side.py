@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from forwarding import by_address
 from pyroute2 import IPRoute
 from test_capture_matching import BULK, REST, VOICE, Shaped, capturing, offer, total
 
@@ -58,14 +59,6 @@ def counting(shaped: Shaped, *, sampling: int = 1, cuts: int = CUTS) -> Iterator
         yield delays
     finally:
         delays.close()
-
-
-def by_address(delays: KernelDelays, send: Callable[[], object]) -> None:
-    """Packets are known by their addresses from now on, where this kernel can; `send` gives it one to learn from."""
-    send()
-    for _ in range(2):
-        delays.prefer(addresses=True)
-    assert delays.copied == bool(delays.copying)
 
 
 @dataclass(frozen=True)

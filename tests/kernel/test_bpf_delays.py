@@ -6,7 +6,8 @@ import socket
 import time
 
 import pytest
-from side_by_side import Outcome, by_address, counting, side_by_side
+from forwarding import by_address
+from side_by_side import Outcome, counting, side_by_side
 from test_capture_matching import LIMIT, RATE, VOICE, Shaped, shaped
 
 __all__ = ["shaped"]

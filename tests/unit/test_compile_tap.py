@@ -136,3 +136,11 @@ def test_a_class_by_what_nobody_sees_is_not_measured_and_the_plan_says_so() -> N
     program = compile_interface(an_interface([marked, rest]), SMALL_KERNEL, ETHERNET)
     assert (program.tap, program.tap_filter) == ("", ())
     assert "to which class it belongs: the policy asks for `mark` (line 7)" in program.notes[-1]
+
+
+@given(st.integers(0, 2**32).map(Random), st.sampled_from(sorted(BEFORE)))
+def test_a_tag_in_front_of_the_network_header_changes_no_choice(random: Random, sampling: int) -> None:
+    """What is plain goes a shorter way through the program, to the same hash."""
+    skb = packet_samples.sample(random).skb
+    tagged = replace(skb, data=skb.data[:12] + b"\x81\x00\x00\x07" + skb.data[12:], network=skb.network + 4)
+    assert run(BEFORE[sampling], skb) == run(BEFORE[sampling], tagged)
