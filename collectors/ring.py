@@ -74,6 +74,8 @@ def link(device: str) -> Link:
 class PacketRing:
     """Frames of one device that pass a filter, from `start()` until `close()`."""
 
+    blocks = BLOCKS
+
     def __init__(self, device: str, program: Sequence[Instruction]) -> None:
         """`program` returns how many bytes of a frame are kept, 0 for none. Raises CaptureError."""
         self.device = device
@@ -119,10 +121,10 @@ class PacketRing:
 
     def _map(self) -> None:
         self._socket.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
-        frames = BLOCKS * BLOCK_SIZE // _FRAME_SIZE
-        request = struct.pack("=7I", BLOCK_SIZE, BLOCKS, _FRAME_SIZE, frames, RETIRE_MS, 0, 0)
+        frames = self.blocks * BLOCK_SIZE // _FRAME_SIZE
+        request = struct.pack("=7I", BLOCK_SIZE, self.blocks, _FRAME_SIZE, frames, RETIRE_MS, 0, 0)
         self._socket.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
-        self._ring = mmap.mmap(self._socket.fileno(), BLOCKS * BLOCK_SIZE)
+        self._ring = mmap.mmap(self._socket.fileno(), self.blocks * BLOCK_SIZE)
 
     def read(self) -> list[Frame]:
         """Every frame in the blocks that the kernel has handed over, oldest first; their blocks go back. Never waits.
@@ -133,7 +135,7 @@ class PacketRing:
         ring = self._ring
         unpack = _HEADER.unpack_from
         frames: list[Frame] = []
-        for _ in range(BLOCKS):  # once round at most, however fast new frames come
+        for _ in range(self.blocks):  # once round at most, however fast new frames come
             start = self._block * BLOCK_SIZE
             if not _STATUS.unpack_from(ring, start + _STATUS_AT)[0] & _STATUS_USER:
                 break
@@ -145,7 +147,7 @@ class PacketRing:
                 frames.append((seconds * 1_000_000_000 + nanoseconds, length, ring[data : data + kept]))
                 at += step
             _STATUS.pack_into(ring, start + _STATUS_AT, 0)
-            self._block = (self._block + 1) % BLOCKS
+            self._block = (self._block + 1) % self.blocks
         return frames
 
     def drops(self) -> int:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
-from shaper.model import decision, freeze, link_rate, measurement, observation, shortage, status
+from shaper.model import decision, freeze, link_rate, measurement, observation, shortage, status, tcp
 from shaper.stats import Availability
 
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
@@ -68,6 +68,8 @@ _KEYS: Mapping[type, Mapping[str, str]] = {
         "in_flight": "in_flight_packets",
     },
     measurement.Measurement: {"seconds": "window_s"},
+    tcp.TcpFlow: {"rtt": "rtt_s", "least": "least_s"},
+    tcp.TcpView: {"rtt": "rtt_s", "least": "least_s"},
     Availability: {name: f"{name}_s" for name in ("available", "unavailable", "unknown")},
     status.Histogram: {"bounds": "bounds_s", "sum": "sum_s"},
     status.ClassStatus: {

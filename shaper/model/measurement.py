@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from shaper.model.observation import CaptureHealth, DelayView
 from shaper.model.policy import Direction, place_text
+from shaper.model.tcp import TcpView
 from shaper.stats import Availability
 
 
@@ -72,6 +73,7 @@ class ClassMeasure:
     call: Call | None = None
     availability: Availability | None = None
     flows: tuple[Flow, ...] = ()
+    tcp: TcpView | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from shaper.model.policy import Direction, Tier, place_text
 from shaper.model.probe import ProbeKind
 from shaper.model.shortage import Shortage
 from shaper.model.sla import SlaResult
+from shaper.model.tcp import TcpView
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,8 @@ class ClassStatus:
 
     `delay` and `measured_lost` are None without a capture. `loss` is the ratio over the SLA window, from the kernel's
     leaf counters, None when nothing was offered. `marked_packets` got an ECN mark where they would have been dropped.
-    `policed` is None where nothing polices, `probe` where the class has none. In `waiting_seconds` the class wanted
-    more than it got, and sent `waiting_bytes`.
+    `policed` is None where nothing polices, `probe` where the class has none, `tcp` where nobody looks at it. In
+    `waiting_seconds` the class wanted more than it got, and sent `waiting_bytes`.
     """
 
     path: str
@@ -99,6 +100,7 @@ class ClassStatus:
     in_flight: int = 0
     sla: SlaResult | None = None
     probe: ProbeStatus | None = None
+    tcp: TcpView | None = None
 
     @property
     def occupancy(self) -> float | None:

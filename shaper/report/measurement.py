@@ -11,6 +11,7 @@ from rich.text import Text
 from shaper.history.codec import encode
 from shaper.model.measurement import ClassMeasure, Loss, Measurement
 from shaper.model.observation import DelayView
+from shaper.model.tcp import TcpFlow, TcpView
 from shaper.report.tables import capture_sentences, plain_table
 from shaper.report.words import clean, decimals
 from shaper.units import format_duration, format_percent, format_rate
@@ -34,6 +35,8 @@ def measurement_json(found: Measurement) -> dict[str, Any]:
             one["loss"]["ratio"] = of.loss.ratio
         if of.delay is not None:
             one["delay"]["pdv_s"] = {str(q): seconds for q, seconds in of.delay.variation.items()}
+        if of.tcp is not None:
+            one["tcp"]["retransmitted_ratio"] = of.tcp.ratio
         if of.availability is not None:
             one["availability"] |= {"ratio": of.availability.ratio, "coverage_ratio": of.availability.coverage}
     return data
@@ -81,6 +84,28 @@ def flows_table(found: Measurement) -> Table | None:
                 Text(str(flow.packets)),
             )
     return rows if rows.row_count else None
+
+
+def tcp_table(found: Measurement) -> Table | None:
+    """A row by class, and one for each flow that was asked for; None where no TCP was seen."""
+    numbers = ("flows", "round trip\nms", "least\nms", "segments", "sent\nagain")
+    rows = plain_table("class", "TCP", *numbers, numbers=numbers)
+    for one in found.classes:
+        view = one.tcp
+        if view is None or not view.segments:
+            continue
+        sampled = f"1 flow in {view.sampling}" if view.sampling > 1 else "all flows"
+        rows.add_row(Text(clean(one.path)), Text(sampled), Text(str(view.flows)), *_figures(view))
+        for flow in view.largest:
+            rows.add_row(Text(""), Text(clean(flow.flow)), Text(""), *_figures(flow))
+    return rows if rows.row_count else None
+
+
+def _figures(of: TcpView | TcpFlow) -> Iterator[Text]:
+    for seconds in (of.rtt, of.least):
+        yield Text("-" if seconds is None else decimals(seconds * 1e3))
+    yield Text(str(of.segments))
+    yield Text(f"{decimals(of.retransmitted / of.segments * 100)}%" if of.segments else "-")
 
 
 def sentences(found: Measurement) -> Iterator[Text]:

@@ -29,6 +29,7 @@ from shaper.report.delay_metrics import delay_families
 from shaper.report.http import MetricsServer
 from shaper.report.link_rate import link_families
 from shaper.report.probe_metrics import probe_families
+from shaper.report.tcp import tcp_families
 
 T = TypeVar("T")
 Read = Callable[[], Sequence[InterfaceStatus]]
@@ -221,6 +222,7 @@ def families(statuses: Sequence[InterfaceStatus]) -> Iterator[Metric]:
         _states(classes),
         *_targets(classes),
         *probe_families(_CLASS, measured),
+        *tcp_families(_CLASS, measured),
         *_table(_PER_INTERFACE, _INTERFACE, [(_labels(status), status) for status in statuses]),
         *_table(_PER_RUN, _INTERFACE, [(_labels(status), status) for status in running]),
         *_table(_PER_CAPTURE, _INTERFACE, [(_labels(status), status) for status in capturing]),

@@ -110,7 +110,11 @@ def measurement_view(found: Measurement, *, out: Console) -> None:
     """One measurement: a row by class, the largest flows, then in sentences what the figures are worth."""
     _line(out, measurement.title(found))
     _line(out, Text())
-    for table in (measurement.classes_table(found), measurement.flows_table(found)):
+    for table in (
+        measurement.classes_table(found),
+        measurement.flows_table(found),
+        measurement.tcp_table(found),
+    ):
         if table is not None:
             whole_table(table, out=out)
             _line(out, Text())

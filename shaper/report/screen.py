@@ -12,6 +12,7 @@ from shaper.model.sla import SlaState
 from shaper.model.status import ClassStatus, InterfaceStatus, Moved
 from shaper.report.glyphs import Glyphs
 from shaper.report.tables import STATES
+from shaper.report.tcp import tcp_words
 from shaper.report.top import Order, Top, Trace
 from shaper.report.words import clean, decimals, frozen_text, moved_text, size_text, target_text
 from shaper.units import format_duration, format_rate
@@ -161,6 +162,8 @@ def _inside(top: Top, path: str, width: int, glyphs: Glyphs) -> Iterator[Text]:
         f"sent {one.sent_packets} packets, dropped {one.dropped_packets}"
         + (f"; delay of {one.delay.count} packets in {decimals(one.delay.window)} s" if one.delay else "")
     )
+    if words := tcp_words(one.tcp):
+        yield Text(clean(words))
     yield from (_moved(each) for each in status.controller.moved if each.change.path == path)
     yield Text()
     yield from _targets(one, glyphs)

@@ -13,6 +13,7 @@ from shaper.model.policy import Direction
 from shaper.model.sla import SlaResult, SlaState, TargetResult
 from shaper.model.status import ClassStatus, ControllerStatus, InterfaceStatus, PendingConfirmation, ProbeStatus
 from shaper.report.link_rate import link_words
+from shaper.report.tcp import tcp_sentences
 from shaper.report.words import clean, decimals, frozen_text, schedule_text, size_text, target_text, when
 from shaper.units import format_duration, format_percent, format_rate
 
@@ -171,6 +172,7 @@ def status_sentences(status: InterfaceStatus) -> Iterator[Text]:
     for one in status.classes:
         if one.probe is not None:
             yield _probe(one.path, one.probe)
+    yield from tcp_sentences(status.classes)
     if status.link is not None:
         yield Text(clean(link_words(status.link)))
     yield from _shortfalls(status.controller)

@@ -70,7 +70,8 @@ class Fleet:
 
     def measured(self) -> tuple[Measured, ...]:
         """The last status of every interface, and all delays since the start."""
-        return tuple(Measured(status, self._runs[key].delays()) for key, status in self._statuses.items())
+        runs = ((self._runs[key], status) for key, status in self._statuses.items())
+        return tuple(Measured(run.named(status), run.delays()) for run, status in runs)
 
     def tick(self) -> None:
         """A tick of every interface."""

@@ -16,7 +16,7 @@ from shaper.kernel.protocol import Kernel, within
 from shaper.model.decision import Decision
 from shaper.model.observation import Observation, Rung
 from shaper.model.policy import Direction, Drift, Interface, Policy
-from shaper.model.status import ControllerStatus, InterfaceStatus, RunTotals
+from shaper.model.status import ClassStatus, ControllerStatus, InterfaceStatus, RunTotals
 from shaper.plan.steps import Plan
 from shaper.run import apply, changes, confirm
 from shaper.run.alarms import Alarms
@@ -38,6 +38,7 @@ from shaper.run.saved import SavedInterface
 from shaper.run.shortages import Shortages
 from shaper.run.standing import interface_on
 from shaper.run.state import DeviceState
+from shaper.run.trips import Trips
 from shaper.run.waiting import read_waiting, write_waiting
 from shaper.run.who import caller
 from shaper.tree import Class
@@ -45,6 +46,7 @@ from shaper.tree import Class
 _LOOK = 2.0
 """Seconds between looks at whether the kernel still holds our tree."""
 
+_FLOWS = 5
 _RETENTION = 30 * 86400.0
 _PRUNE_EVERY = 3600.0
 _AUDIT_TOLERANCE = 0.01
@@ -111,6 +113,7 @@ class InterfaceRun:
         self._measuring = Measuring(
             kernel, clock, self._alarms, only=settings.measure, fine=settings.fine, aside=self._owns
         )
+        self._trips = Trips(clock, self._alarms, aside=self._owns)
         self._holding = Holding(kernel, state, structure=settings.mode is not Mode.STATIC, lender=self._measuring)
         self._mending = Mending()
         self._calendar = Calendar()
@@ -143,7 +146,7 @@ class InterfaceRun:
                 self._holding, self._alarms, wanted=settings.mode is Mode.CONTROLLED, dry_run=settings.dry_run
             )
             self._observer = Observer(self._holding.program, counted(kernel, self._holding.program))
-            self._measuring.open(self._holding.program)
+            self._measure()
             self._probing.open(self._holding.interface, apart=bool(self._holding.program.stamp))
             self._follow()
             self._begun = self._last = clock.boot()
@@ -233,7 +236,7 @@ class InterfaceRun:
         self._follow()
         self._observer = Observer(program, counted(self._kernel, program), before=self._observer)
         if any(getattr(before, part) != getattr(program, part) for part in ("rules", "handles", "tap_filter", "stamp")):
-            self._measuring.open(program)
+            self._measure()
 
     def keep_time(self) -> str:
         """Judges a change on trial, rolls back what no watchdog came for; what it did in words. Errors are alarms."""
@@ -268,7 +271,7 @@ class InterfaceRun:
                 self._holding.mend(prepared, Order(caller(), self._clock.wall(), done))
                 self._goes_on(before)
                 if any(not isinstance(step.node, Class) for step in prepared.plan.steps):
-                    self._measuring.open(self._holding.program)
+                    self._measure()
                 mended = True
             if self._holding.anew:
                 self._controlling.restart()
@@ -335,6 +338,7 @@ class InterfaceRun:
         self._following.release()
         self._probing.release()
         self._measuring.release()
+        self._trips.release()
         at = self._clock.wall()
         self._history.shortages(at=at, device=self.state.device, news=self._shortages.close(at=at))
         self._history.close()
@@ -373,6 +377,10 @@ class InterfaceRun:
             self._pruned = at
             self._history.prune(before=at - _RETENTION)
 
+    def named(self, status: InterfaceStatus) -> InterfaceStatus:
+        """The status with the flows of TCP that send the most, which are told to who asks and are kept nowhere."""
+        return replace(status, classes=self._with_trips(status.classes, flows=_FLOWS))
+
     def delays(self) -> dict[str, DelayHistogram]:
         """The delays of every class since the start."""
         return self._observer.delays()
@@ -410,6 +418,15 @@ class InterfaceRun:
         """Whether a captured packet is a probe's: what is said of a class's own packets leaves it out."""
         return self._probing.owns(key) or self._following.owns(key)
 
+    def _measure(self) -> None:
+        """Begins anew, by the program that is held: delays and losses first, beside them what TCP shows."""
+        program = self._holding.program
+        self._measuring.open(program)
+        if self._measuring.rung is Rung.COUNTERS:
+            self._trips.release()
+        else:
+            self._trips.open(program)
+
     def _follow(self) -> None:
         """The link of the policy in force, where that moves and a controller may move it."""
         if self._settings.mode is Mode.CONTROLLED:
@@ -442,6 +459,7 @@ class InterfaceRun:
             self._watch_tree(now)
         queued = {handle: one.queued_packets for handle, one in counters.classes.items()} if counters and last else None
         window = self._measuring.window(self._holding.program, now=now, queued=queued)
+        self._trips.read(self._holding.program, now=now)
         return self._observer.tick(
             now=now,
             seconds=seconds,
@@ -501,7 +519,7 @@ class InterfaceRun:
             source=self._holding.policy.source,
             running=True,
             seconds=self._last - self._begun,
-            classes=self._probing.tick(self._observer.statuses(self._controlling.allocation), now=self._last),
+            classes=self._classes(),
             controller=ControllerStatus(
                 mode=self._settings.mode.value + (" (dry run)" if self._settings.dry_run else ""),
                 ticks=self._ticks,
@@ -525,6 +543,16 @@ class InterfaceRun:
             frozen=self._freezing.freeze,
             link=self._following.status(),
         )
+
+    def _classes(self) -> tuple[ClassStatus, ...]:
+        """With what the probes found, and what TCP showed."""
+        return self._with_trips(
+            self._probing.tick(self._observer.statuses(self._controlling.allocation), now=self._last)
+        )
+
+    def _with_trips(self, classes: tuple[ClassStatus, ...], *, flows: int = 0) -> tuple[ClassStatus, ...]:
+        views = self._trips.views(self._holding.program, flows=flows)
+        return tuple(replace(one, tcp=views.get(one.path)) for one in classes)
 
     def _utilisation(self) -> float | None:
         bandwidth = self._holding.interface.bandwidth

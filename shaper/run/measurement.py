@@ -22,11 +22,14 @@ from shaper.model.measurement import ClassMeasure, Loss, Measurement
 from shaper.model.observation import CaptureHealth
 from shaper.model.policy import Interface
 from shaper.model.status import ClassStatus, InterfaceStatus
+from shaper.model.tcp import TcpView
+from shaper.run.alarms import Alarms
 from shaper.run.clock import Clock
 from shaper.run.policed import counted
 from shaper.run.recorder import COUNTS, Recorder, Wanted, call, histogram_view
 from shaper.run.standing import interface_of, program_of
 from shaper.run.state import DeviceState
+from shaper.run.trips import Trips
 from shaper.stats import availability
 
 HORIZON = 3.0
@@ -86,20 +89,30 @@ def measure(
         evidence = _refusable(lambda: Evidence(_named(asked, state), room=asked.room, **_kept(asked)))
     capture, why = _capture(program, evidence, asked.sampling)
     recorder = Recorder(handles, wanted_of(interface))
+    trips = Trips(clock, Alarms())
     try:
         first = counted(kernel, program)
         queues = {handle: _Queue([], [], first.classes.get(handle, _NOTHING)) for handle in handles}
         begun = clock.boot()
-        last = _watch(lambda: counted(kernel, program), asked, capture, recorder, queues, clock=clock, sleep=sleep)
+        if capture is not None:
+            trips.open(program)
+
+        def count() -> DeviceCounters:
+            trips.read(program, now=clock.boot())
+            return counted(kernel, program)
+
+        last = _watch(count, asked, capture, recorder, queues, clock=clock, sleep=sleep)
         seconds = clock.boot() - begun
         if capture is not None:
             sleep(_SETTLE)
             queued = {handle: one.queued_packets for handle, one in counted(kernel, program).classes.items()}
             recorder.add(capture.settle(now=clock.wall(), queued=queued))
         measures = recorder.measures(_hitters(capture, asked))
+        tcp = trips.views(program, flows=asked.flows, secret=asked.secret)
     except CaptureError as error:
         raise ShaperError(f"the measurement broke off: {error}", hint=error.hint) from error
     finally:
+        trips.release()
         if capture is not None:
             capture.close()
         files = evidence.close() if evidence is not None else ()
@@ -114,7 +127,7 @@ def measure(
         sampling=recorder.sampling,
         classes=tuple(
             _counted(
-                one,
+                replace(one, tcp=tcp.get(one.path)),
                 first.classes.get(paths[one.path], _NOTHING),
                 last.classes.get(paths[one.path], _NOTHING),
                 queues[paths[one.path]],
@@ -307,4 +320,17 @@ def _difference(
         occupancy=after.occupancy,
         in_flight=after.in_flight,
         call=call(wanted, delay, loss),
+        tcp=_tcp_between(before.tcp, after.tcp),
+    )
+
+
+def _tcp_between(before: TcpView | None, after: TcpView | None) -> TcpView | None:
+    """Counts of the time in between; round trips as they are smoothed at its end. Flows are told since their start."""
+    if before is None or after is None or after.segments < before.segments:
+        return after
+    return replace(
+        after,
+        segments=after.segments - before.segments,
+        retransmitted=after.retransmitted - before.retransmitted,
+        samples=after.samples - before.samples,
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli_kernel import Box, end, send
+from test_cli_kernel import Box, end, send, until
 
 from collectors.bpf.delays import refusal
 
@@ -73,6 +75,47 @@ def test_a_sample_of_a_chosen_rate_says_what_it_is_worth(box: Box) -> None:
     assert video["delay"]["count"] < video["loss"]["offered_packets"] / 2
     assert video["delay"]["low_s"]["0.5"] <= video["delay"]["quantiles_s"]["0.5"] <= video["delay"]["high_s"]["0.5"]
     assert video["ipdv_s"] == {}
+
+
+def talk(box: Box) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
+    """TCP of both ends: 1000 bytes, every 5 ms, in the class video."""
+    end = f"('{box.pair.b_v4}',7003)"
+    server = f"import socket;s=socket.create_server({end});print(1,flush=True);c,_=s.accept()\nwhile c.recv(9999): pass"
+    client = (
+        f"import socket,time;s=socket.create_connection({end});s.setsockopt(6,1,1);s.setsockopt(0,1,{AF41 << 2})\n"
+        "while 1:\n  s.sendall(bytes(1000));time.sleep(.005)\n"
+    )
+    found = []
+    for name, code in (("server", server), ("client", client)):
+        script = box.policy.with_name(f"{name}.py")
+        script.write_text(code)
+        found.append(box.lab.start(f"{sys.executable} {script}", peer=name == "server"))
+        if name == "server":
+            assert found[0].stdout.readline()
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_what_tcp_shows_of_a_class(box: Box, running: bool) -> None:
+    run = box.start() if running else None
+    if run is None:
+        assert box.shaper(f"apply {box.policy}")[0] == 0
+    talking = talk(box)
+    until(lambda: "bytes_acked" in box.lab.run("ss -tin dport = :7003"))
+    _, classes = measured(box, f"{box.pair.a} --for 2s")
+    hashed = [] if running else measured(box, f"{box.pair.a} --for 1s --hash-addresses")[1]["video"]["tcp"]["largest"]
+    for one in (*talking, *((run,) if run else ())):
+        one.terminate()
+        one.wait()
+    tcp = classes["video"]["tcp"]
+    assert (tcp["flows"], tcp["sampling"], tcp["retransmitted"], tcp["retransmitted_ratio"]) == (1, 1, 0, 0)
+    assert tcp["segments"] > 50
+    assert tcp["samples"] > 20
+    assert 0 < tcp["least_s"] <= tcp["rtt_s"] < 0.5
+    assert tcp["largest"][0]["flow"].startswith(f"tcp {box.pair.a_v4}:")
+    assert tcp["largest"][0]["flow"].endswith(f" > {box.pair.b_v4}:7003")
+    assert [box.pair.a_v4 in one["flow"] for one in hashed] == ([] if running else [False])
+    assert classes["bulk"]["tcp"]["segments"] == 0
 
 
 def test_a_running_shaper_is_asked(box: Box) -> None:

@@ -27,3 +27,30 @@ def udp6(*, payload: bytes = b"payload", chain: tuple[tuple[int, bytes], ...] = 
 def tagged(frame: bytes, *tags: tuple[int, int]) -> bytes:
     """The frame behind VLAN tags, the outermost first: pairs of ethertype and number."""
     return frame[:12] + b"".join(struct.pack("!HH", kind, number) for kind, number in tags) + frame[12:]
+
+
+def tcp(
+    *,
+    sequence: int,
+    acknowledged: int | None = None,
+    payload: int = 0,
+    flags: int = 0,
+    back: bool = False,
+    sport: int = 40000,
+    tos: int = 0,
+    options: bytes = b"",
+    v6: bool = False,
+) -> bytes:
+    """TCP of 192.0.2.1 (or an IPv6 address) to port 443 of another; `back` is the way from there."""
+    ports = (443, sport) if back else (sport, 443)
+    flags |= 0x10 if acknowledged is not None else 0
+    header = struct.pack(
+        "!HHIIBBHHH", *ports, sequence, acknowledged or 0, (20 + len(options)) // 4 << 4, flags, 512, 0, 0
+    )
+    inner = header + options + bytes(payload)
+    ends = [bytes(15) + b"\1", bytes(15) + b"\2"] if v6 else [bytes((192, 0, 2, 1)), bytes((198, 51, 100, 2))]
+    addresses = b"".join(reversed(ends) if back else ends)
+    if v6:
+        return MACS + b"\x86\xdd" + struct.pack("!IHBB", 6 << 28 | tos << 20, len(inner), 6, 64) + addresses + inner
+    head = struct.pack("!BBHHHBBH", 0x45, tos, 20 + len(inner), 1, 0x4000, 64, 6, 0)
+    return MACS + b"\x08\x00" + head + addresses + inner
