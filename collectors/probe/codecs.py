@@ -42,7 +42,7 @@ class Stamp:
     def unpack(self, data: bytes) -> Answer:
         reply = stamp.unpack_reply(data, key=self.key)
         came, went = reply.times
-        return Answer(reply.sender_sequence, came, went, reply.estimate, reply.sender_ttl)
+        return Answer(reply.sender_sequence, came, went, reply.estimate, reply.sender_ttl, reply.sequence)
 
 
 class Echo:

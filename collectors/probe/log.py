@@ -14,13 +14,17 @@ _STEP = 50_000_000
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an answer says: of which packet, and where the reflector says so when that came and when this went (ns)."""
+    """What an answer says: of which packet, and where the reflector says so when that came and when this went (ns).
+
+    `number` is the reflector's own of this answer.
+    """
 
     sequence: int
     came: int | None = None
     went: int | None = None
     estimate: ErrorEstimate | None = None
     hops: int | None = None
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class Outcome:
     the two clocks say, however they differ; `waited` is the time in the queue of the device that it was sent by,
     `dropped` when it entered that queue and never left it. `copies` answers came; `reordered` when one to a later
     packet came first (RFC 4737). `hops` were left of a packet's life when it came to the reflector; `phases` are the
-    parts of a transaction. `failure` says why there was none.
+    parts of a transaction. `failure` says why there was none. `numbers` are the reflector's own of the answers.
     """
 
     sequence: int
@@ -46,6 +50,7 @@ class Outcome:
     hops: int | None = None
     phases: Mapping[str, float] = field(default_factory=dict)
     failure: str = ""
+    numbers: tuple[int, ...] = ()
 
     @property
     def lost(self) -> bool:
@@ -68,6 +73,7 @@ class _Open:
     copies: int = 0
     reordered: bool = False
     skewed: bool = False
+    numbers: tuple[int, ...] = ()
 
 
 class Log:
@@ -118,6 +124,8 @@ class Log:
             self.ignored["unknown-sequence"] += not known
             return
         packet.copies += 1
+        if answer.number is not None and answer.number not in packet.numbers:
+            packet.numbers = (*packet.numbers, answer.number)
         if packet.copies > 1:
             return
         packet.answer, packet.came_back = answer, stamp
@@ -155,6 +163,7 @@ class Log:
             dropped=packet.entered is not None and packet.left is None and self._stamped and not packet.copies,
             copies=packet.copies,
             reordered=packet.reordered,
+            numbers=packet.numbers,
         )
         answer = packet.answer
         if answer is None:

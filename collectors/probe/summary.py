@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from collectors.probe.directions import LostWays, lost_ways
 from collectors.probe.log import Outcome
 from collectors.probe.ntp import ErrorEstimate
 
@@ -44,7 +45,7 @@ class Summary:
     are differences of the delays of packets sent one after the other (RFC 3393), `pdv_*` how far each exceeds the least
     (RFC 5481): of one-way delays where a reflector gave its times, in which an offset of the clocks cancels out, of
     round trips else. `seconds` has packets sent and lost of each second, for who judges availability; nothing where
-    there is not a packet for every second.
+    there is not a packet for every second. `ways` are those on which packets were lost, where the reflector says so.
     """
 
     sent: int
@@ -63,6 +64,7 @@ class Summary:
     seconds: tuple[tuple[int, int], ...]
     phases: dict[str, tuple[float, ...]]
     hops: tuple[int, ...]
+    ways: LostWays | None = None
 
     @property
     def received(self) -> int:
@@ -75,9 +77,17 @@ class Summary:
 
 
 def summarise(
-    outcomes: Iterable[Outcome], *, interval: float, own: ErrorEstimate, peer: ErrorEstimate | None = None
+    outcomes: Iterable[Outcome],
+    *,
+    interval: float,
+    own: ErrorEstimate,
+    peer: ErrorEstimate | None = None,
+    stateful: bool = False,
 ) -> Summary:
-    """The figures of packets sent `interval` seconds apart; `own` and `peer` are what the clocks say of themselves."""
+    """The figures of packets sent `interval` seconds apart; `own` and `peer` are what the clocks say of themselves.
+
+    `stateful` is whether the reflector is known to count its answers by itself.
+    """
     settled = sorted(outcomes, key=lambda each: each.sequence)
     trips = [(one.sequence, one.round_trip) for one in settled if one.round_trip is not None]
     there = [(one.sequence, one.there) for one in settled if one.there is not None]
@@ -100,6 +110,7 @@ def summarise(
         seconds=by_second(settled, interval) if interval <= _SECOND else (),
         phases={name: tuple(one.phases[name] for one in settled if name in one.phases) for name in names},
         hops=tuple(sorted({one.hops for one in settled if one.hops is not None})),
+        ways=lost_ways(settled, stateful=stateful),
     )
 
 

@@ -57,6 +57,9 @@ from shaper.run.probers import prober, probers
     type=click.Path(dir_okay=False, path_type=Path),
     help=f"Authenticate STAMP by the key in this file (mode 600) [default: ${VARIABLE}].",
 )
+@click.option(
+    "--stateful", is_flag=True, help="The reflector counts its answers: loss is told apart by direction (stamp)."
+)
 @json_option
 def probe(
     to: str,
@@ -71,6 +74,7 @@ def probe(
     name: str,
     path: str,
     key_file: Path | None,
+    stateful: bool,
     as_json: bool,
 ) -> int:
     """Send packets to TO and say what came back, how late, and what the figures are worth.
@@ -89,6 +93,7 @@ def probe(
         "--port": port is None or wanted is not ProbeKind.ICMP,
         "--size": not size or wanted.sized,
         "--name": not name or wanted.named,
+        "--stateful": not stateful or wanted.reflected,
         "--path": path == "/" or wanted in (ProbeKind.HTTP, ProbeKind.HTTPS),
     }
     for option, fits in unsaid.items():
@@ -108,7 +113,9 @@ def probe(
         name=name,
         path=path,
     )
-    probed = _probe(asked, to, key=key, count=count, timeout=timeout, device=device or "", looked_up=looked_up)
+    probed = _probe(
+        asked, to, key=key, count=count, timeout=timeout, device=device or "", looked_up=looked_up, stateful=stateful
+    )
     code = Exit.OK if probed.summary.received else Exit.NO_DATA
     if as_json:
         print_json({"schema": 1, "exit": int(code), "probe": probe_json(probed)})
@@ -118,7 +125,15 @@ def probe(
 
 
 def _probe(
-    asked: Probe, to: str, *, key: bytes, count: int, timeout: float, device: str, looked_up: float | None
+    asked: Probe,
+    to: str,
+    *,
+    key: bytes,
+    count: int,
+    timeout: float,
+    device: str,
+    looked_up: float | None,
+    stateful: bool,
 ) -> Probed:
     netns, _, device = device.rpartition("/")
     with probers(), _interruptible() as stopped:
@@ -132,7 +147,7 @@ def _probe(
             return Probed(
                 target=to,
                 probe=asked,
-                summary=summarise(settled, interval=asked.interval, own=own, peer=made.log.peer),
+                summary=summarise(settled, interval=asked.interval, own=own, peer=made.log.peer, stateful=stateful),
                 own=own,
                 peer=made.log.peer,
                 refusals=dict(made.log.refusals),

@@ -78,6 +78,9 @@ def probe_json(probed: Probed) -> dict[str, Any]:
         "received_packets": summary.received,
         "lost_packets": summary.lost,
         "loss_ratio": summary.loss,
+        "lost_there_packets": summary.ways.there if summary.ways else None,
+        "lost_back_packets": summary.ways.back if summary.ways else None,
+        "lost_untold_packets": summary.ways.untold if summary.ways else None,
         "duplicates": summary.duplicates,
         "reordered": summary.reordered,
         "late": probed.late,
@@ -125,6 +128,9 @@ def _lines(probed: Probed) -> Iterator[Text]:
         f"{summary.duplicates} duplicates, {summary.reordered} out of order",
         style="red" if summary.lost else "green",
     )
+    if summary.lost and summary.ways is not None:
+        untold = f", on either {summary.ways.untold}" if summary.ways.untold else ""
+        yield Text(f"Lost on the way there {summary.ways.there}, on the way back {summary.ways.back}{untold}")
     why = verdict(probed)
     if why:
         yield Text(clean(f"Nothing came back: {why}"), style="bold red")

@@ -45,11 +45,13 @@ def path(netns: Any, device: str, netem: str, *, peer: bool = False) -> None:
     netns.run(f"tc qdisc replace dev {device} root netem limit 100000 {netem}", peer=peer)
 
 
-def measured(netns: Any, to: str, *, count: int, interval: float, kind: ProbeKind = ProbeKind.STAMP) -> Summary:
+def measured(
+    netns: Any, to: str, *, count: int, interval: float, kind: ProbeKind = ProbeKind.STAMP, stateful: bool = False
+) -> Summary:
     made = prober(Probe(to, kind, 862, interval), CLOCK, timeout=1.0, netns=netns.name)
     try:
         settled = tuple(paced(made, CLOCK, interval=interval, count=count))
-        return summarise(settled, interval=interval, own=clock_error(), peer=made.log.peer)
+        return summarise(settled, interval=interval, own=clock_error(), peer=made.log.peer, stateful=stateful)
     finally:
         made.close()
 
@@ -94,6 +96,19 @@ def test_loss_is_that_of_netem(netns: Any, to: str) -> None:
     found = measured(netns, to, count=400, interval=0.003)
     assert 45 <= found.lost <= 120
     assert found.received == 400 - found.lost == len(found.round_trips)
+
+
+@pytest.mark.parametrize("device", ["a1", "b1"])
+def test_loss_is_told_apart_by_direction_as_netem_counts_it(netns: Any, to: str, device: str) -> None:
+    path(netns, device, "loss 20%", peer=device == "b1")
+    found = measured(netns, to, count=300, interval=0.003, stateful=True)
+    shown = netns.run(f"tc -s qdisc show dev {device}", peer=device == "b1").replace(",", "").split()
+    dropped = int(shown[shown.index("(dropped") + 1])
+    assert dropped - 3 <= found.lost <= dropped, "neighbours are asked for, too"
+    assert found.ways is not None
+    told = found.lost - found.ways.untold
+    assert (found.ways.there, found.ways.back) == ((told, 0) if device == "a1" else (0, told))
+    assert told > 20
 
 
 def test_duplicates_are_counted_beside_what_was_sent(netns: Any, to: str) -> None:
