@@ -109,23 +109,19 @@ class Observer:
         classes: dict[str, ClassObservation] = {}
         for path, leaf in self._leaves.items():
             seen = None
-            if window is not None:
+            if window is not None and health.trusted:
                 seen = window.classes.get(self._handles[path], ClassWindow())
                 flying = window.in_flight.get(self._handles[path], 0)
                 self._take(leaf, seen, now=now, in_flight=flying, window=window)
             else:
-                leaf.view = None  # what was measured before the capture broke off says nothing of now
+                # What was measured before the capture broke off says nothing of now; and of what it lost many packets
+                # of itself, nobody knows how long those waited.
+                leaf.view = None
             current = counters.classes.get(self._handles[path], leaf.last) if counters else leaf.last
             if current.sent_bytes < leaf.last.sent_bytes or current.drops < leaf.last.drops:
                 leaf.first, leaf.last = _less(leaf.first, leaf.last), _NOTHING  # somebody made the class anew
             one = _difference(path, leaf.last, current, seconds)
-            if (
-                seen is not None
-                and window is not None
-                and window.arrivals_complete
-                and window.seconds > 0
-                and health.trusted
-            ):
+            if seen is not None and window is not None and window.arrivals_complete and window.seconds > 0:
                 one = replace(one, inelastic=seen.inelastic_bytes * 8 / window.seconds, envelope=seen.envelope)
             one = replace(one, delay=leaf.view)
             leaf.last = current

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from compile_samples import ETHERNET, SMALL_KERNEL
 
 from collectors.sample import CaptureWindow, ClassWindow
 from shaper.compile import compile_interface
 from shaper.kernel.protocol import ClassCounters, DeviceCounters
+from shaper.model.observation import Observation
+from shaper.model.sla import SlaState
 from shaper.policy import parse_policy
 from shaper.run.observe import Observer
 
 TEXT = """\
 version: 1
 interfaces: {wan: {device: eth1, bandwidth: {egress: 20mbit}, policy: p}}
-policies: {p: {classes: {rest: {default: true}}}}
+policies: {p: {classes: {rest: {default: true, sla: {delay-p99: 5ms}}}}}
 """
 INTERFACE = parse_policy(TEXT, source="p.yaml").interfaces[0]
 PROGRAM = compile_interface(INTERFACE, SMALL_KERNEL, ETHERNET)
@@ -45,6 +49,25 @@ def test_a_class_that_was_made_anew_counts_on() -> None:
     total = next(one for one in observer.totals() if one.path == "rest")
     assert (total.sent_packets, total.sent_bytes, total.kernel_drops) == (60, 60_000, 3)
     assert after.classes["rest"].sent_packets == 10
+
+
+def test_a_window_of_which_the_capture_lost_too_much_drives_nothing() -> None:
+    """At 0.1 % it counts; beyond it is marked, and neither delays, losses nor arrivals of it are taken for any."""
+    observer = Observer(PROGRAM, counters(0))
+
+    def tick(now: float, drops: int) -> Observation:
+        seen = replace(window(*[0.01] * 1000), captured=2000, capture_drops=drops)
+        return observer.tick(now=now, seconds=0.25, counters=counters(int(now * 4000)), window=seen, why="")
+
+    assert tick(1.0, 2).classes["rest"].delay is not None
+    lossy = tick(1.25, 3)
+    assert (lossy.classes["rest"].delay, lossy.classes["rest"].inelastic) == (None, None)
+    assert (lossy.capture.trusted, "lost 0.15%" in lossy.capture.reason) == (False, True)
+    (status,) = (one for one in observer.statuses(PROGRAM.static) if one.path == "rest")
+    assert (status.delay, status.histogram.count) == (None, 1000)
+    assert status.sla is not None
+    assert [(one.target, one.state) for one in status.sla.targets] == [("delay-p99", SlaState.NO_DATA)]
+    assert tick(1.5, 0).classes["rest"].delay is not None
 
 
 def test_delay_is_not_shown_after_the_capture_broke_off() -> None:
