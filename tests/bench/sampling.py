@@ -1,4 +1,4 @@
-"""A hash sample of captured packets against all of them: how often the 99 % intervals cover what all packets say."""
+"""A hash sample of captured packets against all of them as eBPF counts them: how often the 99 % intervals cover."""
 
 from __future__ import annotations
 

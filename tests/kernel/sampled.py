@@ -1,27 +1,30 @@
-"""A hash sample of captured packets against all of them: the same packets, through the same queue, by two captures."""
+"""A hash sample of captured packets against what programs in the kernel count of all of them, window by window."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from math import ceil, inf
+from math import inf
 from random import Random
 
+from side_by_side import counting
 from test_capture_matching import BULK, VOICE, Shaped, classify
 
+from collectors.bpf.delays import FINE_CUTS
+from collectors.bpf.windows import difference
 from collectors.capture import Capture
-from collectors.sample import CaptureWindow
+from collectors.sample import ClassWindow
 from shaper.compile.tap import tap_filter
 from shaper.stats import ranks, wilson
 
 SAMPLING = 4
-NOISE = 20e-6
-"""Seconds: each socket takes the time of a packet for itself."""
+NOISE, WIDTH = 50e-6, 1 / FINE_CUTS
+"""How far the two may be apart in seconds, since each takes the time of a packet for itself, and a bucket's width."""
 PERCENTILES = (0.5, 0.95, 0.99)
-_SENT = 700
-_SECONDS = 0.35
+_SENT = 3800
+_SECONDS = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +42,27 @@ class Window:
 
 
 def windows(shaped: Shaped, *, count: int, seed: int) -> Iterator[dict[str, Window]]:
-    """Window after window of traffic of random sizes at random times, more than the queue of bulk takes."""
-    for number in range(count):
-        with ExitStack() as stack:
-            full, sample = (stack.enter_context(_capturing(shaped, sampling)) for sampling in (1, SAMPLING))
-            _send(shaped, Random(seed * 100_000 + number))
-            seen = [capture.settle(now=time.time(), queued={}) for capture in (full, sample)]
-        assert not [one for one in seen if one.capture_drops or one.ambiguous or one.unmatched]
-        yield {name: _judge(*seen, classid) for name, classid in (("voice", VOICE), ("bulk", BULK))}
+    """Window after window of traffic of random sizes at random times, more than the queue of bulk takes.
+
+    They are long enough for p95 of voice and p99 of bulk to have both ends of an interval in most.
+    """
+    with counting(shaped, cuts=FINE_CUTS) as delays:
+        before, _ = delays.read()
+        for number in range(count):
+            with _capturing(shaped, SAMPLING) as capture:
+                _send(shaped, Random(seed * 100_000 + number))
+                seen = capture.settle(now=time.time(), queued={})
+            lost, _ = delays.sweep(before=time.monotonic_ns())
+            after, health = delays.read()
+            assert not (seen.capture_drops or seen.ambiguous or seen.unmatched or health.unknown)
+            yield {
+                name: _judge(
+                    difference(before[classid], after[classid], lost=lost.get(classid, 0), envelope={}),
+                    seen.classes[classid],
+                )
+                for name, classid in (("voice", VOICE), ("bulk", BULK))
+            }
+            before = after
 
 
 @contextmanager
@@ -72,21 +88,23 @@ def _send(shaped: Shaped, chance: Random) -> None:
     with shaped.socket() as sock:
         began = time.monotonic()
         for at in times:
-            port, size = chance.choice((5010, 5020, 5020, 5020)), chance.randrange(200, 1400)
+            port = chance.choice((5010, 5020, 5020, 5020))
+            size = chance.randrange(60, 300) if port == 5010 else chance.randrange(200, 1400)
             while time.monotonic() - began < at:
                 time.sleep(0.0005)
             sock.sendto(chance.randbytes(24).ljust(size, b"x"), (shaped.pair.b_v4, port))
     time.sleep(0.3)  # the queue is 178 ms long, and an idle ring holds its last frames for 16
 
 
-def _judge(full: CaptureWindow, sample: CaptureWindow, classid: int) -> Window:
-    whole, part = full.classes[classid], sample.classes[classid]
-    everything, picked = sorted(whole.delays), sorted(part.delays)
+def _judge(whole: ClassWindow, part: ClassWindow) -> Window:
+    picked = sorted(part.delays)
+    assert whole.histogram is not None
     covers, bounded = {}, {}
     for q in PERCENTILES:
         low, high = ranks(len(picked), q, confidence=0.99)
         ends = picked[low - 1] if low else 0.0, picked[high - 1] if high <= len(picked) else inf
-        covers[q] = ends[0] - NOISE <= everything[ceil(q * len(everything)) - 1] <= ends[1] + NOISE
+        true = whole.histogram.quantile(q)
+        covers[q] = ends[0] - NOISE <= true <= ends[1] * (1 + WIDTH) + NOISE
         bounded[q] = low > 0 and high <= len(picked)
     lost = wilson(part.lost, part.arrived_packets, confidence=0.99)
     return Window(
