@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
+from shaper.control import link
 from shaper.model import decision, freeze, link_rate, measurement, observation, shortage, status, tcp
 from shaper.stats import Availability
 
@@ -37,6 +38,21 @@ _KEYS: Mapping[type, Mapping[str, str]] = {
     link_rate.LinkStatus: {
         **{name: f"{name}_bit_s" for name in ("rate", "least", "base", "most", "capacity")},
         "delay": "delay_s",
+    },
+    link_rate.LinkSample: {"at": "at_s", "delay": "delay_s", "way": "way_s"},
+    link_rate.LinkSeen: {"seconds": "tick_s", "beside": "beside_ratio"},
+    link.Setup: {
+        **{name: f"{name}_bit_s" for name in ("least", "base", "most")},
+        "bloat": "bloat_s",
+        "packet": "packet_bytes",
+    },
+    link.Heard: {"round_trip": "round_trip_s", "way": "way_s", "at": "at_s"},
+    link.Excess: {name: f"{name}_s" for name in ("at", "came", "delay")},
+    link.State: {
+        **{name: f"{name}_bit_s" for name in ("rate", "applied", "capacity")},
+        **{name: f"{name}_s" for name in ("cut_at", "answered_at", "still_since", "ignored_before")},
+        "sent": "sent_bits",
+        "vain": "vain_s",
     },
     observation.DelayView: {
         "window": "window_s",

@@ -12,6 +12,7 @@ from typing import Any
 
 from shaper.control import Setup, State
 from shaper.history.codec import decode, encode
+from shaper.history.links import LinkPremise, packed, unpacked
 from shaper.history.probes import PROBE, probe_rows
 from shaper.history.shortages import LEFT_OPEN, SHORTAGE, shortage_row
 from shaper.model.decision import Decision, Grant
@@ -62,8 +63,9 @@ class JournalLine:
     """One decision with all that is needed to replay it: what was seen, what was decided, what the kernel then held.
 
     `applied` is false where nothing was sent (a dry run, a refusal); `read_back` is None where nothing was read.
-    `premise` is what the law knew beside the inputs, None in lines of a shaper that did not keep it. `number` counts
-    the lines of one journal from 1; it is 0 before the line is written.
+    `premise` is what the law knew beside the inputs, None in lines of a shaper that did not keep it; `link` what that
+    of a link that moves knew, None where it was not asked. `number` counts the lines of one journal from 1; it is 0
+    before the line is written.
     """
 
     at: float
@@ -74,6 +76,7 @@ class JournalLine:
     inputs: Observation
     premise: Premise | None = None
     number: int = 0
+    link: LinkPremise | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,7 @@ class Recorder(ABC):
         read_back: Mapping[str, Grant] | None,
         inputs: Observation,
         premise: Premise | None = None,
+        link: LinkPremise | None = None,
     ) -> None:
         """Keeps a journal line if the decision changed something, or is held for another reason than the last one."""
         if decision.changes or decision.link or (decision.held and decision.held != self._held.get(device, "")):
@@ -166,6 +170,7 @@ class Recorder(ABC):
                     "read_back": encode(read_back),
                     "inputs": encode(inputs),
                     "premise": self._premise(at, premise) if premise is not None else None,
+                    "link": packed(link) if link is not None else None,
                 },
                 allow_nan=False,
                 separators=(",", ":"),
@@ -217,6 +222,7 @@ def to_journal_line(row: Sequence[Any], setups: Mapping[str, Setup] | None = Non
             inputs=decode(Observation, data["inputs"]),
             premise=_premise(data.get("premise"), setups or {}),
             number=number,
+            link=unpacked(data["link"]) if data.get("link") is not None else None,
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"this is no journal line: {error!r}") from error

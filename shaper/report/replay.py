@@ -23,12 +23,16 @@ class Replayed:
     @property
     def differs(self) -> bool:
         """By what it would set, what it says cannot hold, or why it holds back."""
-        then = self.line.decision
-        return (dict(then.allocation), then.shortfalls, then.held) != (
-            dict(self.now.allocation),
-            self.now.shortfalls,
-            self.now.held,
-        )
+        return _compared(self.line.decision) != _compared(self.now)
+
+
+def _compared(decision: Decision) -> tuple[object, ...]:
+    return dict(decision.allocation), decision.shortfalls, decision.held, _rate(decision)
+
+
+def _rate(decision: Decision) -> int | None:
+    """What the link is given from now on, None where its rate stays."""
+    return decision.link.after if decision.link is not None else None
 
 
 def replay_json(found: Sequence[Replayed], *, without: int) -> dict[str, Any]:
@@ -68,6 +72,9 @@ def _differences(then: Decision, now: Decision) -> Iterator[str]:
         before, after = then.allocation.get(path), now.allocation.get(path)
         if before != after:
             yield f"{path}: recorded {_grant(before)}; now {_grant(after)}{f', {why[path]}' if path in why else ''}"
+    if _rate(then) != _rate(now):
+        words = [format_rate(rate) if (rate := _rate(each)) is not None else "stays" for each in (then, now)]
+        yield f"link: recorded {words[0]}; now {words[1]}{f', {now.link.reason}' if now.link else ''}"
     if then.held != now.held:
         yield f"held: recorded {then.held or 'nothing'}; now {now.held or 'nothing'}"
     short: list[Mapping[str, int]] = [

@@ -9,6 +9,7 @@ from collectors.probe.log import Outcome
 from collectors.sample import FlowKey
 from shaper.compile.program import Program
 from shaper.control import link
+from shaper.history.links import LinkPremise
 from shaper.model.link_rate import LinkDecision, LinkMove, LinkSample, LinkSeen, LinkStatus, Moving
 from shaper.model.observation import Observation
 from shaper.model.policy import Direction
@@ -45,6 +46,8 @@ class Following:
         self._says = ""
         self.decision: LinkDecision | None = None
         """The last one, None while nothing is followed."""
+        self.premise: LinkPremise | None = None
+        """What the law was asked at the last tick, None where it was not."""
 
     def open(self, program: Program, *, rate: int) -> None:
         """Goes over to the link of a program, which has `rate` bit/s now; what is known of reflectors that stay is
@@ -85,6 +88,7 @@ class Following:
 
     def tick(self, observation: Observation, *, now: float, beside: float | None) -> LinkDecision | None:
         """What the link should carry from now on; None where it stands. `beside` is the other direction's load."""
+        self.premise = None
         if self._setup is None or self._state is None:
             return None
         samples = tuple(self._settled())
@@ -94,6 +98,7 @@ class Following:
             self._fresh_at = now
             sent = sum(one.sent_bytes for one in observation.classes.values())
             seen = LinkSeen(observation.seconds, sent, samples, beside)
+            self.premise = LinkPremise(self._setup, self._state, seen, now)
             self._state, self.decision = link.step(self._setup, self._state, seen, now=now)
         if self.decision.move is not None:
             self._moves += 1
@@ -106,6 +111,7 @@ class Following:
 
     def rests(self) -> None:
         """Nothing moves now: what was seen meanwhile does not count."""
+        self.premise = None
         for _ in self._settled():
             pass
         if self._state is not None:

@@ -506,6 +506,7 @@ class InterfaceRun:
             read_back=self._controlling.allocation if applied else None,
             inputs=observation,
             premise=self._controlling.premise,
+            link=self._following.premise,
         )
 
     def _status(self) -> InterfaceStatus:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from report_samples import DECISION, HELD, OBSERVATION, READ_ONCE, RUNNING
 
 from shaper.history.codec import decode, encode
+from shaper.history.links import LinkPremise, packed, unpacked
 from shaper.model.decision import Decision, Shortfall
 from shaper.model.observation import CaptureHealth, DelayView, Observation
 from shaper.model.status import InterfaceStatus
@@ -50,7 +51,7 @@ def through_text(kind: type[Any], value: object) -> Any:
     return decode(kind, json.loads(json.dumps(encode(value), allow_nan=False)))
 
 
-@pytest.mark.parametrize("kind", [Observation, Decision, InterfaceStatus], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [Observation, Decision, InterfaceStatus, LinkPremise], ids=lambda kind: kind.__name__)
 def test_every_value_comes_back_as_it_was(kind: type[Any]) -> None:
     @given(every_field(kind))
     def holds(value: Any) -> None:
@@ -98,6 +99,17 @@ def test_what_is_missing_gets_its_default_and_what_is_unknown_is_passed_over() -
 def test_what_is_none_is_refused(data: object) -> None:
     with pytest.raises(ValueError, match="this is no Shortfall"):
         decode(Shortfall, data)
+
+
+@given(every_field(LinkPremise))
+def test_a_premise_of_a_link_is_unpacked_as_it_was_packed(premise: LinkPremise) -> None:
+    assert unpacked(packed(premise)) == premise
+
+
+@pytest.mark.parametrize("text", ["", "not packed", "packed", "é"])
+def test_what_is_no_packed_premise_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        unpacked(text)
 
 
 def test_what_the_model_does_not_hold_is_refused() -> None:

@@ -247,6 +247,34 @@ def test_every_move_of_the_link_is_in_the_journal(bench: Bench) -> None:
     assert "mbit ->" in shown
 
 
+def test_every_move_of_the_link_is_decided_again_when_it_is_replayed(bench: Bench, tmp_path: Path) -> None:
+    bench.serve(Watching(Congested(bench)))
+    journal = DeviceState(bench.folder, "eth1").history
+    with History(journal) as store:
+        lines = store.journal(last=100)
+    assert [line for line in lines if line.link is not None]
+    assert all(line.link is not None for line in lines if line.decision.link is not None)
+    command = ["replay", str(journal)]
+    done = CliRunner().invoke(cli, command, catch_exceptions=False, standalone_mode=False)
+    assert "0 differ" in done.output, done.output
+    with History(tmp_path / "history.db") as other:
+        for line in lines:
+            if line.link is None or line.decision.link is None:
+                continue
+            calm = replace(line.link, seen=replace(line.link.seen, sent_bytes=0, samples=()))
+            other.decide(
+                at=line.at,
+                device="eth1",
+                decision=line.decision,
+                applied=True,
+                read_back=None,
+                inputs=line.inputs,
+                link=calm,
+            )
+    done = CliRunner().invoke(cli, ["replay", str(tmp_path)], catch_exceptions=False, standalone_mode=False)
+    assert "link: recorded" in done.output, done.output
+
+
 def asked(state: Path, number: str) -> str:
     command = ["explain", "decision", number, "--state", str(state)]
     return CliRunner().invoke(cli, command, catch_exceptions=False, standalone_mode=False).output
