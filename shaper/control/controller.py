@@ -93,11 +93,7 @@ def _look(
         )
         for tier in Tier
     }
-    surplus = {
-        cls.path: max(0.0, needs[cls.path].throughput - max(cls.guarantee, needs[cls.path].rate))
-        for cls in setup.classes
-        if cls.path in needs
-    }
+    surplus = {cls.path: _surplus(cls, needs[cls.path]) for cls in setup.classes if cls.path in needs}
     beyond = sum(surplus.values())
     for cls in setup.classes:
         if (wanted := needs.get(cls.path)) is None:
@@ -107,6 +103,11 @@ def _look(
         memory = entitle(cls, memories[cls.path], wanted, calm=calm, takeable=takeable, now=now, tuning=tuning)
         memories[cls.path] = keep(cls, memory, wanted.rate + wanted.drain, now=now, thin=wanted.thin, tuning=tuning)
     return memories, needs
+
+
+def _surplus(cls: ClassSetup, wanted: Need) -> float:
+    """What it could do without, in bit/s. With less its queue lasts longer in the same proportion."""
+    return max(0.0, wanted.throughput - max(cls.guarantee, wanted.rate, wanted.throughput * wanted.strain))
 
 
 def _content(memory: Memory, wanted: Need, tuning: Tuning) -> bool:

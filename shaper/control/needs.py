@@ -26,8 +26,9 @@ class Need:
     `rate` holds its SLA (0 where it has none or no traffic), `drain` comes on top while a backlog is too long;
     `demand` is what it would use (infinite with a backlog or drops). `missed` says which target is missed, "" when
     none is. `elastic` says that there is TCP in it, `inelastic` that there is none; neither, where no capture tells.
-    `thin` marks too few samples to judge by; `capacity` the bandwidth an infeasible delay target would take;
-    `asked` is the need of this moment, without headroom and hold.
+    `strain` is the delay as a share of what is wanted of it, of the worst target, 0 without any: from 1 on nothing of
+    its rate can be spared. `thin` marks too few samples to judge by; `capacity` the bandwidth that an infeasible delay
+    target would take; `asked` is the need of this moment, without headroom and hold.
     """
 
     rate: float = 0.0
@@ -39,6 +40,7 @@ class Need:
     inelastic: bool = False
     source: str = ""
     missed: str = ""
+    strain: float = 0.0
     thin: bool = False
     capacity: int | None = None
     asked: float = 0.0
@@ -111,6 +113,7 @@ def need(
         inelastic=share is not None and not elastic,
         source=source,
         missed=missed,
+        strain=_strain(cls, seen, tuning) if trusted else 0.0,
         thin=thin,
         asked=asked * (math.exp(memory.integral) if memory.integral > 0.01 else 1.0),
         capacity=_infeasible(setup, cls, _largest_frame(setup, envelope)),
@@ -199,6 +202,15 @@ def _measured(target: DelayTarget, memory: Memory, seen: ClassObservation, *, tu
         return view.quantiles[target.percentile]
     queued = seen.backlog_bytes * 8 / max(memory.grant.rate, seen.sent_bytes * 8 / seen.seconds, 8.0)
     return max(queued, view.largest if view is not None else 0.0)
+
+
+def _strain(cls: ClassSetup, seen: ClassObservation, tuning: Tuning) -> float:
+    view = seen.delay
+    if view is None or view.count < tuning.samples:
+        return 0.0
+    known = [target for target in cls.sla.bounds if target.percentile in view.quantiles]
+    shares = (view.quantiles[target.percentile] / (tuning.setpoint * target.seconds) for target in known)
+    return max(shares, default=0.0)
 
 
 def _error(

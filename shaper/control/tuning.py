@@ -67,7 +67,7 @@ class Tuning:
     slack: float = 0.2
 
     restore_wait: float = 3.0
-    restore_step: float = 0.5
+    restore_step: float = 0.25
     restore_short: float = 0.02
     restore_surplus: float = 1.2
 

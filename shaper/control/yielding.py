@@ -19,7 +19,7 @@ def entitle(
     cls: ClassSetup, memory: Memory, wanted: Need, *, calm: bool, takeable: float, now: float, tuning: Tuning
 ) -> Memory:
     """What of its guarantee the class is given back. `calm` says that every tier above has what it needs; `takeable`
-    is what the others have beyond their needs and guarantees, in bit/s."""
+    is what the others have beyond their needs and guarantees and could lose without being late, in bit/s."""
     if cls.guarantee <= cls.lowest:
         return memory
     least = tuning.restore_short * cls.guarantee
@@ -31,7 +31,7 @@ def entitle(
     restored = memory.restored
     if harmed_since is not None and now - harmed_since >= tuning.restore_wait:
         # Below what it has by borrowing a rate changes nothing.
-        restored = max(restored, wanted.throughput) + tuning.restore_step * cls.guarantee
+        restored = max(restored, wanted.throughput) + min(tuning.restore_step * cls.guarantee, takeable)
         harmed_since = now
     elif eased_since is not None and now - eased_since >= tuning.window:
         restored, eased_since = float(cls.lowest), None

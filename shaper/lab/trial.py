@@ -58,9 +58,10 @@ class _Stage:
         return self.folder / name
 
     def complain(self, what: str, name: str) -> ShaperError:
-        """An error with the last words that a child wrote to its log."""
+        """An error with what a child's own was, else with the last words that it wrote to its log."""
         words = self.log(name).read_text(errors="replace").strip().splitlines()
-        return ShaperError(f"{what}: {words[-1] if words else 'it said nothing'}", hint="the demo cannot go on")
+        last = next((line for line in reversed(words) if line.startswith("error: ")), words[-1] if words else "")
+        return ShaperError(f"{what}: {last or 'it said nothing'}", hint="the demo cannot go on")
 
     def start(
         self, name: str, argv: Sequence[str], namespace: str, *, stdout: int | None = None

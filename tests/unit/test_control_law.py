@@ -320,9 +320,9 @@ def test_a_yielding_class_that_is_harmed_is_raised_late_slowly_and_never_past_it
     run.tick(seen("video", 2 * M), hungry(4 * M), greedy(12 * M), times=400)
     assert run.rate("bulk") == 12 * M
     at = [number * TICK for number, each in enumerate(run.decisions) if "bulk" in {one.path for one in each.changes}]
-    # A rate below what it has by borrowing would change nothing; then half of the guarantee at a time.
-    assert [change.after.rate for change in run.changes() if change.path == "bulk"] == [10 * M, 12 * M]
-    assert at == [3.0, 6.0]
+    # A rate below what it has by borrowing would change nothing; then a quarter of the guarantee at a time.
+    assert [change.after.rate for change in run.changes() if change.path == "bulk"] == [7 * M, 10 * M, 12 * M]
+    assert at == [3.0, 6.0, 9.0]
     assert "short of the guarantee of 12mbit" in next(one for one in run.changes() if one.path == "bulk").reason
 
 
@@ -338,6 +338,16 @@ def test_it_is_not_raised_where_the_others_have_no_more_than_they_need():
     run = Run(leaf("video"), bulk(), leaf("web", Tier.STANDARD, guarantee=3 * M, sla=Sla()))
     run.tick(seen("video", 12 * M), hungry(5 * M), greedy(3 * M), times=200)
     assert run.rate("bulk") == 2 * M
+
+
+@pytest.mark.parametrize(("wait", "raised"), [(0.01, 7 * M), (0.03125, 6 * M), (0.038, 2 * M)])
+def test_it_is_raised_by_no_more_than_the_others_can_lose_without_being_late(wait, raised):
+    """Of 50 ms 37.5 are wanted: at 31.25 a sixth of 12 Mbit/s can be spared, at 38 nothing, and a step is 3."""
+    late = Sla((DelayTarget(0.95, 0.05),))
+    run = Run(leaf("video"), bulk(), leaf("web", guarantee=1 * M, sla=late))
+    borrowed = seen("web", 0, tcp=12 * M, backlog=50_000, delay=view(wait))
+    run.tick(seen("video", 2 * M), hungry(4 * M), borrowed, times=16)
+    assert run.rate("bulk") == pytest.approx(raised, abs=8)
 
 
 def test_it_yields_at_once_and_starts_over():
