@@ -118,6 +118,7 @@ class Kind(enum.StrEnum):
     PROFILE_INFEASIBLE = "profile-infeasible"
     FLOOR_ABOVE_GUARANTEE = "floor-above-guarantee"
     FLOORS_EXCEED_PARENT = "floors-exceed-parent"
+    CONTRADICTING_TARGETS = "contradicting-targets"
     THROUGHPUT_ABOVE_LIMIT = "throughput-above-limit"
     # a policy on a backend that keeps less than the whole language
     BACKEND_LACKS = "backend-lacks"

@@ -249,12 +249,14 @@ class _Resolver:
             message = f"{name} is guaranteed {format_rate(guarantee)}, but policed down to {let}"
             hint = f"guarantee at most {let}, or police at a higher rate"
             self._say(Kind.POLICE_BELOW_GUARANTEE, cls, "police", message, hint)
+        ends = [(limit, "limited", "raise the limit")]
+        if resolved.police is not None and resolved.police.most:
+            ends.append((resolved.police.most, "policed down", "police at a higher rate"))
+        sent, how, mend = min(ends)
         throughput = resolved.sla.throughput
-        if throughput is not None and throughput > limit:
-            message = (
-                f"{quoted(cls.path)} is limited to {format_rate(limit)}, so it cannot reach {format_rate(throughput)}"
-            )
-            hint = f"write at most {format_rate(limit)}, or raise the limit"
+        if throughput is not None and throughput > sent:
+            message = f"{name} is {how} to {format_rate(sent)}, so it cannot reach {format_rate(throughput)}"
+            hint = f"write at most {format_rate(sent)}, or {mend}"
             self._say(Kind.THROUGHPUT_ABOVE_LIMIT, cls, "sla", message, hint, "throughput")
 
     def _say(self, kind: Kind, cls: Draft, key: str, message: str, hint: str, *more: str) -> None:

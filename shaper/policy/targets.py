@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -42,6 +42,7 @@ def sla(value: object) -> SlaSpec:
         hint = "write a mapping, such as {delay-p99: 10ms, loss: 0.1%}"
         raise refuse(Kind.WRONG_TYPE, f"expected targets, found {said(value)}", hint)
     times: dict[str, dict[float, float]] = {"delay": {}, "jitter": {}}
+    keys: dict[str, dict[float, str]] = {"delay": {}, "jitter": {}}
     rest: dict[str, Any] = {}
     wrong: list[InitErrorDetails] = []
     for key, target in value.items():
@@ -58,8 +59,11 @@ def sla(value: object) -> SlaSpec:
                     message = f"{quoted(key)} names a percentile that is there already"
                     raise refuse(Kind.DUPLICATE_KEY, message, "keep one of the two")
                 times[what][percentile] = _time(target, what)
+                keys[what][percentile] = key
         except PydanticCustomError as error:
             wrong.append(InitErrorDetails(type=error, loc=(key,), input=target))
+    for what, found in times.items():
+        wrong += _contradicting(found, keys[what])
     if wrong:
         raise ValidationError.from_exception_data("sla", wrong)
     return SlaSpec(
@@ -67,6 +71,19 @@ def sla(value: object) -> SlaSpec:
         jitters=tuple(JitterTarget(*each) for each in sorted(times["jitter"].items())),
         **rest,
     )
+
+
+def _contradicting(found: dict[float, float], keys: dict[float, str]) -> Iterator[InitErrorDetails]:
+    """Percentiles that may be later than a higher one, which more packets must keep: nothing would ever judge them."""
+    for percentile, seconds in sorted(found.items()):
+        tighter = [(other, bound) for other, bound in found.items() if other > percentile and bound < seconds]
+        if not tighter:
+            continue
+        other, bound = min(tighter, key=lambda each: each[1])
+        key, higher = keys[percentile], keys[other]
+        message = f"{quoted(key)} allows {format_duration(seconds)}, and {quoted(higher)} only {format_duration(bound)}"
+        hint = f"write at most {format_duration(bound)}, or take one of the two out"
+        yield InitErrorDetails(type=refuse(Kind.CONTRADICTING_TARGETS, message, hint), loc=(key,), input=seconds)
 
 
 def _percentile(key: str) -> tuple[str, float]:
