@@ -22,6 +22,7 @@ from shaper.policy.resolve import interface, unplaced_problems
 from shaper.policy.schedule import idle_periods, scheduled, seen_during, timetable_of, told_when
 from shaper.policy.schema import FileSpec
 from shaper.policy.sources import Fetch, from_disk, from_texts, text_of
+from shaper.policy.spelling import respelt
 from shaper.policy.validate import Lost, validate
 from shaper.policy.variables import substitute
 
@@ -49,7 +50,7 @@ def _policy(text: str, source: str, fetch: Fetch) -> Policy:
     document, problems, files = gather(text, source, fetch)
     if document is None:
         raise PolicyError(_sorted(problems))
-    for step in (substitute, with_defaults):
+    for step in (substitute, respelt, with_defaults):
         document, more = step(document)
         problems += more
     problems += idle_periods(document)

@@ -18,6 +18,7 @@ from shaper.policy.reader import Document, Node
 from shaper.policy.text import Loc, did_you_mean, quoted
 
 _NAMES = tuple(direction.value for direction in Direction)
+WAYS = frozenset(_NAMES)
 SAME_EITHER_WAY = frozenset({"match", "classes", "schedule", "when"})
 
 _Value = Callable[[Node, Loc], Node | None]

@@ -36,10 +36,15 @@ def place_text(where: Where, here: Where) -> str:
     return f"line {where.line}" + (f" of {where.file}" if where.file != here.file else "")
 
 
+def meant(word: str, known: Iterable[str]) -> str:
+    """The known word that looks most like it, "" where none does."""
+    return next(iter(difflib.get_close_matches(word[:64], islice(known, _GUESSES), n=1, cutoff=0.7)), "")
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`did you mean 'limit'? `, or "" where nothing known looks like the word."""
-    close = difflib.get_close_matches(word[:64], islice(known, _GUESSES), n=1, cutoff=0.7)
-    return f"did you mean {close[0]!r}? " if close else ""
+    close = meant(word, known)
+    return f"did you mean {close!r}? " if close else ""
 
 
 def named(names: Iterable[str]) -> str:

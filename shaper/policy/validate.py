@@ -6,7 +6,7 @@ knows what was left out, so that nothing is blamed for it twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,68 +17,10 @@ from shaper.errors import Problem
 from shaper.policy import values
 from shaper.policy.kinds import Kind
 from shaper.policy.reader import Document, Node
-from shaper.policy.schema import (
-    LEFT_OUT,
-    AdaptSpec,
-    AqmSpec,
-    BandwidthSpec,
-    CakeSpec,
-    ClassSpec,
-    ConnectionSpec,
-    DefaultsSpec,
-    FileSpec,
-    InterfaceSpec,
-    LinkPeriodSpec,
-    LinkSpec,
-    MatchSpec,
-    PeriodSpec,
-    PoliceSpec,
-    PolicySpec,
-    ProbeSpec,
-    ProfileSpec,
-    RateSpec,
-    ReflectorsSpec,
-    SetSpec,
-    WhenSpec,
-)
-from shaper.policy.text import Loc, did_you_mean, quoted
+from shaper.policy.schema import LEFT_OUT, FileSpec
+from shaper.policy.spelling import BELOW, keys_of, unknown_key
+from shaper.policy.text import Loc
 
-# What stands under a key: for unknown keys, the words that are known there.
-_BELOW: dict[tuple[type[BaseModel], str], type[BaseModel]] = {
-    (FileSpec, "interfaces"): InterfaceSpec,
-    (FileSpec, "policies"): PolicySpec,
-    (FileSpec, "defaults"): DefaultsSpec,
-    (FileSpec, "match-groups"): MatchSpec,
-    (PolicySpec, "defaults"): DefaultsSpec,
-    (InterfaceSpec, "bandwidth"): BandwidthSpec,
-    (InterfaceSpec, "link"): LinkSpec,
-    (InterfaceSpec, "cake"): CakeSpec,
-    (InterfaceSpec, "connection"): ConnectionSpec,
-    (PolicySpec, "classes"): ClassSpec,
-    (ClassSpec, "classes"): ClassSpec,
-    (ClassSpec, "match"): MatchSpec,
-    (MatchSpec, "inner"): MatchSpec,
-    (MatchSpec, "any"): MatchSpec,
-    (MatchSpec, "all"): MatchSpec,
-    (MatchSpec, "not"): MatchSpec,
-    (ClassSpec, "adapt"): AdaptSpec,
-    (ClassSpec, "profile"): ProfileSpec,
-    (ClassSpec, "aqm"): AqmSpec,
-    (ClassSpec, "police"): PoliceSpec,
-    (ClassSpec, "set"): SetSpec,
-    (ClassSpec, "probe"): ProbeSpec,
-    (DefaultsSpec, "aqm"): AqmSpec,
-    (ClassSpec, "schedule"): PeriodSpec,
-    (PeriodSpec, "when"): WhenSpec,
-    (PeriodSpec, "adapt"): AdaptSpec,
-    (PeriodSpec, "profile"): ProfileSpec,
-    (InterfaceSpec, "schedule"): LinkPeriodSpec,
-    (LinkPeriodSpec, "when"): WhenSpec,
-    (LinkPeriodSpec, "bandwidth"): BandwidthSpec,
-    (BandwidthSpec, "egress"): RateSpec,
-    (BandwidthSpec, "ingress"): RateSpec,
-    (InterfaceSpec, "reflectors"): ReflectorsSpec,
-}
 _COLLECTIONS = frozenset(
     {"interfaces", "policies", "classes", "match", "match-groups", "any", "all", "not", "schedule"}
 )
@@ -225,12 +167,7 @@ def _translated(document: Document, detail: ErrorDetails) -> Problem:
     kind, loc = detail["type"], detail["loc"]
     name = next((step for step in reversed(loc) if isinstance(step, str)), "")
     if kind == "extra_forbidden":
-        known = _known_keys(loc[:-1])
-        guess = did_you_mean(name, known)
-        if ":" in name:
-            guess = "is there no blank after the colon? "
-        hint = f"{guess}the keys here are {', '.join(known)}"
-        return document.problem(Kind.UNKNOWN_KEY, loc, f"unknown key {quoted(name)}", hint, at_key=True)
+        return unknown_key(document, loc, _known_keys(loc[:-1]))
     if kind == "missing":
         hint = f"such as `{name}: {_EXAMPLES[name]}`"
         return document.problem(Kind.MISSING_KEY, loc, f"the key {name!r} is missing", hint, at_key=True)
@@ -251,14 +188,14 @@ def _translated(document: Document, detail: ErrorDetails) -> Problem:
     return document.problem(Kind(kind), loc, context["message"], context["hint"], at_key=at_key)
 
 
-def _known_keys(loc: Loc) -> list[str]:
+def _known_keys(loc: Loc) -> Sequence[str]:
     """The keys that the mapping at `loc` may have."""
     spec: type[BaseModel] = FileSpec
     steps = iter(loc)
     for step in steps:
         if isinstance(step, int):  # one match of a list
             continue
-        spec = _BELOW[spec, step]
+        spec = BELOW[spec, step]
         if step in _COLLECTIONS:
             next(steps)
-    return [each.alias or name for name, each in spec.model_fields.items()]
+    return keys_of(spec)

@@ -17,7 +17,7 @@ from shaper.policy import schema
 from shaper.policy.editor import json_schema
 from shaper.policy.kinds import Kind
 from shaper.policy.reader import Node, read
-from shaper.policy.validate import _BELOW
+from shaper.policy.spelling import BELOW
 
 ROOT = Path(__file__).parents[2]
 CASES = sorted(path for path in (ROOT / "tests/golden/policy").iterdir() if path.is_dir())
@@ -101,7 +101,7 @@ def test_every_key_that_is_read_is_known_to_an_editor_with_what_it_takes(spec: t
 @pytest.mark.parametrize("spec", [*specs(schema._Spec)], ids=lambda spec: spec.__name__)
 def test_every_part_of_a_policy_is_known_to_the_hint_for_an_unknown_key(spec: type[BaseModel]) -> None:
     """What may stand below a key is looked up there by hand."""
-    assert spec is schema.FileSpec or spec in _BELOW.values()
+    assert spec is schema.FileSpec or spec in BELOW.values()
 
 
 def test_it_is_a_schema() -> None:
