@@ -26,6 +26,9 @@ Filters = Callable[[int], tuple[Sequence[Instruction], Sequence[Instruction]]]
 TAUS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 """Lengths of the windows of the arrival envelope, in seconds."""
 
+AUDITED = 20
+"""Frames a second that scapy looks at, too: each takes it half a millisecond."""
+
 _LAG = 6 * RETIRE_MS * 1_000_000
 """So old (ns) is the newest frame that an idle ring may still hold back: two timeouts, and room for a late timer."""
 
@@ -45,7 +48,7 @@ class Capture:
         sampling: int,
         classify: Classifier,
         horizon: float = 3.0,
-        audit_rate: int = 200,
+        audit_rate: int = AUDITED,
         taus: Sequence[float] = TAUS,
         detailed: bool = False,
         size_of: Callable[[int], int] | None = None,
