@@ -1,0 +1,122 @@
+"""What a running shaper takes of a processor: its own time, and what measuring adds to each packet that is forwarded.
+
+20 classes, half of them with an SLA, on a link that is never full. All packets are of one class; what the law takes of
+classes that all have traffic is told by `scripts/bench control --cost`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from _common import network, options, verdict
+from forwarding import Passage, Router
+
+from shaper.lab.counters import RunLines
+
+CLASSES, RATE, MOST = 20, 50_000, 0.10
+_TICKS = os.sysconf("SC_CLK_TCK")
+_TURNS = 5
+_SETTLE, _PATIENCE = 3, 60
+"""Seconds of the run before it is measured, and for which it may take to end."""
+
+
+def main() -> int:
+    """0 when nothing is lost and all of it takes no more of a processor than it may, 1 when not."""
+    wanted = options("running", __doc__, count=200_000, of="packets in each turn", seed=1).parse_args()
+    with network() as (lab, folder):
+        router = Router(lab)
+        lab.run(f"tc qdisc del dev {router.outer.a} root")
+        lab.run(f"tc qdisc del dev {router.outer.a} clsact", check=False)
+        policy = folder / "policy.yaml"
+        policy.write_text(document(router.outer.a))
+        shaper = ["ip", "netns", "exec", lab.name, sys.executable, "-m", "shaper"]
+        where = [str(policy), "--state", str(folder / "state")]
+        subprocess.run([*shaper, "apply", *where], check=True, capture_output=True)
+        router.send(wanted.count // 10)
+        without = turns(router, wanted.count)
+        with running([*shaper, "run", *where, "--json"], folder) as (process, lines):
+            router.send(_SETTLE * RATE, rate=RATE)
+            began, before = time.monotonic(), processor(process.pid)
+            measured = turns(router, wanted.count)
+            own = (processor(process.pid) - before) / (time.monotonic() - began)
+        seen = (lines.summary or {})["classes"]["rest"]["samples"]
+    return told(without, measured, own, seen=seen)
+
+
+def turns(router: Router, count: int) -> list[Passage]:
+    """The same again and again: who else is on the machine has the less to say in their median."""
+    return [router.send(count, rate=RATE) for _ in range(_TURNS)]
+
+
+def document(device: str) -> str:
+    """A policy of so many classes, told apart by port; the last one takes the rest, which is all that comes."""
+    classes = "".join(
+        f"      c{number:02}: {{guarantee: 1%, limit: 10%, match: [{{proto: udp, dport: {6000 + number}}}]"
+        f"{', sla: {delay-p99: 20ms, loss: 1%}' if number % 2 else ''}}}\n"
+        for number in range(CLASSES - 1)
+    )
+    return (
+        f"version: 1\ninterfaces:\n  wan: {{device: {device}, bandwidth: {{egress: 10gbit}}, policy: office}}\n"
+        f"policies:\n  office:\n    classes:\n{classes}"
+        "      rest: {guarantee: 50%, default: true, sla: {delay-p99: 20ms, loss: 1%}}\n"
+    )
+
+
+@contextmanager
+def running(command: list[str], folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], RunLines]]:
+    """A run that measures, until it is left again; `ip netns exec` becomes it, so its number is the run's own.
+
+    What it said is in the lines afterwards. It goes to a file: nobody reads a pipe meanwhile.
+    """
+    said, lines = folder / "said", RunLines()
+    with said.open("wb") as out, (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=out, stderr=log, start_new_session=True)
+    try:
+        until = time.monotonic() + _PATIENCE
+        while b'"ready"' not in said.read_bytes():
+            if process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"`shaper run` is not ready: {(folder / 'log').read_text().strip()}")
+            time.sleep(0.1)
+        yield process, lines
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(_PATIENCE)
+    lines.feed(said.read_bytes())
+
+
+def processor(pid: int) -> float:
+    """Seconds of a processor that a process has taken, its threads' included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def told(without: list[Passage], measured: list[Passage], own: float, *, seen: int) -> int:
+    """The figures, and whether they are what they must be."""
+    each = [statistics.median(one.processor / one.sent * RATE for one in found) for found in (without, measured)]
+    together = own + each[1] - each[0]
+    offered, sent = min(one.sent / one.seconds for one in measured), sum(one.sent for one in measured)
+    print(
+        f"{CLASSES} classes, {RATE:,} packets a second of 64 B (offered: {offered:,.0f}): the shaper's own {own:.1%} "
+        f"of a processor; forwarding takes {each[0]:.1%} without it, {each[1]:.1%} with it; together {together:.1%}"
+    )
+    lost = sum(one.sent - one.arrived for one in measured)
+    found = [
+        (lost, f"{lost} packets were lost"),
+        (seen < sent, f"of {sent} packets {seen} were measured"),
+        (offered < 0.99 * RATE, f"only {offered:,.0f} packets a second could be offered"),
+        (together >= MOST, f"it takes {together:.1%} of a processor"),
+    ]
+    limit = f"controller and measurement together take less than {MOST:.0%} of a processor"
+    return verdict([words for wrong, words in found if wrong], limit)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
