@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MOST = 60_000
-"""Frames a second of both taps that are looked at: some 20 % of a core, where a link is slow enough not to be sampled from
-the start."""
+"""Frames a second of both taps that are looked at: some 20 % of a core, where a link is slow enough not to be sampled
+from the start."""
 LARGEST = 4096
 _CALM = 10.0
 """Seconds of little load before more is looked at."""
