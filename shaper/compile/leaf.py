@@ -46,8 +46,8 @@ class LeafQueue:
     """A leaf's qdisc, the bounds of its limit, and the delay in seconds of a full one at the rate it is sized for.
 
     `rate` is that rate in bit/s; `size` the static size in bytes. `smallest`, `limit` and `largest` are in the unit of
-    the qdisc's limit. `floored` says that three super-packets are more than the delay asks for: in a queue that holds
-    only one, TCP collapses (0.7 of 20 Mbit/s were measured).
+    the qdisc's limit. `floored` says that it was made to hold three super-packets, more than the delay asks for: in a
+    queue that holds only one, TCP collapses (0.7 of 20 Mbit/s were measured).
     """
 
     qdisc: Qdisc
@@ -125,7 +125,7 @@ def leaf_queue(
         largest=bounds[2],
         size=size,
         rate=basis,
-        floored=link.super_packet > frame and wanted < SMALLEST_FRAMES * link.super_packet,
+        floored=counted is None and link.super_packet > frame and wanted < smallest <= size,
     )
 
 

@@ -79,6 +79,17 @@ def test_the_numbers_follow_from_delay_and_rate(kind: AqmKind, options: object) 
     assert leaf(compiled(aqm=Aqm(kind))).options == options
 
 
+def test_only_queues_that_were_made_larger_for_super_packets_are_called_so() -> None:
+    classes = [
+        a_class(name, MBIT, MBIT, aqm=Aqm(AqmKind.FIFO, size=size)) for name, size in (("held", 20_000), ("made", None))
+    ]
+    link = replace(ETHERNET, super_packet=65_550)
+    interface = an_interface([*classes, a_class("rest", 0, 20 * MBIT, default=True)])
+    (note,) = (text for text in compile_interface(interface, ALL_KERNEL, link).notes if "these are larger" in text)
+    larger = note.partition("these are larger")[2]
+    assert ("made 196.65kb" in larger, "held" in larger) == (True, False)
+
+
 def test_red_keeps_to_floyds_guidance_where_there_is_room() -> None:
     interface = an_interface([a_class("a", 90 * MBIT, 99 * MBIT, aqm=Aqm(AqmKind.RED), default=True)], 100 * MBIT)
     program = compile_interface(interface, ALL_KERNEL, ETHERNET)
