@@ -54,7 +54,8 @@ def windows(shaped: Shaped, *, count: int, seed: int) -> Iterator[dict[str, Wind
                 seen = capture.settle(now=time.time(), queued={})
             lost, _ = delays.sweep(before=time.monotonic_ns())
             after, health = delays.read()
-            assert not (seen.capture_drops or seen.ambiguous or seen.unmatched or health.unknown), (seen.capture_drops, seen.ambiguous, seen.unmatched, health)
+            broken = seen.capture_drops, seen.ambiguous, seen.unmatched, health.unknown
+            assert not any(broken), broken
             yield {
                 name: _judge(
                     difference(before[classid], after[classid], lost=lost.get(classid, 0), envelope={}),
