@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 from forwarding import Router
 
 from collectors.bpf.delays import refusal
-from collectors.bpf.windows import difference
+from collectors.bpf.windows import KernelWindows, difference
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -40,3 +41,25 @@ def test_at_full_speed_every_packet_is_counted_and_what_is_stamped_comes_out(
     assert share == 1 if sampling == 1 and not addresses else 0.8 < share < 1.25
     again = router.send(1000)  # nobody looks any more: packets pass as before
     assert again.arrived == 1000
+
+
+def test_at_a_high_rate_fewer_are_stamped_and_none_is_copied_and_all_are_again_below(netns: Lab) -> None:
+    if why := refusal():
+        pytest.skip(f"missing capability: eBPF ({why})")
+    router = Router(netns)
+    with router.measuring(addresses=False) as delays:
+        now = time.monotonic()
+        windows = KernelWindows(delays, horizon=3.0, taus=(0.01,), now=now)
+        seen = []
+        for count, seconds in ((COUNT, 0.1), (COUNT, 0.1), (COUNT, 0.1), (1000, 1.0), (1000, 1.0)):
+            router.send(count)
+            now += seconds  # as if that had been all of the time
+            window = windows.window(now=now)
+            seen.append((window.sampling, delays.copied, window.classes[router.default]))
+    assert [sampling for sampling, _, _ in seen] == [1, 16, 16, 16, 1], "each window by what was before it"
+    by_bytes = bool(delays.copying)
+    assert [copied for _, copied, _ in seen] == [True, by_bytes, by_bytes, True, True]
+    assert [one.arrived_packets for *_, one in seen] == [COUNT, COUNT, COUNT, 1000, 1000]
+    assert [one.lost for *_, one in seen] == [0] * 5
+    assert (seen[0][2].matched, seen[-1][2].matched) == (COUNT, 1000)
+    assert all(0.8 < one.matched * 16 / COUNT < 1.25 for *_, one in seen[1:3])
