@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from collectors.histogram import DelayHistogram
-from collectors.sample import FlowKey
+from collectors.sample import EBPF, FlowKey
 from shaper.compile.program import Program
 from shaper.errors import ShaperError
 from shaper.history.buffered import BufferedHistory
@@ -459,7 +459,9 @@ class InterfaceRun:
             self._watch_tree(now)
         queued = {handle: one.queued_packets for handle, one in counters.classes.items()} if counters and last else None
         window = self._measuring.window(self._holding.program, now=now, queued=queued)
-        self._trips.read(self._holding.program, now=now)
+        # Where there are too many packets to stamp each, none must be copied for a socket.
+        fast = window is not None and window.source == EBPF and window.sampling > 1
+        self._trips.read(self._holding.program, now=now, rests=fast)
         return self._observer.tick(
             now=now,
             seconds=seconds,

@@ -18,6 +18,7 @@ from shaper.run.capturing import REOPEN
 from shaper.run.clock import Clock
 
 _NOBODY = 0
+_RESTS = "round trips of TCP are not measured at such a rate: every packet would be copied for it"
 
 
 class Trips:
@@ -31,12 +32,12 @@ class Trips:
         self._aside = aside
         self._tap: TcpTap | None = None
         self._again: float | None = None
-        self._failed = False
+        self._failed = self._rests = False
 
     def open(self, program: Program) -> None:
         """Begins anew; where that fails it is an alarm, tried again later, and stops nothing else."""
         self.release()
-        self.why = unknowable(program)
+        self.why = _RESTS if self._rests else unknowable(program)
         if self.why:
             self._alarms.end("tcp")
             return
@@ -60,8 +61,14 @@ class Trips:
             self._tap.close()
             self._tap = None
 
-    def read(self, program: Program, *, now: float) -> None:
-        """What came since the last call, at boot time `now`; a few times a second, or the tap runs over."""
+    def read(self, program: Program, *, now: float, rests: bool = False) -> None:
+        """What came since the last call, at boot time `now`; a few times a second, or the tap runs over.
+
+        While it `rests` there is no socket, for which the kernel would copy every packet; then it begins anew.
+        """
+        if rests != self._rests:
+            self._rests = rests
+            self.open(program)
         if self._failed and self._again is None:
             self._again = now + REOPEN
         elif self._again is not None and now >= self._again:

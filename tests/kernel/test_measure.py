@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -104,11 +105,14 @@ def test_what_tcp_shows_of_a_class(box: Box, running: bool) -> None:
     until(lambda: "bytes_acked" in box.lab.run("ss -tin dport = :7003"))
     _, classes = measured(box, f"{box.pair.a} --for 2s")
     hashed = [] if running else measured(box, f"{box.pair.a} --for 1s --hash-addresses")[1]["video"]["tcp"]["largest"]
+    again = re.search(r"\bretrans:\d+/(\d+)", box.lab.run("ss -tin dport = :7003"))
     for one in (*talking, *((run,) if run else ())):
         one.terminate()
         one.wait()
     tcp = classes["video"]["tcp"]
-    assert (tcp["flows"], tcp["sampling"], tcp["retransmitted"], tcp["retransmitted_ratio"]) == (1, 1, 0, 0)
+    assert (tcp["flows"], tcp["sampling"]) == (1, 1)
+    assert tcp["retransmitted"] <= (int(again[1]) if again else 0), "a busy machine's TCP may probe for a lost tail"
+    assert tcp["retransmitted_ratio"] == tcp["retransmitted"] / tcp["segments"]
     assert tcp["segments"] > 50
     assert tcp["samples"] > 20
     assert 0 < tcp["least_s"] <= tcp["rtt_s"] < 0.5
