@@ -55,6 +55,7 @@ def _again(line: JournalLine) -> Decision:
     found = line.decision
     if line.premise is not None:
         found = control.step(line.premise.setup, line.premise.state, line.inputs, now=line.premise.now)[1]
+        found = replace(found, held="; ".join(filter(None, (line.premise.frozen, found.held))))
     if line.link is None:
         return replace(found, link=line.decision.link)
     about = link.step(line.link.setup, line.link.state, line.link.seen, now=line.link.now)[1]

@@ -51,11 +51,13 @@ class ObservationRow:
 
 @dataclass(frozen=True, slots=True)
 class Premise:
-    """What a decision stands on beside its inputs: the link and its classes, what was remembered, the boot time."""
+    """What a decision stands on beside its inputs: the link and its classes, what was remembered, the boot time, and
+    why it was not to be carried out, "" where it was."""
 
     setup: Setup
     state: State
     now: float
+    frozen: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,8 @@ class Recorder(ABC):
             self._digest = hashlib.sha256(payload.encode()).hexdigest()
             self._put(Write(at, _SETUP, ((self._digest, payload),)))
             self._setup = premise.setup
-        return {"setup": self._digest, "state": encode(premise.state), "now_s": premise.now}
+        state = encode(premise.state)
+        return {"setup": self._digest, "state": state, "now_s": premise.now, "frozen": premise.frozen}
 
 
 def to_observation(row: Sequence[Any]) -> ObservationRow:
@@ -231,7 +234,7 @@ def to_journal_line(row: Sequence[Any], setups: Mapping[str, Setup] | None = Non
 def _premise(data: Mapping[str, Any] | None, setups: Mapping[str, Setup]) -> Premise | None:
     if data is None or (setup := setups.get(data["setup"])) is None:
         return None
-    return Premise(setup, decode(State, data["state"]), data["now_s"])
+    return Premise(setup, decode(State, data["state"]), data["now_s"], data.get("frozen", ""))
 
 
 def _grants(data: Mapping[str, Any] | None) -> Mapping[str, Grant] | None:

@@ -86,7 +86,7 @@ class Controlling:
         if self._holding.program.moving is not None:
             rate = self.link if link is None else link.rate
             self._setup = self._setup.carrying(rate, base=self._holding.program.link_in(self._holding.program.tree))
-        decision = self._classes(observation, now=now)
+        decision = self._classes(observation, now=now, frozen=frozen)
         if link is not None:
             decision = replace(decision, link=link.move, held="; ".join(filter(None, (decision.held, link.held))))
         if frozen:
@@ -106,12 +106,12 @@ class Controlling:
         found = (Moved(now - at, change) for path, (at, change) in self._moved.items() if path in self.allocation)
         return tuple(sorted(found, key=lambda one: one.ago))
 
-    def _classes(self, observation: Observation, *, now: float) -> Decision:
+    def _classes(self, observation: Observation, *, now: float, frozen: str) -> Decision:
         """What the classes are granted; where none of them can move, what they have."""
         if not self._holding.program.movable:
             self.premise = None
             return Decision(self.allocation)
-        self.premise = Premise(self._setup, self._state, now)
+        self.premise = Premise(self._setup, self._state, now, frozen)
         self._state, decision = control.step(self._setup, self._state, observation, now=now)
         return decision
 

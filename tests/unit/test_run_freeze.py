@@ -118,6 +118,14 @@ def test_frozen_it_says_what_it_would_do_and_does_not(bench: Bench) -> None:
     assert samples == {False: 0.0, True: 1.0}
 
 
+def test_what_was_decided_while_it_was_frozen_is_decided_again_when_replayed(bench: Bench) -> None:
+    calls = Calls(bench)
+    Talk(bench, lambda: say(bench, "freeze"), calls, calls).hold()
+    assert any(line.decision.changes and line.premise and line.premise.frozen for line in journal(bench))
+    done = CliRunner().invoke(cli, ["replay", str(state(bench).history)], standalone_mode=False)
+    assert (done.return_value, "0 differ" in done.output) == (0, True), done.output
+
+
 def test_a_file_is_enough_and_outlives_the_run(bench: Bench) -> None:
     rates: list[int] = []
     calls = Calls(bench)
