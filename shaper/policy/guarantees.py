@@ -38,11 +38,11 @@ class Guarantees:
 
         Of what remains nobody has the `reserved`.
         """
-        remaining = [cls for cls in drafts if (amount := _wanted(cls)) is not None and amount.rest]
-        for cls in drafts:
-            if cls not in remaining:
-                self._put(cls, self._stated(cls, whole, parent))
-        rest = (whole or 0) - reserved - sum(self._guarantee[cls.path] for cls in drafts if cls not in remaining)
+        remaining = [cls for cls in drafts if _is_rest(cls)]
+        others = [cls for cls in drafts if not _is_rest(cls)]
+        for cls in others:
+            self._put(cls, self._stated(cls, whole, parent))
+        rest = (whole or 0) - reserved - sum(self._guarantee[cls.path] for cls in others)
         shares = dict(zip((cls.path for cls in drafts), shares_of(drafts), strict=True))
         weight = sum(shares[cls.path] for cls in remaining)
         for cls in remaining:
@@ -128,6 +128,11 @@ class Guarantees:
 def _wanted(cls: Draft) -> Amount | None:
     """What is written of its guarantee; of a strict class its limit is that, too."""
     return cls.spec.limit if cls.strict and cls.spec.guarantee is None else cls.spec.guarantee
+
+
+def _is_rest(cls: Draft) -> bool:
+    amount = _wanted(cls)
+    return amount is not None and amount.rest
 
 
 def shares_of(drafts: Sequence[Draft]) -> list[float]:
