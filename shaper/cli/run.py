@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import click
 
@@ -24,6 +24,7 @@ from shaper.cli.common import (
     policy_argument,
     state_option,
 )
+from shaper.cli.outlet import Outlet
 from shaper.errors import PolicyError, ShaperError
 from shaper.model.observation import Rung
 from shaper.model.policy import Drift, Policy
@@ -31,7 +32,7 @@ from shaper.model.status import InterfaceStatus, RunTotals
 from shaper.policy import read_policy
 from shaper.report.metrics import serve
 from shaper.report.render import console
-from shaper.report.run_lines import ready_line, second_line, summary_line
+from shaper.report.run_lines import lost_line, ready_line, second_line, summary_line
 from shaper.run import lastgood
 from shaper.run.clock import Clock, SystemClock
 from shaper.run.inbox import Inbox
@@ -116,8 +117,13 @@ def run(
     host, port = listening_address(listen)
     policy, alarm = _policy(policy_file, folder_of(folder), last_good=last_good)
     inbox, clock = Inbox(), SystemClock()
-    watcher = Notifying(JsonLines(clock) if as_json else Words())
     with contextlib.ExitStack() as stack:
+        words = stack.enter_context(Outlet(sys.stderr, "{} lines of this were left out: nobody read\n".format))
+        if as_json:
+            lines = stack.enter_context(Outlet(sys.stdout, lambda count: _json_line(lost_line(count))))
+            watcher = Notifying(JsonLines(clock, lines, words))
+        else:
+            watcher = Notifying(Words(words))
         kernel = stack.enter_context(open_kernel(read_capabilities(capabilities) if capabilities else None))
         if wait is not None:
             wait_for(kernel, policy, chosen(policy, names), seconds=wait, clock=clock, told=watcher.told)
@@ -218,10 +224,10 @@ class Notifying:
 
 
 class Words:
-    """Tells a person, on standard error, what changes; quiet while all is well."""
+    """Tells a person what changes; quiet while all is well."""
 
-    def __init__(self) -> None:
-        self._out = console(sys.stderr)
+    def __init__(self, out: Outlet) -> None:
+        self._out = console(cast("TextIO", out))
         self._said: dict[str, tuple[str, ...]] = {}
 
     def ready(self, statuses: Sequence[InterfaceStatus]) -> None:
@@ -252,10 +258,12 @@ class Words:
 
 
 class JsonLines:
-    """Tells a program, on standard output, one object a line; words go to standard error."""
+    """Tells a program one object a line; words go elsewhere."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, lines: Outlet, words: Outlet) -> None:
         self._clock = clock
+        self._lines = lines
+        self._words = words
 
     def ready(self, statuses: Sequence[InterfaceStatus]) -> None:
         self._print(ready_line(statuses))
@@ -265,11 +273,15 @@ class JsonLines:
             self._print(second_line(one, at=self._clock.wall()))
 
     def told(self, message: str) -> None:
-        click.echo(message, err=True)
+        self._words.write(f"{message}\n")
 
     def ended(self, totals: Sequence[RunTotals]) -> None:
         for one in totals:
             self._print(summary_line(one))
 
     def _print(self, data: dict[str, Any]) -> None:
-        click.echo(json.dumps(data, allow_nan=False))
+        self._lines.write(_json_line(data))
+
+
+def _json_line(data: dict[str, Any]) -> str:
+    return json.dumps(data, allow_nan=False) + "\n"

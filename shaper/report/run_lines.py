@@ -44,6 +44,11 @@ def second_line(status: InterfaceStatus, *, at: float) -> dict[str, Any]:
     }
 
 
+def lost_line(count: int) -> dict[str, Any]:
+    """So many lines were left out, since nobody read."""
+    return {"event": "lost", "lines": count}
+
+
 def summary_line(totals: RunTotals) -> dict[str, Any]:
     """The whole run, once it ends."""
     return {
