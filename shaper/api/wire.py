@@ -8,7 +8,7 @@ from shaper.errors import Exit, Problem, ShaperError, Where
 from shaper.model.status import InterfaceStatus
 from shaper.plan.steps import Plan
 from shaper.report.as_json import plan_json, problems_json, status_json
-from shaper.run.fleet import Applied, Measured
+from shaper.run.answers import Applied, Measured
 
 SCHEMA = 1
 MAX_REQUEST = 16 * 2**20

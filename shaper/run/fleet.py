@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from collectors.histogram import DelayHistogram
 from shaper.errors import UnavailableError
 from shaper.kernel.protocol import Kernel
-from shaper.model.policy import Direction, Interface, Policy
+from shaper.model.policy import Interface, Policy
 from shaper.model.status import InterfaceStatus
 from shaper.plan.steps import Plan
 from shaper.run import changes, confirm
+from shaper.run.answers import Applied, Measured
 from shaper.run.changes import Condition, Order
 from shaper.run.clock import Clock
 from shaper.run.interface import InterfaceRun, Settings
@@ -21,28 +21,6 @@ from shaper.run.saved import SavedInterface
 from shaper.run.standing import interface_on, shapes
 from shaper.run.state import DeviceState, both_directions
 from shaper.run.together import together
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What an apply did to one direction of an interface."""
-
-    interface: str
-    device: str
-    plan: Plan
-    notes: tuple[str, ...]
-    change: int
-    confirmation: str = ""
-    direction: Direction = Direction.EGRESS
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What one direction of an interface has counted and measured since its start; the delays by class."""
-
-    status: InterfaceStatus
-    delays: Mapping[str, DelayHistogram]
-
 
 _FAILED = "another interface of the policy failed"
 

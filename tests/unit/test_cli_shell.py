@@ -119,3 +119,11 @@ def test_man_has_nothing_to_say(judge: str) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "install-service" in done.stdout or judge.startswith("mandoc")
+
+
+@pytest.mark.parametrize("command", ["status", "confirm", "freeze", "history", "top"])
+def test_who_reads_no_policy_waits_for_no_schema(command: str) -> None:
+    """It takes half of the time in which a command starts, on a small router seconds."""
+    script = f"import sys, shaper.cli.{command}; print('pydantic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "False\n"

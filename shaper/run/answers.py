@@ -1,0 +1,32 @@
+"""What a running shaper answers with, for those who ask it and need nothing else of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from collectors.histogram import DelayHistogram
+from shaper.model.policy import Direction
+from shaper.model.status import InterfaceStatus
+from shaper.plan.steps import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What an apply did to one direction of an interface."""
+
+    interface: str
+    device: str
+    plan: Plan
+    notes: tuple[str, ...]
+    change: int
+    confirmation: str = ""
+    direction: Direction = Direction.EGRESS
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one direction of an interface has counted and measured since its start; the delays by class."""
+
+    status: InterfaceStatus
+    delays: Mapping[str, DelayHistogram]
