@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from shaper.errors import Exit, Problem, ShaperError, Where
+from shaper.model.policy import Direction
 from shaper.model.status import InterfaceStatus
 from shaper.plan.steps import Plan
 from shaper.report.as_json import plan_json, problems_json, status_json
-from shaper.run.answers import Applied, Measured
+from shaper.run.answers import Applied, Lending, Measured
 
 SCHEMA = 1
 MAX_REQUEST = 16 * 2**20
@@ -67,6 +69,11 @@ def applied_json(applied: Applied) -> dict[str, Any]:
     }
 
 
+def lending(data: dict[str, Any]) -> Lending:
+    """How a running shaper prepares a direction, back from its JSON."""
+    return Lending(Direction(data["direction"]), data["structure"], data["instance"], data["copies"])
+
+
 def _plain(result: object) -> object:
     if isinstance(result, InterfaceStatus):
         return status_json(result)
@@ -77,6 +84,8 @@ def _plain(result: object) -> object:
         return applied_json(result)
     if isinstance(result, Plan):
         return plan_json(result)
+    if isinstance(result, Lending):
+        return asdict(result)
     if isinstance(result, tuple):
         return [_plain(one) for one in result]
     return result

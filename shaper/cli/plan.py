@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
 import click
 
+from shaper.api.client import ask
+from shaper.api.wire import RemoteError, lending
 from shaper.cli.common import (
     by_device,
     chosen,
@@ -31,6 +34,7 @@ from shaper.plan.steps import Plan
 from shaper.policy import read_policy
 from shaper.report.as_json import plan_json
 from shaper.report.render import console, plan_view
+from shaper.run.answers import Lending
 from shaper.run.apply import plan_clear
 from shaper.run.before import unfinished
 from shaper.run.calendar import outlook
@@ -74,10 +78,12 @@ def plan(
     with _machine(capabilities, against, folder) as (kernel, known):
         policy = placed(policy, kernel)
         interfaces = chosen(policy, names)
-        prepared = prepare_all(kernel, [(policy, one.at(then)) for one in interfaces], known=known)
+        wanted = [(policy, one.at(then)) for one in interfaces]
         if isinstance(kernel, SnapshotKernel):
+            prepared = prepare_all(kernel, wanted, known=known)
             leaving = kernel.leaving(interfaces)
         else:
+            prepared = prepare_all(kernel, wanted, known=known, running=functools.partial(_running, folder))
             leaving = [(side, plan_clear(kernel, side)) for side in no_longer_shaped(interfaces, folder=folder)]
         if output is not None:
             save(output, kernel, policy, prepared, [side.key for side, _ in leaving])
@@ -117,10 +123,26 @@ def _machine(
         yield kernel, lambda interface: state_of(folder, interface)
 
 
+def _running(folder: Path | None, interface: Interface) -> Lending | None:
+    """How the shaper that runs on the interface's device prepares its direction, None without one."""
+    try:
+        answer = ask(DeviceState(folder_of(folder), interface.spot), "lending")
+    except RemoteError:  # it is of a version that does not say
+        return None
+    sides = (lending(one) for one in answer or ())
+    return next((side for side in sides if side.direction is interface.direction), None)
+
+
 def prepare_all(
-    kernel: Kernel, wanted: Sequence[tuple[Policy, Interface]], *, known: Callable[[Interface], Known]
+    kernel: Kernel,
+    wanted: Sequence[tuple[Policy, Interface]],
+    *,
+    known: Callable[[Interface], Known],
+    running: Callable[[Interface], Lending | None] = lambda _: None,
 ) -> tuple[Prepared, ...]:
-    """Every interface, planned. Of several failures the one whose exit code wins is raised."""
+    """Every interface, planned as what is `running` there would do it. Of several failures the one whose exit code wins
+    is raised.
+    """
     prepared: list[Prepared] = []
     errors: list[ShaperError] = []
     hooked: set[str] = set()
@@ -129,7 +151,19 @@ def prepare_all(
             hook_comes, first = interface.spot in hooked, _same(prepared, interface)
             state = known(interface)
             before = unfinished(state) if isinstance(state, DeviceState) else None
-            prepared.append(prepare(kernel, state, policy, interface, hooked=hook_comes, before=before, first=first))
+            runs = running(interface)
+            one = prepare(
+                kernel,
+                state,
+                policy,
+                interface,
+                structure=runs is None or runs.structure,
+                hooked=hook_comes,
+                before=before,
+                first=first,
+                lender=runs,
+            )
+            prepared.append(one)
         except ShaperError as error:
             errors.append(error)
         else:

@@ -30,3 +30,21 @@ class Measured:
 
     status: InterfaceStatus
     delays: Mapping[str, DelayHistogram]
+
+
+@dataclass(frozen=True, slots=True)
+class Lending:
+    """How a running shaper prepares one direction: with tiers or without, and what it lends to be measured by.
+
+    It is `prepare`'s lender for who only plans what that shaper would do.
+    """
+
+    direction: Direction
+    structure: bool
+    instance: str
+    copies: bool
+
+    def lend(self, program: object) -> bool:
+        """The shaper will have what it says it can load."""
+        del program
+        return True

@@ -20,6 +20,7 @@ from shaper.model.status import ClassStatus, ControllerStatus, InterfaceStatus, 
 from shaper.plan.steps import Plan
 from shaper.run import apply, changes, confirm
 from shaper.run.alarms import Alarms
+from shaper.run.answers import Lending
 from shaper.run.calendar import Calendar
 from shaper.run.changes import Condition, Order
 from shaper.run.clock import Clock
@@ -164,6 +165,12 @@ class InterfaceRun:
     def place(self) -> tuple[str, Direction]:
         """Its device and direction."""
         return self.state.spot, self.state.direction
+
+    @property
+    def lending(self) -> Lending:
+        """How a change of it is prepared."""
+        structure = self._settings.mode is not Mode.STATIC
+        return Lending(self.state.direction, structure, self._measuring.instance, self._measuring.copies)
 
     @property
     def _drift(self) -> Drift:

@@ -43,6 +43,7 @@ class Requests:
         handlers: dict[str, Callable[[Request], object]] = {
             "status": lambda _: self._fleet.statuses(),
             "measured": lambda _: self._fleet.measured(),
+            "lending": lambda request: tuple(run.lending for run in self._fleet.on(self._held(request))),
             "apply": self._on_apply,
             "clear": self._on_clear,
             "release": self._on_release,

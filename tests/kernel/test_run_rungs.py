@@ -148,3 +148,21 @@ def test_counters_alone_put_nothing_on_a_hook(box: Box) -> None:
     assert (found["running"], found["rung"]) == (False, "counters")
     assert "--measure counters" in found["reason"]
     assert end(process)[0] == 0
+
+
+@pytest.mark.parametrize("how", ["", "--measure capture", "--measure counters", "--mode static"])
+def test_a_plan_beside_a_run_is_what_the_run_does(box: Box, how: str) -> None:
+    """What measures is the run's, and so is whether there are tiers: neither may look like a change of the policy."""
+    process = box.start(f"--no-metrics {how}")
+    code, out, _ = box.ask(f"plan {box.policy}")
+    assert code == 0, out
+    box.policy.write_text(box.policy.read_text().replace("dscp: af41", "dscp: af42"))
+    saved = box.policy.with_name("saved.json")
+    code, out, _ = box.ask(f"plan {box.policy} -o {saved} --json")
+    assert code == 2
+    planned = json.loads(out)["interfaces"][0]["steps"]
+    code, out, err = box.ask(f"apply {saved} --json")
+    assert code == 0, err
+    assert json.loads(out)["interfaces"][0]["steps"] == planned
+    assert box.ask(f"plan {box.policy}")[0] == 0
+    assert end(process)[0] == 0
