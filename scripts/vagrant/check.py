@@ -90,6 +90,25 @@ class Check:
             f"class voice counted {counted:.0f} packets of {sent} sent with its mark (irtt's handshake has it too)",
         ]
 
+    def sites(self) -> list[str]:
+        """calls of the second site arrive beside the first one's bulk: the link is shared by classes, not by sites"""
+        before = self._voice_packets()
+        bulk = self._send(3000, CS1, port=5202)
+        calls = self._received(self._send(100, EF, port=5201, site="client2"))
+        rest = self._received(bulk)
+        if calls["lost_percent"] > 1:
+            raise StepError(f"the second site's calls lost {calls['lost_percent']:.2f} %")
+        counted = self._voice_packets() - before
+        if counted < calls["packets"] * 0.99:
+            raise StepError(f"voice counted {counted:.0f} packets, the second site sent {calls['packets']}")
+        ping = self.machines.ask("client2", "ping -q -c 5 10.10.1.2").splitlines()[-1]
+        return [
+            f"the second site's calls: {calls['packets']} packets, lost {calls['lost_percent']:.2f} %",
+            f"the first site's bulk beside them lost {rest['lost_percent']:.1f} %",
+            f"class voice counted {counted:.0f} packets",
+            f"from site to site: {ping}",
+        ]
+
     def metrics(self) -> list[str]:
         """the server's Prometheus has scraped the router and has what the router says"""
         metric = self.machines.metric
@@ -211,10 +230,12 @@ class Check:
     def _device(self) -> str:
         return self.machines.ask("router", "ip -o -4 address show to 10.10.100.254 | awk '{ print $2 }'").strip()
 
-    def _send(self, kbit: int, tos: int, *, port: int, seconds: int = 15) -> subprocess.Popen[str]:
+    def _send(
+        self, kbit: int, tos: int, *, port: int, seconds: int = 15, site: str = "client"
+    ) -> subprocess.Popen[str]:
         size = 200 if tos == EF else 1200
         command = f"iperf3 -c {SERVER} -p {port} -u -b {kbit}k -l {size} -S {tos} -t {seconds} --json"
-        return self.machines.start("client", command)
+        return self.machines.start(site, command)
 
     def _received(self, sender: subprocess.Popen[str]) -> dict[str, Any]:
         out, err = sender.communicate(timeout=180)
@@ -270,6 +291,7 @@ def main() -> int:
         check.up,
         check.service,
         check.traffic,
+        *([check.sites] if os.environ.get("SHAPER_SITES") == "2" else []),
         check.metrics,
         check.agreement,
         check.confirmed,
