@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import time
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
 
 import click
 
@@ -15,15 +18,16 @@ from shaper import __version__
 @click.pass_context
 def man(ctx: click.Context) -> None:
     """Print the manual page, for `shaper man | man -l -`, or shaper.1 in a folder of the man path."""
-    click.echo(page(ctx.find_root()))
+    made = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))  # for packages that must be the same each time
+    click.echo(page(ctx.find_root(), made=datetime.fromtimestamp(made, UTC).date()))
 
 
-def page(root: click.Context) -> str:
-    """The manual page of a program in roff."""
+def page(root: click.Context, *, made: date) -> str:
+    """The manual page of a program in roff, with the day on which it was made."""
     name = root.info_name or "shaper"
     paragraphs = _paragraphs(root.command.help or "")
     lines = [
-        f'.TH {name.upper()} 1 "" "{name} {__version__}" "User Commands"',
+        f'.TH {name.upper()} 1 "{made}" "{name} {__version__}" "User Commands"',
         ".SH NAME",
         f"{name} \\- {_escape(root.command.get_short_help_str(limit=200)).rstrip('.')}",
         ".SH SYNOPSIS",
