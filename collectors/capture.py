@@ -8,18 +8,14 @@ there. Before: a tap on the device. After: a tap on the ifb. Nothing is written 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
 
 from collectors.account import Account
-from collectors.errors import CaptureError
 from collectors.evidence import Evidence
 from collectors.hitters import Hitter
-from collectors.netlink import inside
-from collectors.ring import RETIRE_MS, Instruction, PacketRing, link
+from collectors.ring import RETIRE_MS, Instruction, PacketRing, captured_in, link
 from collectors.sample import CaptureWindow, Classifier
 from collectors.sampling import MOST, Sampling
 
-T = TypeVar("T")
 Filters = Callable[[int], tuple[Sequence[Instruction], Sequence[Instruction]]]
 """From one packet in so many to `after_filter` and `arriving_filter`."""
 
@@ -70,8 +66,8 @@ class Capture:
         network namespace of both devices, "" for this one. Raises CaptureError without the devices or the permission.
         """
         self._netns = netns
-        mtu = self._inside(lambda: link(device)).mtu
-        own = _not_from(self._inside(lambda: link(tap)).address)
+        mtu = captured_in(self._netns, lambda: link(device)).mtu
+        own = _not_from(captured_in(self._netns, lambda: link(tap)).address)
         on_tap, on_device = (tap, (*own, *after_filter)), (device, tuple(arriving_filter or after_filter))
         before, after = (on_device, on_tap) if arriving_filter else (on_tap, on_device)
         self._account = Account(
@@ -87,9 +83,9 @@ class Capture:
         )
         self._evidence = evidence
         # The same filter on both sides: frames are cut to the same length, and either leaves out what the other does.
-        self._after = self._inside(lambda: PacketRing(*after))
+        self._after = captured_in(self._netns, lambda: PacketRing(*after))
         try:
-            self._before = self._inside(lambda: PacketRing(*before))
+            self._before = captured_in(self._netns, lambda: PacketRing(*before))
         except BaseException:
             self._after.close()
             raise
@@ -157,17 +153,6 @@ class Capture:
         """Gives back both sockets and their rings; a second call does nothing."""
         self._before.close()
         self._after.close()
-
-    def _inside(self, make: Callable[[], T]) -> T:
-        """What is made in the devices' network namespace stays in it. Raises CaptureError."""
-        try:
-            return inside(self._netns or None, make)
-        except OSError as error:
-            raise CaptureError(
-                f"the network namespace {self._netns!r} cannot be entered: {error.strerror}",
-                "`ip netns list` shows those there are; it takes CAP_SYS_ADMIN",
-                errno=error.errno or 0,
-            ) from error
 
     def _read(self) -> None:
         # The side after first: whatever is in it has been before.

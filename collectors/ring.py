@@ -12,10 +12,13 @@ import mmap
 import os
 import socket
 import struct
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 from collectors.errors import CaptureError
+from collectors.netlink import inside
+
+T = TypeVar("T")
 
 Instruction = tuple[int, int, int, int]
 """One classic-BPF instruction: code, jt, jf, k."""
@@ -50,6 +53,18 @@ class Link(NamedTuple):
 
     mtu: int
     address: bytes
+
+
+def captured_in(netns: str, make: Callable[[], T]) -> T:
+    """What is made in a network namespace, "" for this one, and stays in it. Raises CaptureError."""
+    try:
+        return inside(netns or None, make)
+    except OSError as error:
+        raise CaptureError(
+            f"the network namespace {netns!r} cannot be entered: {error.strerror}",
+            "`ip netns list` shows those there are; it takes CAP_SYS_ADMIN",
+            errno=error.errno or 0,
+        ) from error
 
 
 def link(device: str) -> Link:

@@ -21,8 +21,7 @@ from typing import NamedTuple
 from collectors.bpf.library import SCHED_CLS, BpfError, Map, Object, load_program, processors, trace
 from collectors.bpf.translate import hand_over
 from collectors.errors import CaptureError
-from collectors.netlink import inside
-from collectors.ring import Instruction, link, refused
+from collectors.ring import Instruction, captured_in, link, refused
 
 OBJECT = Path(__file__).with_name("measure.bpf.o")
 
@@ -248,14 +247,7 @@ class KernelDelays:
             self._socket = None
         self._own[0] = bytes(_OWN.size * self._processors)
         self._known[0] = bytes(_ADDRESS.size)
-        try:
-            self._socket = inside(netns or None, listen)
-        except OSError as error:
-            raise CaptureError(
-                f"the network namespace {netns!r} cannot be entered: {error.strerror}",
-                "`ip netns list` shows those there are; it takes CAP_SYS_ADMIN",
-                errno=error.errno or 0,
-            ) from error
+        self._socket = captured_in(netns, listen)
         self._device = device
         self.check()
         self._copied = True

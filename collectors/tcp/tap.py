@@ -5,9 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from collectors.errors import CaptureError
-from collectors.netlink import inside
-from collectors.ring import BLOCK_SIZE, PacketRing, link
+from collectors.ring import BLOCK_SIZE, PacketRing, captured_in, link
 from collectors.sampling import Sampling
 from collectors.tcp.filter import tcp_filter
 from collectors.tcp.segments import segment
@@ -71,14 +69,7 @@ class TcpTap:
                 raise
             return ring, mtu
 
-        try:
-            self._ring, self._mtu = inside(netns or None, opened)
-        except OSError as error:
-            raise CaptureError(
-                f"the network namespace {netns!r} cannot be entered: {error.strerror}",
-                "`ip netns list` shows those there are; it takes CAP_SYS_ADMIN",
-                errno=error.errno or 0,
-            ) from error
+        self._ring, self._mtu = captured_in(netns, opened)
         self._tracker = Tracker(classify)
         self._sampling = Sampling(1, 0.0, most=most)
         self.frames = self.drops = self.undecoded = 0

@@ -18,8 +18,12 @@ from shaper import __version__
 @click.pass_context
 def man(ctx: click.Context) -> None:
     """Print the manual page, for `shaper man | man -l -`, or shaper.1 in a folder of the man path."""
-    made = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))  # for packages that must be the same each time
-    click.echo(page(ctx.find_root(), made=datetime.fromtimestamp(made, UTC).date()))
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")  # for packages that must be the same each time
+    try:
+        made = datetime.fromtimestamp(int(epoch or time.time()), UTC).date()
+    except (ValueError, OverflowError, OSError) as error:
+        raise click.UsageError(f"SOURCE_DATE_EPOCH is {epoch!r}, and no number of seconds since 1970") from error
+    click.echo(page(ctx.find_root(), made=made))
 
 
 def page(root: click.Context, *, made: date) -> str:
