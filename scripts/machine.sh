@@ -44,14 +44,15 @@ lab_start() {
   [ "$(id -u)" -eq 0 ] || own+=(--map-root-user)
   # shellcheck disable=SC2016 # expanded by the inner shell
   unshare "${own[@]}" bash -ec '
-    work=$1 out=$2 stage=$1/run; shift 2
+    work=$1 out=$2 root=$3 stage=$1/run; shift 3
     mount -t tmpfs -o mode=755 tmpfs "$stage"
-    mkdir "$stage/lab" "$stage/out" "$stage/scratch"
+    mkdir "$stage/lab" "$stage/out" "$stage/scratch" "$stage/checkout"
     mount --bind "$work" "$stage/lab"
+    mount --bind "$root" "$stage/checkout"
     mount --bind "$out" "$stage/out"
     mount -n --move "$stage" /run
     exec 3>&1 4>&2 >>/run/lab/kernel.log 2>&1
-    "$@" && exit; exit $?' lab "$work" "$out" env -i TMPDIR=/run/scratch HOME=/run/scratch "$@" </dev/null &
+    "$@" && exit; exit $?' lab "$work" "$out" "$root" env -i TMPDIR=/run/scratch HOME=/run/scratch "$@" </dev/null &
   lab_process=$!
   wait "$lab_process" || code=$?
   lab_process=

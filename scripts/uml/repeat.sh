@@ -20,8 +20,8 @@ check_repeatable() {
     esac
     printf '%-10s ' "$run"
     mkdir "$results/$run"
-    "$root/scripts/lab" run --virtual-time --seed "$seed" --out "$results/$run" -- \
-      "$python" "$lab/experiment.py" >"$results/$run/verdict" 2>"$results/$run/figures" || true
+    (cd / && "$root/scripts/lab" run --virtual-time --seed "$seed" --out "$results/$run" -- \
+      /run/checkout/scripts/uml/checkout /run/checkout/scripts/uml/experiment.py) >"$results/$run/verdict" 2>"$results/$run/figures" || true
     cat "$results/$run/figures"
   done
   for run in busy-1 busy-2; do

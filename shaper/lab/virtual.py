@@ -38,9 +38,10 @@ def run_virtually(
         done = subprocess.run(
             [
                 *(str(_LAB), "run", "--virtual-time", "--seed", str(seed), "--out", folder, "--"),
-                *(str(ROOT / "scripts" / "uml" / "checkout"), str(ROOT), "-m", "shaper.lab.once", *what, *length),
+                *("/run/checkout/scripts/uml/checkout", "-m", "shaper.lab.once", *what, *length),
                 *("--seed", str(seed), "--out", "/run/out/result.json", "--", *command),
             ],
+            cwd="/",
             capture_output=True,
             text=True,
             check=False,

@@ -48,14 +48,15 @@ def end(demo: subprocess.Popen[bytes]) -> bytes:
 
 @contextlib.contextmanager
 def copied() -> Iterator[Path]:
-    """A copy of the checkout elsewhere, ready to run: its own environment, which borrows the packages of this one."""
+    """A copy of the checkout elsewhere, ready to run in an environment of its own, with the packages of this one."""
     with tempfile.TemporaryDirectory(prefix="a copy of the checkout ") as name:
         copy = Path(name) / "further" / "down" / "elsewhere"
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "__pycache__"))
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", copy / ".venv"], check=True, timeout=60)
         (site,) = (copy / ".venv").glob("lib/python*/site-packages")
-        site.rmdir()
-        site.symlink_to(sysconfig.get_path("purelib"))
+        subprocess.run(
+            ["cp", "-a", "--no-target-directory", sysconfig.get_path("purelib"), site], check=True, timeout=120
+        )
         script = '. "$1/scripts/lib.sh"; echo "$(stamp_of) run" >"$1/.venv/.installed"'
         subprocess.run(["bash", "-euc", script, "bash", copy], check=True, timeout=60)
         yield copy
@@ -104,6 +105,20 @@ def runs() -> Iterator[dict[str, bytes]]:
         strange = {"TZ": "Asia/Tokyo", "COLUMNS": "40", "PYTHONHASHSEED": "7", "LC_ALL": "C", "LAB_KERNEL": "full"}
         said["copy"] = end(begin(copy, **strange))
     yield said
+
+
+def kernel_after_imports(checkout: Path) -> str:
+    """What the lab's kernel in virtual time says of its memory and its time when the demo has been imported."""
+    asked = """import shaper.lab.demo, pathlib, time
+print(time.time_ns(), *(pathlib.Path("/proc", name).read_text() for name in ("meminfo", "vmstat", "stat")))"""
+    command = ("/run/checkout/scripts/uml/checkout", "-c", asked)
+    lab = (checkout / "scripts" / "lab", "run", "--virtual-time", "--", *command)
+    return subprocess.run(lab, cwd="/", check=True, capture_output=True, text=True, timeout=120).stdout
+
+
+def test_a_machine_in_virtual_time_cannot_tell_where_the_checkout_is() -> None:
+    with copied() as copy:
+        assert kernel_after_imports(copy) == kernel_after_imports(ROOT)
 
 
 @pytest.fixture(params=["here", "other seed"])
