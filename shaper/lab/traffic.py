@@ -1,6 +1,6 @@
 """The UDP generator: every packet sent at its own time of an absolute schedule, with its stamp inside.
 
-One process serves all flows: `python -m shaper.lab.traffic PLAN LOG`, PLAN a JSON file written by `write_plan`. LOG is
+One process serves all flows: `python -m shaper.lab.traffic PLAN LOG`, PLAN a JSON file of `plan_of`. LOG is
 the sender's own account: two 64-bit words for every packet, `packet_key` and the nanoseconds at which it was sent.
 """
 
@@ -115,9 +115,9 @@ def _pictures(step: Step, end: float, jitter: float, chance: random.Random) -> I
         count += 1
 
 
-def write_plan(path: Path, flows: Sequence[UdpFlow], *, start: float) -> None:
-    """Writes the plan for a generator that begins at the Unix time `start`."""
-    path.write_text(json.dumps({"start": start, "flows": [asdict(flow) for flow in flows]}))
+def plan_of(flows: Sequence[UdpFlow], *, start: float) -> str:
+    """The plan for a generator that begins at the Unix time `start`."""
+    return json.dumps({"start": start, "flows": [asdict(flow) for flow in flows]})
 
 
 def read_plan(path: Path) -> tuple[float, tuple[UdpFlow, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import subprocess
@@ -18,14 +19,14 @@ from shaper.lab.counters import RunLines
 from shaper.lab.namespaces import Topology
 from shaper.lab.processes import Processes
 from shaper.lab.scenario import UDP_PORT, Traffic
-from shaper.lab.traffic import write_plan
+from shaper.lab.traffic import plan_of
 
 SHAPER = (sys.executable, "-m", "shaper")
 """The command under trial."""
 _READY = 120.0
 _LEAD = 1.0
 _DRAIN = 1.0
-_PATIENCE = 5.0
+_PATIENCE = 30.0
 _LOOK = 0.1
 
 Watch = Callable[[float, RunLines], None]
@@ -190,13 +191,41 @@ def _await_ready(stage: _Stage, shaper: subprocess.Popen[bytes], reader: _Reader
             raise stage.complain(f"`shaper run` was not ready within {_READY:g} s", "shaper")
 
 
+def _start_sender(stage: _Stage, reader: _Reader) -> tuple[subprocess.Popen[bytes], float]:
+    """The generator, and the Unix time of the traffic's second 0, which is told it when it reads its plan."""
+    plan = stage.log("plan")
+    os.mkfifo(plan)
+    argv = [sys.executable, "-m", "shaper.lab.traffic", str(plan), str(stage.log("sent"))]
+    sender = stage.start("sender", argv, stage.net.client)
+    end = time.time() + _READY
+    while (pipe := _open_to_write(plan)) is None:
+        reader.until(time.time() + _LOOK)
+        if sender.poll() is not None or time.time() >= end:
+            raise stage.complain("the generator did not start", "sender")
+    os.set_blocking(pipe, True)
+    start = time.time() + _LEAD
+    try:
+        with os.fdopen(pipe, "w") as out:
+            out.write(plan_of(stage.traffic.udp, start=start))
+    except BrokenPipeError as error:
+        raise stage.complain("the generator did not read its plan", "sender") from error
+    return sender, start
+
+
+def _open_to_write(pipe: Path) -> int | None:
+    """The named pipe, None while nobody reads it."""
+    try:
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return None
+
+
 def _send(stage: _Stage, shaper: subprocess.Popen[bytes], reader: _Reader, watch: Watch) -> float:
     """Runs the traffic to its end; returns the Unix time of its second 0."""
     traffic, net = stage.traffic, stage.net
-    start = time.time() + _LEAD
-    write_plan(stage.log("plan"), traffic.udp, start=start)
-    argv = [sys.executable, "-m", "shaper.lab.traffic", str(stage.log("plan")), str(stage.log("sent"))]
-    sender = stage.start("sender", argv, net.client)
+    sender, start = _start_sender(stage, reader)
     waiting = list(traffic.tcp)
     changes = list(traffic.narrow.rates[1:]) if traffic.narrow else []
     clients: list[tuple[str, subprocess.Popen[bytes]]] = []

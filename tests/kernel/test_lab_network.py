@@ -17,7 +17,7 @@ from shaper.lab import namespaces
 from shaper.lab.account import read_log, settle
 from shaper.lab.namespaces import SERVER_V4, SERVER_V6, Topology
 from shaper.lab.processes import Processes, is_alive
-from shaper.lab.traffic import Step, UdpFlow, write_plan
+from shaper.lab.traffic import Step, UdpFlow, plan_of
 
 pytestmark = pytest.mark.kernel
 
@@ -132,7 +132,7 @@ def test_the_generator_keeps_its_rate_and_an_unshaped_path_loses_nothing(net: To
         with receiver.stdout as pipe:
             assert pipe.readline() == b"ready\n"
         start = time.time() + 1
-        write_plan(tmp_path / "plan", flows, start=start)
+        (tmp_path / "plan").write_text(plan_of(flows, start=start))
         before = os.times()
         sender = processes.start(
             [sys.executable, "-m", "shaper.lab.traffic", str(tmp_path / "plan"), str(sent)], namespace=net.client

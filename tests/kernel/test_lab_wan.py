@@ -21,7 +21,7 @@ from shaper.lab.demo import SCENARIO, run_demo
 from shaper.lab.namespaces import SERVER_V4, SERVER_V6, Topology, Wan
 from shaper.lab.processes import Processes
 from shaper.lab.receiver import OVERFLOW
-from shaper.lab.traffic import Step, UdpFlow, write_plan
+from shaper.lab.traffic import Step, UdpFlow, plan_of
 
 SECONDS = 10
 FLOWS = (
@@ -43,7 +43,7 @@ def measure(path: Wan, folder: Path) -> tuple[list[int], list[int], int]:
             with receiver.stdout as pipe:
                 assert pipe.readline() == b"ready\n"
             start = time.time() + 1
-            write_plan(folder / "plan", FLOWS, start=start)
+            (folder / "plan").write_text(plan_of(FLOWS, start=start))
             argv = [sys.executable, "-m", "shaper.lab.traffic", str(folder / "plan"), str(sent)]
             assert processes.start(argv, namespace=net.client).wait(timeout=60) == 0
             time.sleep(0.5)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shaper.lab.namespaces import Wan
 from shaper.lab.scenario import GREEDY, ScenarioError, lay_out, parse_moment, read_scenario
-from shaper.lab.traffic import Step, UdpFlow, read_plan, schedule, write_plan
+from shaper.lab.traffic import Step, UdpFlow, plan_of, read_plan, schedule
 from shaper.policy import read_policy
 from shaper.units import UnitError
 
@@ -171,5 +171,5 @@ def test_without_jitter_packets_are_evenly_spaced(flow: UdpFlow) -> None:
 
 def test_a_plan_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     planned = lay_out(read_scenario(DEMO), seconds=9).udp
-    write_plan(tmp_path / "plan", planned, start=12.5)
+    (tmp_path / "plan").write_text(plan_of(planned, start=12.5))
     assert read_plan(tmp_path / "plan") == (12.5, planned)
