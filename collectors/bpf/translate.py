@@ -13,9 +13,9 @@ from typing import NamedTuple
 from collectors.ring import Instruction
 
 A, X, CTX, SPARE, ROW = 0, 7, 6, 8, 9
-LOOK_UP, COLUMN = 0xE0, 0xC0
+LOOK_UP, COLUMN, CAME_IN = 0xE0, 0xC0, 0xA0
 """Instructions that no classic program has: finding the row of table `jt` for the address at X + `k`, else on by `jf`;
-A = what is in its column `k`."""
+A = what is in its column `k`; A = the number of the device that the packet came in by."""
 _STACK = 10
 _LD, _LDX, _ST, _STX, _ALU, _JMP, _RET, _MISC = range(8)
 _IMM, _ABS, _IND, _MEM, _LEN, _MSH = 0x00, 0x20, 0x40, 0x60, 0x80, 0xA0
@@ -42,8 +42,8 @@ _ANCILLARY = 0xFFFFF000
 _CONTEXT = {0: 16, 4: 4, 8: 40, 20: 8, 24: 12, 32: 68, 44: 24, 48: 20}
 """SKF_AD_* to the offset in struct __sk_buff: protocol, type, device, mark, queue, hash, VLAN tag, whether it has."""
 _PROTOCOL, _HARDWARE_TYPE = 0, 28
-_ANSWER, _PRIORITY = 48, 32
-"""cb[0] and priority in struct __sk_buff."""
+_ANSWER, _PRIORITY, _INGRESS = 48, 32, 36
+"""cb[0], priority and ingress_ifindex in struct __sk_buff."""
 UNSPECIFIED = -1
 """TC_ACT_UNSPEC: the next filter on the hook has its turn."""
 
@@ -219,6 +219,8 @@ def _plain(code: int, k: int, hardware_type: int) -> list[Wide]:
     kind, mode = code & 0x07, code & 0xE0
     if code == COLUMN:
         return [Wide(_LOAD_WORD, A, ROW, 4 * k)]
+    if code == CAME_IN:
+        return [Wide(_LOAD_WORD, A, CTX, _INGRESS)]
     if kind == _LD and mode == _ABS and k >= _ANCILLARY:
         return _ancillary(k - _ANCILLARY, hardware_type)
     if kind == _LD and mode == _ABS:

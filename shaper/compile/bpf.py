@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shaper.tree import COLUMN, LOOK_UP, Insn
+from shaper.tree import CAME_IN, COLUMN, LOOK_UP, Insn
 
 MAX_INSTRUCTIONS = 4096
 """BPF_MAXINSNS of the kernel."""
@@ -151,6 +151,10 @@ class Assembler:
     def column(self, number: int) -> None:
         """A = the number in a column of the row that was found last."""
         self._emit(COLUMN, number)
+
+    def came_in(self) -> None:
+        """A = the number of the device that the packet came in by. Extended BPF only."""
+        self._emit(CAME_IN)
 
     def goto(self, target: Label) -> None:
         """Jumps."""

@@ -10,7 +10,7 @@ A VLAN tag is the same whether the kernel holds it beside the packet, for the de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 from shaper.compile.addresses import Addresses, Choice, Run
@@ -44,7 +44,8 @@ in a row; it takes a million instructions, but looks at every way through them, 
 _UNSEEN = {
     "iif": (
         "classic BPF cannot see by which device a packet came in: it knows the one it leaves by",
-        "leave `classifier` out on a kernel with cls_flower, which sees it; or give what comes in there a mark "
+        "extended BPF sees it (`shaper doctor` says why there is none here), and so does cls_flower where `classifier` "
+        "is left out; or give what comes in there a mark "
         "(`nft add rule ... iifname eth2 meta mark set 7`) and match `mark: 7`",
     ),
     "cgroup": (
@@ -55,28 +56,37 @@ _UNSEEN = {
 }
 
 
-def classifier(rules: Rules, classids: Mapping[str, Handle], *, only: int = 0) -> tuple[Insn, ...]:
+def classifier(
+    rules: Rules, classids: Mapping[str, Handle], *, only: int = 0, devices: Mapping[str, int] | None = None
+) -> tuple[Insn, ...]:
     """The program for the rules, given every leaf's classid by path; one of 0 is left to other filters.
 
-    With `only` it knows packets of that ethertype alone, whose IP header is where the kernel thinks it is.
+    With `only` it knows packets of that ethertype alone, whose IP header is where the kernel thinks it is. Given the
+    numbers of `devices` it is to be loaded as extended BPF, which sees by which of them a packet came in.
 
-    Raises bpf.TooLongError, and UnavailableError at a rule that classic BPF cannot carry.
+    Raises bpf.TooLongError, and UnavailableError at a rule that BPF cannot carry.
     """
-    _require_seen(rules)
-    words = Words(match for rule in rules.ordered for match in rule.all_of)
+    _require_seen(rules, extended=devices is not None)
+    words = Words((match for rule in rules.ordered for match in rule.all_of), devices=devices)
     return _program(rules, classids, words, rules.ordered, only=only).assemble(MAX_INSTRUCTIONS)
 
 
 def lookup_classifier(
-    rules: Rules, classids: Mapping[str, Handle], *, only: int = 0, ethernet: bool = True
+    rules: Rules,
+    classids: Mapping[str, Handle],
+    *,
+    only: int = 0,
+    ethernet: bool = True,
+    devices: Mapping[str, int] | None = None,
 ) -> LookupProgram:
-    """The same for more addresses than that has room for: they are in tables, where each is looked up once a packet.
+    """The same as extended BPF: addresses are in tables, where each is looked up once a packet, so that there is room
+    for many, and `devices` have numbers.
 
     All classids are of one qdisc. Raises bpf.TooLongError, UnavailableError.
     """
-    _require_seen(rules)
+    _require_seen(rules, extended=True)
     addresses = Addresses(rules, classids)
-    words = Words(addresses.ordinary, addresses=addresses)
+    words = Words(addresses.ordinary, addresses=addresses, devices=devices)
     in_turn = [step for step in addresses.steps if not isinstance(step, Choice)]
     _program(rules, classids, words, in_turn, only=only).assemble(_MOST_IN_TURN)
     program = _program(rules, classids, words, addresses.steps, only=only).assemble(_MOST_WITH_TABLES)
@@ -85,10 +95,10 @@ def lookup_classifier(
     return LookupProgram(program, addresses.tables, major, frozenset(addresses.verdicts), ethernet)
 
 
-def _require_seen(rules: Rules) -> None:
+def _require_seen(rules: Rules, *, extended: bool) -> None:
     """Raises UnavailableError at a rule that asks for what BPF cannot see."""
     for name, where in rules.asked().items():
-        if name in _UNSEEN:
+        if name in _UNSEEN and not (extended and name == "iif"):
             reason, mend = _UNSEEN[name]
             raise UnavailableError(f"`{name}` cannot be matched: {reason}", hint=mend, where=where)
 
@@ -224,6 +234,8 @@ def _condition(asm: Assembler, match: Match, name: str, words: Words, other: Lab
             _length(asm, match.length, words, other)
         case "vlan" | "pcp" | "ecn":
             _part_of_word(asm, match, name, words, other)
+        case "iif":
+            _came_in(asm, [words.devices[device] for device in match.iif if device in words.devices], other)
         case _:
             word, spans = _whole_word(match, name)
             _field(asm, words[word], spans, other)
@@ -246,6 +258,15 @@ def _parts(asm: Assembler, match: Match, name: str, words: Words, other: Label) 
                 _match(asm, part, words, unmet)
                 asm.goto(other)
                 asm.place(unmet)
+
+
+def _came_in(asm: Assembler, numbers: Collection[int], other: Label) -> None:
+    """Goes to `other` unless the packet came in by one of these devices, which are those that are there."""
+    if not numbers:
+        asm.goto(other)
+        return
+    asm.came_in()
+    _ranges(asm, _points(numbers), other)
 
 
 def _whole_word(match: Match, name: str) -> tuple[str, Iterable[Span]]:

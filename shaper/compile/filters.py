@@ -49,6 +49,8 @@ class Stand(NamedTuple):
 
 
 _AT_ROOT = Stand()
+_NOT_LOOKED = 0xFFFFFFFF
+"""The number of a device where nobody has looked: that of none."""
 
 
 class Classification(NamedTuple):
@@ -62,14 +64,14 @@ class Classification(NamedTuple):
 def choose(interface: Interface, rules: Rules, capabilities: Capabilities) -> Classifier:
     """BPF where nothing is asked for and the kernel has it: one program, exchanged in one step.
 
-    Flower where a rule asks for what only it sees, the device that a packet came in by.
+    Flower where a rule asks for the device that a packet came in by and no extended BPF, which sees it, can be loaded.
     u32 where there is nothing else.
 
     Raises UnavailableError when the kernel lacks what is asked for, or all of them.
     """
     asked = interface.classifier
     wanted = tuple(_MODULES) if asked is Classifier.AUTO else (asked,)
-    if asked is Classifier.AUTO and "iif" in rules.asked():
+    if asked is Classifier.AUTO and "iif" in rules.asked() and "lookup" not in capabilities.features:
         wanted = (Classifier.FLOWER, Classifier.BPF, Classifier.U32)
     for kind in wanted:
         if kind in capabilities.filters:
@@ -92,19 +94,19 @@ def classify(
     capabilities: Capabilities,
     treated: Mapping[str, Treatment],
     *,
-    devices: Collection[str] | None = None,
+    devices: Mapping[str, int] | None = None,
     ethernet: bool = True,
     stand: Stand = _AT_ROOT,
 ) -> Classification:
     """With what is done to the packets of each leaf, by its path.
 
-    `devices` are those by which a packet may have come in, None where nobody has looked; `ethernet` says whether the
-    device has Ethernet headers. Raises UnavailableError when
+    `devices` are the numbers of those by which a packet may have come in, None where nobody has looked; `ethernet` says
+    whether the device has Ethernet headers. Raises UnavailableError when
     the kernel has no classifier for it, or the rules are more than it takes.
     """
     kind = choose(interface, rules, capabilities)
     if kind is Classifier.BPF:
-        return _bpf(interface, rules, handles, capabilities, treated, ethernet=ethernet, stand=stand)
+        return _bpf(interface, rules, handles, capabilities, treated, devices=devices, ethernet=ethernet, stand=stand)
     if kind is Classifier.U32:
         return _u32(interface, rules, handles, capabilities, treated)
     try:
@@ -113,23 +115,31 @@ def classify(
         error.where = error.where or interface.classifier_where or interface.where
         if interface.classifier is Classifier.AUTO and Classifier.BPF in capabilities.filters:
             error.hint = (
-                "bpf would carry that, but a rule asks for `iif`, which flower alone sees: take one of the two out, or "
-                "give what comes in there a mark (`nft add rule ... iifname eth2 meta mark set 7`) and match it"
+                "bpf would carry that, but a rule asks for `iif`, which flower alone sees here: take one of the two "
+                "out, or give what comes in there a mark (`nft add rule ... iifname eth2 meta mark set 7`) and match it"
             )
         raise
-    asked = {name for rule in rules.ordered for match in rule.all_of for name in match.iif}
+    asked = _asked_devices(rules)
     lacking = "the kernel lacks the bpf filter: " if Classifier.BPF not in capabilities.filters else ""
     if asked and not lacking and interface.classifier is Classifier.AUTO:
-        lacking = "`iif` is what flower alone can see: "
+        lacking = "`iif` is what flower alone can see here: "
     marks = ", where no DSCP is written on them," if any(one.ipv4 != one.others for one in treated.values()) else ""
     note = (
         f"{lacking}packets are classified by {len(filters)} flower filters. While an apply changes them, packets may "
         f"meet neither the old rules nor the new. To {rules.default}{marks} go frames with a VLAN tag, MPLS in IP, and "
         "802.3 frames that a program of this machine sends"
     )
-    gone = sorted(asked - set(devices)) if devices is not None else []
-    absent = (f"nothing comes in by {', '.join(gone)}, which is not there: its rules wait for it",) if gone else ()
-    return Classification(tuple(replace(one, device=stand.device) for one in filters), (note, *absent))
+    return Classification(tuple(replace(one, device=stand.device) for one in filters), (note, *_absent(asked, devices)))
+
+
+def _asked_devices(rules: Rules) -> set[str]:
+    return {name for rule in rules.ordered for match in rule.all_of for name in match.iif}
+
+
+def _absent(asked: Collection[str], devices: Collection[str] | None) -> tuple[str, ...]:
+    """What is to be said of devices that rules ask for and that are not there."""
+    gone = sorted(set(asked) - set(devices)) if devices is not None else []
+    return (f"nothing comes in by {', '.join(gone)}, which is not there: its rules wait for it",) if gone else ()
 
 
 def _u32(
@@ -161,14 +171,19 @@ def _bpf(
     capabilities: Capabilities,
     treated: Mapping[str, Treatment],
     *,
+    devices: Mapping[str, int] | None,
     ethernet: bool,
     stand: Stand,
 ) -> Classification:
-    """Classic programs, which every kernel and everybody may load; where they have no room, others with tables."""
+    """Classic programs, which every kernel and everybody may load; extended ones, with tables, where these have no room
+    or cannot see what is asked for.
+    """
+    asked, extended = _asked_devices(rules), "lookup" in capabilities.features
     try:
-        return Classification(_programs(rules, handles, treated, _classic, stand))
+        if not (asked and extended):
+            return Classification(_programs(rules, handles, treated, _classic, stand))
     except TooLongError as classic:
-        if "lookup" not in capabilities.features:
+        if not extended:
             raise UnavailableError(
                 f"the rules of {interface.name} ({interface.policy}) are more than one classifier holds: {classic}, "
                 "and tables of addresses cannot be loaded here",
@@ -178,7 +193,8 @@ def _bpf(
     made: list[LookupProgram] = []
 
     def with_tables(rules: Rules, members: Mapping[str, Handle], place: Place) -> LoadedFilter:
-        made.append(lookup_classifier(rules, members, only=place.only, ethernet=ethernet))
+        numbers = dict.fromkeys(asked, _NOT_LOOKED) if devices is None else devices
+        made.append(lookup_classifier(rules, members, only=place.only, ethernet=ethernet, devices=numbers))
         return LoadedFilter(*place.where, made[-1].name, direct=False, actions=place.actions, device=place.device)
 
     try:
@@ -192,11 +208,13 @@ def _bpf(
             where=interface.where,
         ) from error
     held = made[0]
-    note = (
-        f"packets are classified by an extended BPF program with {held.networks(4)} networks of IPv4 and "
-        f"{held.networks(6)} of IPv6 in tables: a classic one has no room for them"
+    tables = (
+        f" with {held.networks(4)} networks of IPv4 and {held.networks(6)} of IPv6 in tables" if held.tables else ""
     )
-    return Classification(filters, (note,), tuple({each.name: each for each in made}.values()))
+    why = "does not see by which device they came in" if asked else "has no room for them"
+    note = f"packets are classified by an extended BPF program{tables}: a classic one {why}"
+    programs = tuple({each.name: each for each in made}.values())
+    return Classification(filters, (note, *_absent(asked, devices)), programs)
 
 
 _SHORTER = (

@@ -136,11 +136,18 @@ class Ground:
         """The filters that name the class of every packet. Raises UnavailableError when they can't say it all."""
         facts = self.facts
         asked = self.marks.carried(rules) if self.marks else rules
-        devices = None if facts.own is None else {facts.name, *(feeder.device for feeder in facts.feeders)}
         outgoing = self.interface.direction is Direction.EGRESS
         ethernet = not outgoing or (facts.header > 0 and facts.name != "lo")  # an ifb is as Ethernet, and lo is not
         have, treated = self.capabilities, self.treated()
-        return classify(self.interface, asked, handles, have, treated, devices=devices, ethernet=ethernet)
+        return classify(self.interface, asked, handles, have, treated, devices=self.devices, ethernet=ethernet)
+
+    @property
+    def devices(self) -> dict[str, int] | None:
+        """The numbers of those by which a packet may have come in, by name; None where nobody has looked."""
+        facts = self.facts
+        if facts.own is None:
+            return None
+        return {facts.name: facts.index, **{one.device: one.number for one in facts.feeders}}
 
     def notes(self, queues: Mapping[str, LeafQueue]) -> tuple[str, ...]:
         """What is done instead of what the kernel lacks, in words."""
@@ -190,6 +197,7 @@ class Ground:
             frame=self.frame,
             policers=policers(self.interface, self.treated()),
             lookups=lookups,
+            devices=self.devices or {},
             moving=self.moving,
         )
 

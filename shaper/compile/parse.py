@@ -6,7 +6,7 @@ tags inside a frame counted from the frame's start, and behind the header of a t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from shaper.compile.bpf import HARDWARE_TYPE, NET, PROTOCOL, VLAN_TAG, VLAN_TAG_PRESENT, Assembler, Label
@@ -64,10 +64,16 @@ class Words:
     """Where the fields of one packet are, and those of the packet inside it (`inner`, None where nobody asks).
 
     With `addresses` what their tables tell is in `told`, by side and column: in words that classic BPF does not have.
+    `devices` are the numbers of those by which a packet may have come in, by name.
     """
 
     def __init__(
-        self, matches: Iterable[Match], scratch: Iterator[int] | None = None, *, addresses: Addresses | None = None
+        self,
+        matches: Iterable[Match],
+        scratch: Iterator[int] | None = None,
+        *,
+        addresses: Addresses | None = None,
+        devices: Mapping[str, int] | None = None,
     ) -> None:
         """The words for what the matches ask for: 8 at most, and 7 for a packet inside."""
         scratch = iter(range(_SCRATCH)) if scratch is None else scratch
@@ -78,6 +84,7 @@ class Words:
         inside = [match.inner for match in every if match.inner is not None]
         self.inner = Words(inside, scratch) if inside else None
         self.addresses = addresses
+        self.devices = devices or {}
         sides = addresses.sides.items() if addresses else ()
         columns = ((side, column) for side, columns in sides for column in columns)
         self.told = {asked: slot for slot, asked in enumerate(columns, _SCRATCH)}

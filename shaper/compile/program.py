@@ -34,11 +34,12 @@ class Program:
     and `arriving_filter` picks the packets on the device that they come in by. `notes` say in words what the shaper
     does instead of what the kernel lacks, and what delay that costs. `reserved` is what of the link's bit/s no rate may
     be raised into; `movable` is false where no class has a rate that a controller could move. `frame` is the largest
-    frame in bytes as the kernel counts it. `adopted` has the numbers of a tree that was taken over. `policers` are the
-    indexes of a leaf's, the peak rate's before the committed one's. `lookups` are the loaded programs of the tree that
-    have tables of addresses. `moving` are the least and the most that the whole link may be given, in bit/s, None where
-    its rate stands. Where packets are policed and none wait `verdicts` are the indexes of what counts a leaf's: those
-    that passed, and those that were dropped; a packet counts for `overhead` bytes more there than they say.
+    frame in bytes as the kernel counts it. `adopted` has the numbers of a tree that was taken over. `policers` are
+    the indexes of a leaf's, the peak rate's before the committed one's. `lookups` are the loaded programs of the
+    tree that are extended BPF, and `devices` the numbers of those by which packets may have come in. `moving` are
+    the least and the most that the whole link may be given, in bit/s, None where its rate stands. Where packets are
+    policed and none wait `verdicts` are the indexes of what counts a leaf's: those that passed, and those that were
+    dropped; a packet counts for `overhead` bytes more there than they say.
 
     `carried` are the rules as a program in the kernel can ask them. `stamp` names the loaded program that measures in
     the kernel in the place of captured packets, "" without one; `stamping` is what classifies for it, and
@@ -68,6 +69,7 @@ class Program:
     adopted: Adopted | None = None
     policers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     lookups: tuple[LookupProgram, ...] = ()
+    devices: Mapping[str, int] = field(default_factory=dict)
     moving: tuple[int, int] | None = None
     verdicts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     overhead: int = 0

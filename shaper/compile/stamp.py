@@ -53,7 +53,7 @@ def stamped(program: Program, instance: str, capabilities: Capabilities) -> Prog
     if lacking := missing(capabilities):
         return replace(program, unstamped=f"the kernel lacks {' and '.join(lacking)}")
     try:
-        classic = classifier(program.carried, program.handles)
+        classic = classifier(program.carried, program.handles, devices=program.devices)
     except UnavailableError as error:
         return replace(program, unstamped=f"no BPF program says to which class a packet belongs: {error.message}")
     except TooLongError as error:

@@ -272,11 +272,15 @@ class FakeKernel:
         """Raises UnavailableError when there is no such device."""
         self._device(device)
         feeders = tuple(
-            Feeder(other, ("gro",), feeds=other in self._forwards)
+            Feeder(other, ("gro",), feeds=other in self._forwards, number=self._links[other].index)
             for other in sorted(self._links)
             if other not in self._ifbs and other != device
         )
-        return replace(self._links[device], own=Feeder(device, ("gro",), feeds=True), feeders=feeders)
+        return replace(
+            self._links[device],
+            own=Feeder(device, ("gro",), feeds=True, number=self._links[device].index),
+            feeders=feeders,
+        )
 
     def offloads(self, devices: Collection[str]) -> tuple[Offload, ...]:
         """Of the devices that there are."""

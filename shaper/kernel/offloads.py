@@ -42,6 +42,7 @@ class Offloads:
             feeds,
             tuple(name for name, on, changeable in joins if on and not changeable),
             device.kind in _FAR,
+            device.ifindex,
         )
 
     def change(self, channel: Channel, index: int, wanted: Offload) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -159,6 +160,8 @@ class Topology:
             ),
         )
         self._sysctl(self.router, "ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1")
+        if self.path is not None:
+            self._introduce((self.router, self.wan, _ROUTER["wan"]), (self.server, "eth0", (SERVER_V4, SERVER_V6)))
 
     def _pair(self, left: str, left_device: str, right: str, right_device: str) -> None:
         self._batch(
@@ -194,6 +197,14 @@ class Topology:
                 f"this kernel cannot play a WAN: {error.message}",
                 hint="it needs netem and bridges, as the lab's kernel has them: scripts/demo --virtual-time",
             ) from error
+
+    def _introduce(self, *ends: tuple[str, str, tuple[str, str]]) -> None:
+        """Namespace, device and addresses of either end of the path: what that delays and loses is traffic, and not the
+        question for the next hop, whose loss would cost a second of everything."""
+        for (namespace, device, _), (other, towards, addresses) in (ends, ends[::-1]):
+            (link,) = json.loads(_run(["ip", "-j", "-netns", other, "link", "show", "dev", towards]))
+            known = (f"neigh add {address} lladdr {link['address']} dev {device}" for address in addresses)
+            self._batch(namespace, *known)
 
     def _bridge(self, name: str, *ports: str) -> None:
         self._batch(

@@ -146,12 +146,14 @@ def fields(node: Node) -> Iterator[tuple[str, str]]:
 
 
 def program_text(name: str) -> str:
-    """A loaded program: by its name, or where that says what it looks up, by this."""
+    """A loaded program: by its name, or where that is made of what is in it, by this."""
     if name.endswith(FORGED):
         return "another that bears the name of one of ours"
     networks = networks_in(name)
     if networks is None:
         return name
+    if not any(networks):
+        return f"of extended BPF ({name[-8:]})"
     return f"with {networks[0]} networks of IPv4 and {networks[1]} of IPv6 in tables ({name[-8:]})"
 
 

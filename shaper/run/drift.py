@@ -121,7 +121,8 @@ def _feeding(link: LinkFacts) -> str:
 
 
 def _there(link: LinkFacts, asked: Collection[str]) -> str:
-    return ", ".join(feeder.device for feeder in link.feeders if feeder.device in asked) or "none"
+    there = (f"{feeder.device} (number {feeder.number})" for feeder in link.feeders if feeder.device in asked)
+    return ", ".join(there) or "none"
 
 
 def flapped(before: LinkFacts, now: LinkFacts) -> str:

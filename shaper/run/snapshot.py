@@ -222,8 +222,8 @@ def _link(data: Any) -> LinkFacts:
 
 
 def _feeder(data: Any) -> Feeder:
-    device, joins, feeds, fixed, far = data
-    return Feeder(str(device), tuple(joins), bool(feeds), tuple(fixed), bool(far))
+    device, joins, feeds, fixed, far, *index = data
+    return Feeder(str(device), tuple(joins), bool(feeds), tuple(fixed), bool(far), *map(int, index))
 
 
 def _object(path: Path) -> Any:

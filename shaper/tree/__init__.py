@@ -71,6 +71,7 @@ from shaper.tree.hfsc import LARGEST_CURVE, Curve, HfscClass, HfscOptions, strai
 from shaper.tree.htb import BURST_NS, HtbClass, HtbOptions, burst_after
 from shaper.tree.leaves import FifoOptions, FqCodelOptions, RawOptions
 from shaper.tree.lookup import (
+    CAME_IN,
     COLUMN,
     LOOK_UP,
     LOOKUP_PREFIX,
@@ -103,6 +104,7 @@ from shaper.tree.sizetable import ATM, CELL, CELL_PAYLOAD, ETHERNET, SizeTable, 
 __all__ = [
     "ATM",
     "BURST_NS",
+    "CAME_IN",
     "CELL",
     "CELL_PAYLOAD",
     "CLSACT",

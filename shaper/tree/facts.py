@@ -27,6 +27,7 @@ class Feeder(NamedTuple):
 
     `feeds` says that its packets may be forwarded to the device in question; `fixed` are ways that are on for good;
     `far` says that its packets come from another stack (veth, tap), which may hand them over joined already.
+    `number` is its index in the kernel.
     """
 
     device: str
@@ -34,6 +35,7 @@ class Feeder(NamedTuple):
     feeds: bool = False
     fixed: tuple[str, ...] = ()
     far: bool = False
+    number: int = 0
 
 
 class Occupancy(NamedTuple):

@@ -1,8 +1,7 @@
-"""Programs that look addresses up in tables: what classic BPF has no room for, as values.
+"""Programs of extended BPF, as values: they look addresses up in tables, and see by which device a packet came in.
 
-The instructions are classic ones and two more, which extended BPF has and classic does not: one finds the row of an
-address, the other takes a number from it. The kernel tells no more of such a program than its name, so the name is made
-of what is in it: two that bear the same are the same.
+The instructions are classic ones and three more, which extended BPF has and classic does not. The kernel tells no
+more of such a program than its name, so the name is made of what is in it: two that bear the same are the same.
 """
 
 from __future__ import annotations
@@ -17,9 +16,10 @@ from typing import Any, NamedTuple
 from shaper.tree.filters import FORGED, PROGRAM_PREFIX, Insn
 from shaper.tree.handles import Handle
 
-LOOK_UP, COLUMN = 0xE0, 0xC0
+LOOK_UP, COLUMN, CAME_IN = 0xE0, 0xC0, 0xA0
 """Codes that classic BPF has no meaning for. `LOOK_UP`: the row of table `jt` that belongs to the address `k` bytes
-behind X, or `jf` instructions on where there is none. `COLUMN`: A = the number in the row's column `k`."""
+behind X, or `jf` instructions on where there is none. `COLUMN`: A = the number in the row's column `k`.
+`CAME_IN`: A = the number of the device that the packet came in by, 0 for none."""
 LOOKUP_PREFIX = f"{PROGRAM_PREFIX}lookup-"
 """With it begin the names of these programs, behind it come the networks of IPv4 and of IPv6."""
 _OR, _RETURN, _MINOR = 0x44, 0x06, 0xFFFF

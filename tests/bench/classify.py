@@ -6,14 +6,20 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import closing
+from functools import partial
 
 from _common import network, options, verdict
-from agreement import Totals, agreed
+from agreement import PATHS, Totals, agreed
 from masquerade import masqueraded, masquerading
-from policy_samples import BY_FLOWER, BY_U32, FIELDS
-from sorting import by_bpf, by_flower, by_u32
+from policy_samples import BY_FLOWER, BY_TABLES, BY_U32, FIELDS
+from sorting import ByTables, Sorter, by_bpf, by_flower, by_u32
 
-MEANS = {"bpf": (by_bpf, FIELDS), "flower": (by_flower, BY_FLOWER), "u32": (by_u32, BY_U32)}
+MEANS = {
+    "bpf": (partial(Sorter, means=by_bpf), FIELDS),
+    "ebpf": (ByTables, BY_TABLES),
+    "flower": (partial(Sorter, means=by_flower), BY_FLOWER),
+    "u32": (partial(Sorter, means=by_u32), BY_U32),
+}
 """Each with the fields that it can be asked for."""
 PROGRESS = 50
 _REFUSED = 10
@@ -32,7 +38,9 @@ def main() -> int:
     )
     wanted = parser.parse_args()
     with network() as (lab, _):
-        have = [name for name in MEANS if name in lab.kernel().capabilities().filters]
+        capabilities = lab.kernel().capabilities()
+    there = capabilities.filters | ({"ebpf"} if "lookup" in capabilities.features else set())
+    have = [name for name in MEANS if name in there]
     names = wanted.classifier or have
     if lacking := set(names) - set(have):
         parser.error(f"the kernel lacks {', '.join(sorted(lacking))} (`scripts/lab run` has all)")
@@ -46,9 +54,9 @@ def main() -> int:
 
 def here(name: str, seeds: range, packets: int) -> Generator[Totals, None, None]:
     """By one classifier, on one device."""
-    means, fields = MEANS[name]
+    sorter, fields = MEANS[name]
     with network() as (lab, _):
-        yield from agreed(lab, means, seeds, packets, fields)
+        yield from agreed(lab, sorter(lab, PATHS), seeds, packets, fields)
 
 
 def behind_a_router(seeds: range, packets: int) -> Generator[Totals, None, None]:

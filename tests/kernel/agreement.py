@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import frame_samples
 import policy_samples
 from frame_samples import Frame
-from sorting import Means, Sorter, quiet_link
+from sorting import Sorter, quiet_link
 
 from shaper.errors import PolicyError, UnavailableError
 from shaper.model.explain import explain
@@ -72,10 +72,9 @@ class Totals:
 class Trial:
     """One device, and a cable by which tagged frames come to it."""
 
-    def __init__(self, netns: Lab, means: Means, *, sorter: type[Sorter] = Sorter) -> None:
+    def __init__(self, netns: Lab, sorter: Sorter) -> None:
         self._lab = netns
-        self._means = means
-        self._sorter = sorter(netns, PATHS, means)
+        self._sorter = sorter
         self._feed = quiet_link(netns, "feed")
         netns.run("tc qdisc add dev feed-peer clsact")
         netns.run(
@@ -89,7 +88,7 @@ class Trial:
         tagged = fields not in (policy_samples.PLAIN, policy_samples.BY_FLOWER, policy_samples.BY_U32)
         frames = [frame_samples.frame(random, tagged=tagged) for _ in range(packets)]
         if "iif" in fields:
-            frames = [_handed_on(frame) if random.random() < 0.5 else frame for frame in frames]
+            frames = [_handed_on(frame) if _comes_in(frame, random) else frame for frame in frames]
         frames_seen = [frame.packet for frame in frames]
         rules = accepted(policy_samples.classes(random, frames_seen, fields=fields))[0].rules()
         try:
@@ -115,10 +114,10 @@ class Trial:
 
     def _moved(self, frame: Frame) -> list[str]:
         device, data = self._sorter.device, frame.data
-        if frame.packet.iif is not None:
+        if frame.packet.iif is not None or frame.beside is not None:
             device = self._feed
-        elif frame.beside is not None:
-            device, data = self._feed, data[:12] + _TAG.pack(0x8100, frame.beside) + data[12:]
+        if frame.beside is not None:
+            data = data[:12] + _TAG.pack(0x8100, frame.beside) + data[12:]
 
         def transmit() -> None:
             with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
@@ -128,6 +127,11 @@ class Trial:
         before = self._sorter.counts()
         self._lab.inside(transmit)
         return [path for path, count in self._sorter.counts().items() if count != before[path]]
+
+
+def _comes_in(frame: Frame, random: Random) -> bool:
+    """Whether it is sent by the other cable, which would take a tag off that is inside."""
+    return frame.beside is not None or (not frame.tags and random.random() < 0.5)
 
 
 def _handed_on(frame: Frame) -> Frame:
@@ -148,10 +152,10 @@ def accepted(written: dict[str, Any], **about: Any) -> tuple[Interface, ...]:
 
 
 def agreed(
-    netns: Lab, means: Means, seeds: range, packets: int, fields: Sequence[str] = policy_samples.FIELDS
+    netns: Lab, sorter: Sorter, seeds: range, packets: int, fields: Sequence[str] = policy_samples.FIELDS
 ) -> Iterator[Totals]:
-    """The totals, after each policy."""
-    totals, trial = Totals(), Trial(netns, means)
+    """The totals, after each policy; the sorter is one of PATHS."""
+    totals, trial = Totals(), Trial(netns, sorter)
     for seed in seeds:
         trial.run(seed, packets, totals, fields)
         yield totals

@@ -32,6 +32,7 @@ from shaper.tree import (
     HtbClass,
     HtbOptions,
     LoadedFilter,
+    LookupProgram,
     Node,
     Qdisc,
     Tree,
@@ -143,11 +144,15 @@ class Sorter:
 
     def obey(self, rules: Rules) -> Plan:
         """From whatever stands there to these rules, by a plan; what is read back is what was wanted."""
-        wanted = tree(self.device, [*self._ground, *self._means(rules, self._classids)])
+        wanted = tree(self.device, [*self._ground, *self.filters(rules)])
         plan = diff(self.read(), wanted, bounds={})
         self._kernel.send(self.device, plan.steps)
         assert self.read() == wanted
         return plan
+
+    def filters(self, rules: Rules) -> Sequence[Filter]:
+        """What sorts by the rules. Raises UnavailableError."""
+        return self._means(rules, self._classids)
 
     def there_and_back(self, rules: Rules) -> None:
         """As `obey`, and by the plan's inverse back, and there again: what stands is the same each time."""
@@ -179,14 +184,20 @@ class Sorter:
         return {path: classes[classid].sent_packets for path, classid in self._classids.items()}
 
 
-def by_tables(rules: Rules, classids: dict[str, Handle]) -> Sequence[Filter]:
-    """One program that looks addresses up; see ByTables."""
-    return (LoadedFilter(TOP, 10, 1, lookup_classifier(rules, classids).name, direct=False),)
-
-
 class ByTables(Sorter):
-    """Sorts `by_tables`: their program is lent for as long as it takes to put it on its filter."""
+    """Sorts by one program of extended BPF, which is lent for as long as it takes to put it on its filter."""
+
+    def __init__(self, netns: Lab, paths: Sequence[str], device: str = "q0") -> None:
+        super().__init__(netns, paths, lambda *_: (), device)
 
     def obey(self, rules: Rules) -> Plan:
-        with self._kernel.lending(lookup_classifier(rules, self._classids)):
+        with self._kernel.lending(self._program(rules)):
             return super().obey(rules)
+
+    def filters(self, rules: Rules) -> Sequence[Filter]:
+        return (LoadedFilter(TOP, 10, 1, self._program(rules).name, direct=False),)
+
+    def _program(self, rules: Rules) -> LookupProgram:
+        facts = self._kernel.link(self.device)
+        devices = {facts.name: facts.index, **{one.device: one.number for one in facts.feeders}}
+        return lookup_classifier(rules, self._classids, devices=devices)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sorting import TOP, ByTables, by_tables
+from sorting import TOP, ByTables
 
 from collectors.bpf import lookup
 from collectors.bpf.library import SCHED_CLS, load_program
@@ -89,7 +89,7 @@ def numbers(rules: Rules) -> dict[str, int]:
 
 def counted(lab: Lab, rules: Rules, packets: Sequence[Packet]) -> Iterator[str]:
     """Differences between where a device's counters say that packets went, and what is explained, batch by batch."""
-    sorter = ByTables(lab, paths(rules), by_tables)
+    sorter = ByTables(lab, paths(rules))
     sorter.obey(rules)
     sock = lab.inside(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
     with sock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from agreement import Totals, Trial
+from agreement import PATHS, Totals, Trial
 from side_by_side import hang
 from sorting import Sorter
 
@@ -35,7 +35,7 @@ class ByPriority(Sorter):
 
 
 def test_random_packets_go_where_random_policies_say(netns: Lab) -> None:
-    totals, trial = Totals(), Trial(netns, lambda rules, classids: (), sorter=ByPriority)
+    totals, trial = Totals(), Trial(netns, ByPriority(netns, PATHS, lambda rules, classids: ()))
     for seed in range(POLICIES):
         trial.run(seed, PACKETS, totals)
     print(totals)

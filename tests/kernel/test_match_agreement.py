@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import policy_samples
 import pytest
-from agreement import Totals, agreed
-from sorting import Means, by_bpf, by_flower, by_u32
+from agreement import PATHS, Totals, agreed
+from sorting import Means, Sorter, by_bpf, by_flower, by_u32
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -48,7 +48,7 @@ def test_flower_knows_by_which_device_a_packet_came_in(netns: Lab) -> None:
 
 def agreement(netns: Lab, means: Means, fields: Sequence[str], policies: int = POLICIES) -> Totals:
     """Of all policies, without a difference."""
-    *_, totals = agreed(netns, means, range(policies), PACKETS, fields)
+    *_, totals = agreed(netns, Sorter(netns, PATHS, means), range(policies), PACKETS, fields)
     print(totals)
     assert not totals.differences, "\n".join([str(totals), *totals.differences[:10]])
     assert totals.by_rule > totals.packets / 4

@@ -118,7 +118,9 @@ print(time.time_ns(), *(pathlib.Path("/proc", name).read_text() for name in ("me
 
 def test_a_machine_in_virtual_time_cannot_tell_where_the_checkout_is() -> None:
     with copied() as copy:
-        assert kernel_after_imports(copy) == kernel_after_imports(ROOT)
+        (copy / "shaper" / "lab" / "__pycache__").mkdir()
+        (copy / "notes").write_text("of mine")
+        assert kernel_after_imports(copy).splitlines() == kernel_after_imports(ROOT).splitlines()
 
 
 @pytest.fixture(params=["here", "other seed"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shaper.tree import COLUMN, LOOK_UP, AddressTable, Insn
+from shaper.tree import CAME_IN, COLUMN, LOOK_UP, AddressTable, Insn
 
 NET_OFF = 0x100000
 AD_OFF = 0x1000
@@ -26,6 +26,8 @@ class Skb:
     hardware_type: int = 1
     iif: str = ""
     """The device that it came in by, "" for none."""
+    came_in: int = 0
+    """Its number."""
 
 
 def check(program: Sequence[Insn]) -> None:
@@ -72,6 +74,8 @@ def run(program: Sequence[Insn], skb: Skb, tables: Sequence[AddressTable] = ()) 
             at += 0 if row else insn.jf
         elif insn.code == COLUMN:
             a = row[insn.k]
+        elif insn.code == CAME_IN:
+            a = skb.came_in
         elif kind == 0:
             mode = insn.code & 0xE0
             if mode == 0x00:

@@ -21,6 +21,8 @@ FIELDS = (
 )  # fmt: skip
 PLAIN = ("family", "proto", "src", "dst", "sport", "dport", "dscp", "ethertype")
 """What every classifier carries, in matches of one level."""
+BY_TABLES = (*FIELDS, "iif")
+"""What extended BPF carries."""
 BY_FLOWER = (*PLAIN, "iif")
 """What flower carries."""
 BY_U32 = (*PLAIN, "net", "port", "tos", "ecn", "tcp-flags", "icmp-type", "length")

@@ -15,7 +15,7 @@ from frame_samples import Frame
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shaper.compile.classifier import classifier
+from shaper.compile.classifier import classifier, lookup_classifier
 from shaper.errors import PolicyError, UnavailableError, Where
 from shaper.model.match import Masked, Match, Packet, PortRange, Prefix, Rule, Rules, classify
 from shaper.model.policy import Interface
@@ -60,6 +60,24 @@ def test_the_program_classifies_as_the_reference(random: Random) -> None:
         expected = classids[classify(rules, frame.packet)]
         assert run(program, skb_of(frame)) == expected, (rules, frame)
         assert run(program, skb_of(frame, network=14)) == expected or not frame.tags
+
+
+@given(randoms)
+def test_extended_bpf_knows_the_device_that_a_packet_came_in_by(random: Random) -> None:
+    devices = {"feed-peer": 7, "q0": 3}
+    frames = []
+    for _ in range(20):
+        frame, name = frame_samples.frame(random), random.choice((None, "feed-peer", "q0", "feed"))
+        frames.append((frame.packet._replace(iif=name), replace(skb_of(frame), came_in=devices.get(name or "", 0))))
+    packets = [packet for packet, _ in frames]
+    rules = accepted(policy_samples.classes(random, packets, fields=["iif", *random.sample(policy_samples.FIELDS, 4)]))
+    classids = {path: number for number, path in enumerate({rule.path for rule in rules.ordered} | {"rest"}, 1)}
+    with_tables = lookup_classifier(rules, classids, devices=devices)
+    program = classifier(rules, classids, devices=devices)
+    for packet, skb in frames:
+        gone = packet._replace(iif=packet.iif if packet.iif in devices else None)
+        expected = classids[classify(rules, gone)]
+        assert run(program, skb) == run(with_tables.program, skb, with_tables.tables) == expected, (rules, packet)
 
 
 @given(randoms)

@@ -20,12 +20,11 @@ FACTS = Facts(
         "`default`": "the default class",
         "`queue-type fq-codel`, `drop-tail`, `fair-queue`, `random-detect`": "`aqm`",
         "`set-dscp`": "`set: {dscp: ..}`",
-        "`match`: `ip`, `ipv6`, `ether` addresses, `vif`, `mark`; `match-group`": "`match`",
+        "`match`: `ip`, `ipv6`, `ether` addresses, `vif`, `mark`, `interface`; `match-group`": "`match`",
     },
     {
         "other `queue-type`s, `queue-limit`, `codel-quantum`, `flows`, `interval`, `target`": "`aqm`",
         "`bandwidth auto`, and percentages of the interface's speed": "`bandwidth` in bit/s",
-        "`match .. interface`": "`iif` where flower carries all other matches, else a mark",
         "`ingress`, and `limiter`, `shaper-hfsc`, `cake` and other policies": "`bandwidth: {ingress: ..}`, `police`",
     },
 )
@@ -204,13 +203,8 @@ class _Shaper:
             else:
                 wrong = self._other(key, below, found)
             if wrong:
-                mend = (
-                    "write `iif` if flower carries all other matches, else mark that traffic in the firewall"
-                    if key == "interface"
-                    else "write it by hand"
-                )
                 why = f"match {name}: {wrong}; the whole match is left out, so that it takes nothing else"
-                self._report.lose(below.line, why, mend)
+                self._report.lose(below.line, why, "write it by hand")
                 return
         if found:
             cls.rules.append(Rule(found, branch.line))
@@ -265,8 +259,9 @@ class _Shaper:
                 elif (word, text) != ("protocol", "all"):
                     return f"`ether {word} {text}` is not known"
             return ""
-        if key == "interface":
-            return "the device that a packet came in by is seen by flower filters alone, which carry less of the rest"
+        if key == "interface" and said:
+            found["iif"] = said
+            return ""
         return f"`{key}` is not known"
 
     def _unmeant(self, branch: Branch, known: tuple[str, ...]) -> None:

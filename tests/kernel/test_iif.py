@@ -1,4 +1,4 @@
-"""The device that a packet came in by, on a kernel with flower: what is forwarded really, and what is made here."""
+"""The device that a packet came in by, by extended BPF and by flower: what is forwarded, and what is made here."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import Any
 
 import pytest
 
+from collectors.bpf import lookup
 from shaper.plan.steps import Plan, Verb
 from shaper.policy import parse_policy
 from shaper.run import apply
 from shaper.run.look import look
 from shaper.run.state import DeviceState
-from shaper.tree import FlowerFilter
+from shaper.tree import FlowerFilter, LoadedFilter
 
-pytestmark = [pytest.mark.kernel, pytest.mark.full]
+pytestmark = pytest.mark.kernel
 
 POLICY = """\
 version: 1
 interfaces:
-  wan: {device: a1, bandwidth: {egress: 20mbit}, policy: office}
+  wan: {device: a1, bandwidth: {egress: 20mbit}, policy: office, classifier: auto}
 policies:
   office:
     classes:
@@ -32,15 +33,15 @@ policies:
 class Router:
     """`a1` leads to the world; `a2` and `a3` have hosts behind them that send by way of it."""
 
-    def __init__(self, lab: Any, folder: Path) -> None:
-        self.lab = lab
+    def __init__(self, lab: Any, folder: Path, classifier: str) -> None:
+        self.lab, self.classifier = lab, classifier
         self.world, self.guests, self.cameras = lab.link_pair(), lab.link_pair(), lab.link_pair()
         lab.run("sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
         self.kernel, self.state = lab.kernel(), DeviceState(folder, "a1", namespace="test")
         self.notes: tuple[str, ...] = ()
 
     def apply(self) -> Plan:
-        policy = parse_policy(POLICY, source="office.yaml")
+        policy = parse_policy(POLICY.replace("auto", self.classifier), source="office.yaml")
         prepared = apply.prepare(self.kernel, self.state, policy, policy.interfaces[0])
         apply.apply(self.kernel, self.state, prepared)
         self.notes, self.handles = prepared.program.notes, prepared.program.handles
@@ -55,12 +56,20 @@ class Router:
         return {paths[one] for one in after if after[one].sent_packets - before[one].sent_packets >= 3}
 
 
-def test_forwarded_packets_are_told_apart_by_where_they_came_in(netns: Any, tmp_path: Path) -> None:
-    router, lab = Router(netns, tmp_path), netns
+@pytest.fixture(params=["auto", pytest.param("flower", marks=pytest.mark.full)])
+def router(request: pytest.FixtureRequest, netns: Any, tmp_path: Path) -> Router:
+    if request.param == "auto" and (why := lookup.refusal()):
+        pytest.skip(f"missing capability: eBPF ({why})")
+    return Router(netns, tmp_path, request.param)
+
+
+def test_forwarded_packets_are_told_apart_by_where_they_came_in(router: Router) -> None:
+    lab = router.lab
     router.apply()
     filters = [one for one in router.kernel.read("a1").filters if one.parent == 0x5A000000]
     assert filters
-    assert all(isinstance(one, FlowerFilter) for one in filters)
+    wanted = FlowerFilter if router.classifier == "flower" else LoadedFilter
+    assert all(isinstance(one, wanted) for one in filters)
     # The far ends of all cables are in one namespace: a packet goes out by the cable that it is told to.
     for number, pair in enumerate((router.guests, router.cameras), 1):
         lab.run(f"ip route add 198.51.100.{number}/32 via {pair.a_v4}", peer=True)
@@ -78,17 +87,18 @@ def test_forwarded_packets_are_told_apart_by_where_they_came_in(netns: Any, tmp_
     assert router.moved(f"{ping} {router.world.b_v6}", here=True) == {"rest"}
 
 
-def test_a_device_that_goes_and_comes_back_is_known_again(netns: Any, tmp_path: Path) -> None:
-    router, lab = Router(netns, tmp_path), netns
+def test_a_device_that_goes_and_comes_back_is_known_again(router: Router) -> None:
+    lab = router.lab
     router.apply()
     assert any("a9, which is not there" in note for note in router.notes)
     lab.run("ip link del a2")
     drift = look(router.kernel, router.state, now=0.0).drift
-    assert any("filter flower" in line for line in drift)
+    kind = "flower" if router.classifier == "flower" else "bpf"
+    assert any(f"filter {kind}" in line for line in drift), drift
     router.apply()
     assert not look(router.kernel, router.state, now=0.0).drift
     lab.run("ip link add a2 type veth peer name away")
     plan = router.apply()
-    assert [step.verb for step in plan.steps] == [Verb.ADD]
+    assert [step.verb for step in plan.steps] == [Verb.ADD if kind == "flower" else Verb.CHANGE]
     apply.clear(router.kernel, router.state)
     assert router.kernel.read("a1").root() is None
