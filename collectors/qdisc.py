@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from collectors.borrows import lent_and_borrowed
 from collectors.marks import marked_packets
 from collectors.netlink import (
     RTM_GETQDISC,
@@ -108,6 +109,11 @@ class ClassReading(NamedTuple):
     def stats(self) -> QueueStats:
         """Its counters, parsed when they are asked for."""
         return parse_stats(self.stats2)
+
+    @property
+    def lent_and_borrowed(self) -> tuple[int, int] | None:
+        """Packets that its own rate sent, and another's; None of a kind in which nobody borrows."""
+        return lent_and_borrowed(self.kind, self.stats2)
 
 
 class FilterReading(NamedTuple):

@@ -103,6 +103,7 @@ _KEYS: Mapping[type, Mapping[str, str]] = {
         "available": "available_s",
         "unavailable": "unavailable_s",
     },
+    status.Borrowing: {"own": "own_packets", "borrowed": "borrowed_packets"},
     status.Policed: {colour: f"{colour}_packets" for colour in ("green", "yellow", "red")},
     status.PendingConfirmation: {"left": "left_s", "judged": "judged_s"},
     shortage.Shortage: {

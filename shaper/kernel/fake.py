@@ -320,9 +320,14 @@ class FakeKernel:
         given, unshaped = self._counters.get(device, ({}, 0))
         inner = {cls.parent for cls in held.classes.values()}
         none = ClassCounters(0, 0, 0, 0, 0, 0)
+        unborrowed = replace(none, lends=0, borrows=0)
         shared = self._shared()
         policed = {index: self._policers.get(index, PolicerCounters(0, 0)) for kind, index in shared if kind is Police}
-        classes = {leaf: given.get(leaf, none) for leaf in held.classes if leaf not in inner}
+        classes = {
+            leaf: given.get(leaf, unborrowed if isinstance(cls, HtbClass) else none)
+            for leaf, cls in held.classes.items()
+            if leaf not in inner
+        }
         return DeviceCounters(classes, unshaped, policed)
 
     def verdicts(self, device: str) -> DeviceCounters:

@@ -279,6 +279,7 @@ class NetlinkKernel:
                 own = cls.stats
                 queue = leaves.get(cls.handle)
                 leaf = queue.stats if queue is not None else own
+                lends, borrows = cls.lent_and_borrowed or (None, None)
                 counted[cls.handle] = ClassCounters(
                     sent_bytes=own.bytes,
                     sent_packets=own.packets,
@@ -287,6 +288,8 @@ class NetlinkKernel:
                     backlog_bytes=leaf.backlog,
                     queued_packets=leaf.queued,
                     marked=queue.marked if queue is not None else 0,
+                    lends=lends,
+                    borrows=borrows,
                 )
         for root in (reading for reading in qdiscs if reading.parent == ROOT):
             for number, tin in enumerate(root.tins, 1):

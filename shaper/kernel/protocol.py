@@ -16,7 +16,8 @@ from shaper.tree import Capabilities, Handle, LinkFacts, LookupProgram, MarkTabl
 @dataclass(frozen=True, slots=True)
 class ClassCounters:
     """Of one leaf: bytes and packets the class sent; drops, backlog (bytes), queue (packets) and
-    ECN marks of its leaf qdisc."""
+    ECN marks of its leaf qdisc. Packets that HTB sent by the class's own rate (`lends`) and by another's (`borrows`)
+    begin at zero again after 2^32; None of another backend."""
 
     sent_bytes: int
     sent_packets: int
@@ -25,6 +26,8 @@ class ClassCounters:
     backlog_bytes: int
     queued_packets: int
     marked: int = 0
+    lends: int | None = None
+    borrows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,19 @@ class Policed:
 
 
 @dataclass(frozen=True, slots=True)
+class Borrowing:
+    """Packets by whose rate they were sent: the class's `own`, or one `borrowed` from above. Super-packets are one."""
+
+    own: int
+    borrowed: int
+
+    @property
+    def ratio(self) -> float | None:
+        """Those that were sent by a borrowed rate, of all; None without any."""
+        return self.borrowed / (self.own + self.borrowed) if self.own + self.borrowed else None
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeStatus:
     """A probe of one class. Counts are since the start, `loss` and the views over the last seconds.
 
@@ -74,8 +87,9 @@ class ClassStatus:
 
     `delay` and `measured_lost` are None without a capture. `loss` is the ratio over the SLA window, from the kernel's
     leaf counters, None when nothing was offered. `marked_packets` got an ECN mark where they would have been dropped.
-    `policed` is None where nothing polices, `probe` where the class has none, `tcp` where nobody looks at it. In
-    `waiting_seconds` the class wanted more than it got, and sent `waiting_bytes`.
+    `policed` is None where nothing polices, `probe` where the class has none, `tcp` where nobody looks at it,
+    `borrowing` where the backend has none. In `waiting_seconds` the class wanted more than it got, and sent
+    `waiting_bytes`.
     """
 
     path: str
@@ -97,6 +111,7 @@ class ClassStatus:
     histogram: Histogram = field(default_factory=Histogram)
     measured_lost: int | None = None
     policed: Policed | None = None
+    borrowing: Borrowing | None = None
     in_flight: int = 0
     sla: SlaResult | None = None
     probe: ProbeStatus | None = None

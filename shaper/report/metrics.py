@@ -72,6 +72,16 @@ _PER_CLASS: tuple[_Series[ClassStatus], ...] = (
         )
         for colour in ("green", "yellow", "red")
     ),
+    _Series(
+        "shaper_class_own_rate_packets_total",
+        "Packets that HTB sent by the class's own rate; a super-packet is one.",
+        lambda c: c.borrowing.own if c.borrowing else None,
+    ),
+    _Series(
+        "shaper_class_borrowed_packets_total",
+        "Packets that HTB sent by a rate borrowed from above; a super-packet is one.",
+        lambda c: c.borrowing.borrowed if c.borrowing else None,
+    ),
     _Series("shaper_class_backlog_bytes", "Bytes that wait in the queue.", lambda c: c.backlog_bytes),
     _Series("shaper_class_queue_occupancy_ratio", "Share of the queue's limit that is full.", lambda c: c.occupancy),
     _Series("shaper_class_loss_ratio", "Share of the offered packets dropped, over the SLA window.", lambda c: c.loss),

@@ -160,6 +160,7 @@ def _inside(top: Top, path: str, width: int, glyphs: Glyphs) -> Iterator[Text]:
     )
     yield Text(
         f"sent {one.sent_packets} packets, dropped {one.dropped_packets}"
+        + (f", {ratio:.1%} by borrowed rates" if one.borrowing and (ratio := one.borrowing.ratio) is not None else "")
         + (f"; delay of {one.delay.count} packets in {decimals(one.delay.window)} s" if one.delay else "")
     )
     if words := tcp_words(one.tcp):

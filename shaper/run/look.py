@@ -15,6 +15,7 @@ from shaper.plan import adopt_live
 from shaper.plan.drift import differences, some
 from shaper.run.apply import read
 from shaper.run.before import unfinished
+from shaper.run.borrowing import borrowed
 from shaper.run.calendar import outlook
 from shaper.run.freezing import standing
 from shaper.run.ours import ours
@@ -95,6 +96,7 @@ def look(kernel: Kernel, state: DeviceState, *, now: float, at: float | None = N
                 backlog_bytes=one.backlog_bytes,
                 loss=one.drops / total if total else None,
                 policed=policed(program, leaf.path, counters),
+                borrowing=borrowed(None, one),
                 sla=SlaResult(leaf.path, SlaState.NO_DATA, ()) if leaf.sla else None,
             )
         )

@@ -13,7 +13,8 @@ from shaper.model.decision import Allocation
 from shaper.model.observation import CaptureHealth, ClassObservation, DelayView, Observation, Rung
 from shaper.model.policy import TrafficClass
 from shaper.model.sla import SlaResult
-from shaper.model.status import ClassStatus, ClassTotals, Histogram
+from shaper.model.status import Borrowing, ClassStatus, ClassTotals, Histogram
+from shaper.run.borrowing import added, borrowed
 from shaper.run.policed import policed
 from shaper.run.views import delay_view, percentiles_of, thresholds_of
 from shaper.sla import Waited, evaluate, waited
@@ -42,6 +43,7 @@ class _Leaf:
     delays: DelayHistogram = field(default_factory=DelayHistogram)
     recent: deque[ClassObservation] = field(default_factory=deque)
     waited: Waited = field(default_factory=Waited)
+    borrowing: Borrowing | None = None
     arrivals: int = 0
     lost: int = 0
     in_flight: int = 0
@@ -124,6 +126,7 @@ class Observer:
             if seen is not None and window is not None and window.arrivals_complete and window.seconds > 0:
                 one = replace(one, inelastic=seen.inelastic_bytes * 8 / window.seconds, envelope=seen.envelope)
             one = replace(one, delay=leaf.view)
+            leaf.borrowing = added(leaf.borrowing, borrowed(leaf.last, current))
             leaf.last = current
             leaf.recent.append(one)
             leaf.waited += waited(tuple(leaf.recent)[-3:])
@@ -240,6 +243,7 @@ class Observer:
             measured_lost=leaf.lost if self._health.running else None,
             in_flight=leaf.in_flight,
             policed=policed(self._program, path, self._counters),
+            borrowing=leaf.borrowing,
             sla=self._judge(leaf, sent, dropped, throughput),
         )
 

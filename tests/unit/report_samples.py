@@ -9,7 +9,7 @@ from shaper.model.observation import CaptureHealth, ClassObservation, DelayView,
 from shaper.model.policy import Tier
 from shaper.model.probe import ProbeKind
 from shaper.model.sla import SlaResult, SlaState, TargetResult
-from shaper.model.status import ClassStatus, ControllerStatus, Histogram, InterfaceStatus, ProbeStatus
+from shaper.model.status import Borrowing, ClassStatus, ControllerStatus, Histogram, InterfaceStatus, ProbeStatus
 from shaper.model.tcp import TcpView
 
 M = 1_000_000
@@ -62,6 +62,7 @@ VIDEO = ClassStatus(
     histogram=Histogram((0.01, 0.05, 0.1), (3000, 5400, 7500), 7500, 201.5),
     measured_lost=74,
     in_flight=48,
+    borrowing=Borrowing(2_500, 5_000),
     tcp=TcpView(3, 5_000, 110, 840, 0.0312, 0.0209, 2),
     sla=SlaResult(
         "video",

@@ -91,6 +91,9 @@ def test_counters_and_rates_are_in_base_units() -> None:
     assert found["shaper_class_dropped_packets_total", video] == 75
     assert found["shaper_class_ecn_marked_packets_total", video] == 42
     assert found["shaper_class_measured_lost_packets_total", video] == 74
+    assert found["shaper_class_own_rate_packets_total", video] == 2_500
+    assert found["shaper_class_borrowed_packets_total", video] == 5_000
+    assert ("shaper_class_borrowed_packets_total", of("bulk", "standard")) not in found, "no HTB: absent, never 0"
     assert found["shaper_class_granted_rate_bytes_per_second", video] == 6_500_000 / 8
     assert found["shaper_class_shortfall_bytes_per_second", video] == 1_300_000 / 8
     assert found["shaper_class_shortfall_bytes_per_second", of("bulk", "standard")] == 0

@@ -11,6 +11,7 @@ from shaper.compile import compile_interface
 from shaper.kernel.protocol import ClassCounters, DeviceCounters
 from shaper.model.observation import Observation
 from shaper.model.sla import SlaState
+from shaper.model.status import Borrowing
 from shaper.policy import parse_policy
 from shaper.run.observe import Observer
 
@@ -76,3 +77,18 @@ def test_delay_is_not_shown_after_the_capture_broke_off() -> None:
     assert first.classes["rest"].delay is not None
     later = observer.tick(now=1.25, seconds=0.25, counters=counters(3), window=None, why="the link went down")
     assert later.classes["rest"].delay is None
+
+
+def test_what_a_class_borrowed_is_since_the_start() -> None:
+    def told(lends: int | None, borrows: int | None) -> DeviceCounters:
+        return DeviceCounters({REST: ClassCounters(0, 0, 0, 0, 0, 0, lends=lends, borrows=borrows)}, 0)
+
+    def borrowing(observer: Observer, at: float, now: DeviceCounters | None) -> Borrowing | None:
+        observer.tick(now=at, seconds=1.0, counters=now, window=None, why="")
+        return next(one.borrowing for one in observer.statuses(PROGRAM.static) if one.path == "rest")
+
+    observer = Observer(PROGRAM, told(2**32 - 10, 50))
+    assert borrowing(observer, 1.0, told(2**32 - 6, 53)) == Borrowing(4, 3)
+    assert borrowing(observer, 2.0, None) == Borrowing(4, 3)
+    assert borrowing(observer, 3.0, told(1, 60)) == Borrowing(11, 10)
+    assert borrowing(Observer(PROGRAM, told(None, None)), 1.0, told(None, None)) is None
