@@ -14,6 +14,7 @@ from shaper.model.probe import ProbeKind
 from shaper.model.shortage import Shortage
 from shaper.model.sla import SlaResult
 from shaper.model.tcp import TcpView
+from shaper.stats import Availability
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,8 @@ class ClassStatus:
     leaf counters, None when nothing was offered. `marked_packets` got an ECN mark where they would have been dropped.
     `policed` is None where nothing polices, `probe` where the class has none, `tcp` where nobody looks at it,
     `borrowing` where the backend has none. In `waiting_seconds` the class wanted more than it got, and sent
-    `waiting_bytes`.
+    `waiting_bytes`. `availability` counts seconds since the start by what the kernel sent and dropped, None without a
+    `run`.
     """
 
     path: str
@@ -112,6 +114,7 @@ class ClassStatus:
     measured_lost: int | None = None
     policed: Policed | None = None
     borrowing: Borrowing | None = None
+    availability: Availability | None = None
     in_flight: int = 0
     sla: SlaResult | None = None
     probe: ProbeStatus | None = None

@@ -110,6 +110,23 @@ _PER_CLASS: tuple[_Series[ClassStatus], ...] = (
 _PER_RUNNING_CLASS: tuple[_Series[ClassStatus], ...] = (
     _Series("shaper_class_throughput_bytes_per_second", "Rate sent over the SLA window.", lambda c: c.throughput / 8),
     _Series("shaper_class_offered_bytes_per_second", "Rate that came to the queue.", lambda c: c.offered / 8),
+    _Series(
+        "shaper_class_availability_ratio",
+        "Share of the seconds with packets in which the class was available (ITU-T Y.1540), since the start.",
+        lambda c: c.availability.ratio if c.availability else None,
+    ),
+    *(
+        _Series(
+            f"shaper_class_{name}_seconds",
+            text,
+            lambda c, name=name: getattr(c.availability, name.rpartition("_")[2], None),  # type: ignore[misc]
+        )
+        for name, text in (
+            ("available", "Seconds in which the class was available; ten bad ones in a row turn out not to be."),
+            ("unavailable", "Seconds of rows of ten and more that lost more than half of their packets."),
+            ("availability_unknown", "Seconds without packets, which say nothing of availability."),
+        )
+    ),
 )
 
 _PER_INTERFACE: tuple[_Series[InterfaceStatus], ...] = (

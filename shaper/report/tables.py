@@ -15,6 +15,7 @@ from shaper.model.status import ClassStatus, ControllerStatus, InterfaceStatus, 
 from shaper.report.link_rate import link_words
 from shaper.report.tcp import tcp_sentences
 from shaper.report.words import clean, decimals, frozen_text, schedule_text, size_text, target_text, when
+from shaper.stats import Availability
 from shaper.units import format_duration, format_percent, format_rate
 
 STATES = {
@@ -170,6 +171,9 @@ def status_sentences(status: InterfaceStatus) -> Iterator[Text]:
             if target.state is SlaState.MISSED:
                 yield _missed(one.path, target)
     for one in status.classes:
+        if one.availability is not None and one.availability.unavailable:
+            yield _unavailable(one.path, one.availability)
+    for one in status.classes:
         if one.probe is not None:
             yield _probe(one.path, one.probe)
     yield from tcp_sentences(status.classes)
@@ -225,6 +229,15 @@ def _missed(path: str, target: TargetResult) -> Text:
             f"{target_text(target.target, target.wanted)} wanted ({target.samples} samples)"
         ),
         style="red",
+    )
+
+
+def _unavailable(path: str, found: Availability) -> Text:
+    lasted = (
+        f"{format_duration(found.unavailable)} of {format_duration(found.available + found.unavailable)} with packets"
+    )
+    return Text(
+        clean(f"{path} was unavailable for {lasted}: more than half was lost, 10 s and more in a row"), style="red"
     )
 
 

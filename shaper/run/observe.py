@@ -16,6 +16,7 @@ from shaper.model.sla import SlaResult
 from shaper.model.status import Borrowing, ClassStatus, ClassTotals, Histogram
 from shaper.run.borrowing import added, borrowed
 from shaper.run.policed import policed
+from shaper.run.seconds import EachSecond
 from shaper.run.views import delay_view, percentiles_of, thresholds_of
 from shaper.sla import Waited, evaluate, waited
 
@@ -44,6 +45,7 @@ class _Leaf:
     recent: deque[ClassObservation] = field(default_factory=deque)
     waited: Waited = field(default_factory=Waited)
     borrowing: Borrowing | None = None
+    each_second: EachSecond = field(default_factory=EachSecond)
     arrivals: int = 0
     lost: int = 0
     in_flight: int = 0
@@ -128,6 +130,7 @@ class Observer:
             one = replace(one, delay=leaf.view)
             leaf.borrowing = added(leaf.borrowing, borrowed(leaf.last, current))
             leaf.last = current
+            leaf.each_second.add(now, seconds, offered=one.sent_packets + one.dropped_packets, lost=one.dropped_packets)
             leaf.recent.append(one)
             leaf.waited += waited(tuple(leaf.recent)[-3:])
             while len(leaf.recent) > 1 and sum(each.seconds for each in leaf.recent) > SLA_WINDOW:
@@ -244,6 +247,7 @@ class Observer:
             in_flight=leaf.in_flight,
             policed=policed(self._program, path, self._counters),
             borrowing=leaf.borrowing,
+            availability=leaf.each_second.availability,
             sla=self._judge(leaf, sent, dropped, throughput),
         )
 

@@ -1,6 +1,6 @@
 """What a number is worth: intervals, delay variation, voice quality, availability, burstiness. Pure arithmetic."""
 
-from shaper.stats.availability import Availability, availability
+from shaper.stats.availability import Availability, AvailabilityCount, availability
 from shaper.stats.batches import batch_means
 from shaper.stats.burst import dispersion, peak_to_mean
 from shaper.stats.interval import Interval, ranks, wilson
@@ -11,6 +11,7 @@ __all__ = [
     "CODECS",
     "PLAYOUTS",
     "Availability",
+    "AvailabilityCount",
     "Codec",
     "Interval",
     "Voice",

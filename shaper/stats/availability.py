@@ -32,27 +32,48 @@ class Availability:
         return (self.available + self.unavailable) / every if every else None
 
 
-def availability(
-    seconds: Iterable[tuple[int, int]], *, severe: float = SEVERE, in_a_row: int = IN_A_ROW
-) -> Availability:
-    """`seconds` are `(offered, lost)` packets of each, in order; the service is available at first.
+class AvailabilityCount:
+    """Seconds as they come, in order: `(offered, lost)` packets of each. The service is available at first.
 
     It is unavailable from the first of ten severely errored seconds in a row, until the first of ten in a row that are
     not. A second without packets neither lengthens nor ends a row.
     """
-    counts = {True: 0, False: 0}
-    unknown = row = 0
-    up = True
-    for offered, lost in seconds:
+
+    def __init__(self, *, severe: float = SEVERE, in_a_row: int = IN_A_ROW) -> None:
+        self._severe, self._in_a_row = severe, in_a_row
+        self._counts = {True: 0, False: 0}
+        self._unknown = self._row = 0
+        self._up = True
+
+    def add(self, offered: int, lost: int) -> None:
+        """One more second."""
         if offered <= 0:
-            unknown += 1
-            continue
-        bad = lost > severe * offered
-        row = row + 1 if bad is up else 0
-        counts[up] += 1
-        if row == in_a_row:  # the row itself belongs to what it begins
-            counts[up] -= row
-            up = not up
-            counts[up] += row
-            row = 0
-    return Availability(counts[True], counts[False], unknown)
+            self.skip(1)
+            return
+        bad = lost > self._severe * offered
+        self._row = self._row + 1 if bad is self._up else 0
+        self._counts[self._up] += 1
+        if self._row == self._in_a_row:  # the row itself belongs to what it begins
+            self._counts[self._up] -= self._row
+            self._up = not self._up
+            self._counts[self._up] += self._row
+            self._row = 0
+
+    def skip(self, seconds: int) -> None:
+        """So many more of which nothing is known."""
+        self._unknown += seconds
+
+    @property
+    def found(self) -> Availability:
+        """Of all seconds so far."""
+        return Availability(self._counts[True], self._counts[False], self._unknown)
+
+
+def availability(
+    seconds: Iterable[tuple[int, int]], *, severe: float = SEVERE, in_a_row: int = IN_A_ROW
+) -> Availability:
+    """Of seconds that are all there, as `AvailabilityCount` takes them one by one."""
+    count = AvailabilityCount(severe=severe, in_a_row=in_a_row)
+    for offered, lost in seconds:
+        count.add(offered, lost)
+    return count.found

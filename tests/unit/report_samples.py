@@ -11,6 +11,7 @@ from shaper.model.probe import ProbeKind
 from shaper.model.sla import SlaResult, SlaState, TargetResult
 from shaper.model.status import Borrowing, ClassStatus, ControllerStatus, Histogram, InterfaceStatus, ProbeStatus
 from shaper.model.tcp import TcpView
+from shaper.stats import Availability
 
 M = 1_000_000
 
@@ -63,6 +64,7 @@ VIDEO = ClassStatus(
     measured_lost=74,
     in_flight=48,
     borrowing=Borrowing(2_500, 5_000),
+    availability=Availability(27, 12, 3),
     tcp=TcpView(3, 5_000, 110, 840, 0.0312, 0.0209, 2),
     sla=SlaResult(
         "video",
@@ -193,6 +195,7 @@ def _counters_only(status: ClassStatus) -> ClassStatus:
         offered=0.0,
         loss=None,
         delay=None,
+        availability=None,
         histogram=Histogram(),
         measured_lost=None,
         in_flight=0,

@@ -93,6 +93,9 @@ def test_counters_and_rates_are_in_base_units() -> None:
     assert found["shaper_class_measured_lost_packets_total", video] == 74
     assert found["shaper_class_own_rate_packets_total", video] == 2_500
     assert found["shaper_class_borrowed_packets_total", video] == 5_000
+    assert found["shaper_class_availability_ratio", video] == 27 / 39
+    seconds = [found[f"shaper_class_{name}_seconds", video] for name in ("available", "unavailable")]
+    assert [*seconds, found["shaper_class_availability_unknown_seconds", video]] == [27, 12, 3]
     assert ("shaper_class_borrowed_packets_total", of("bulk", "standard")) not in found, "no HTB: absent, never 0"
     assert found["shaper_class_granted_rate_bytes_per_second", video] == 6_500_000 / 8
     assert found["shaper_class_shortfall_bytes_per_second", video] == 1_300_000 / 8

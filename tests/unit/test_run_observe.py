@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from compile_samples import ETHERNET, SMALL_KERNEL
@@ -14,6 +15,7 @@ from shaper.model.sla import SlaState
 from shaper.model.status import Borrowing
 from shaper.policy import parse_policy
 from shaper.run.observe import Observer
+from shaper.stats import Availability
 
 TEXT = """\
 version: 1
@@ -92,3 +94,26 @@ def test_what_a_class_borrowed_is_since_the_start() -> None:
     assert borrowing(observer, 2.0, None) == Borrowing(4, 3)
     assert borrowing(observer, 3.0, told(1, 60)) == Borrowing(11, 10)
     assert borrowing(Observer(PROGRAM, told(None, None)), 1.0, told(None, None)) is None
+
+
+def available(ticks: Iterable[tuple[float, float, int, int]]) -> Availability | None:
+    """After ticks of (when it ends, seconds, packets sent, packets dropped)."""
+    observer = Observer(PROGRAM, counters(0))
+    sent = dropped = 0
+    for now, seconds, more, gone in ticks:
+        sent, dropped = sent + more, dropped + gone
+        observer.tick(now=now, seconds=seconds, counters=counters(sent, dropped), window=None, why="")
+    return next(one.availability for one in observer.statuses(PROGRAM.static) if one.path == "rest")
+
+
+def test_availability_is_counted_in_seconds_whatever_the_ticks() -> None:
+    """5 good seconds, 10 that lose 2 of 3 packets in one tick of four, 9 good ones: not available again yet."""
+    lossy = [5 <= number // 4 < 15 for number in range(24 * 4)]
+    found = available((100 + (n + 1) / 4 - 0.01, 0.25, 1, 8 * (bad and n % 4 == 0)) for n, bad in enumerate(lossy))
+    assert found == Availability(5, 18, 0), "the second that is not over yet is in none"
+
+
+def test_seconds_without_packets_and_seconds_nobody_looked_at_are_unknown() -> None:
+    assert available([(1.9, 1.0, 5, 0), (2.9, 1.0, 0, 0), (3.9, 1.0, 5, 0), (4.9, 1.0, 0, 0)]) == Availability(2, 0, 1)
+    assert available([(1.9, 1.0, 5, 0), (6.9, 1.0, 5, 0), (7.1, 0.2, 0, 0)]) == Availability(2, 0, 4)
+    assert available([(1.9, 2.0, 5, 0), (3.9, 2.0, 5, 0), (5.9, 2.0, 5, 0)]) == Availability(0, 0, 4)

@@ -12,6 +12,8 @@ from collectors.histogram import DelayHistogram
 from shaper.stats import (
     CODECS,
     PLAYOUTS,
+    Availability,
+    AvailabilityCount,
     availability,
     consecutive,
     dispersion,
@@ -142,3 +144,14 @@ def test_the_average_of_percentiles_is_no_percentile() -> None:
     fine.merge(late)
     assert fine.quantile(0.95) < 0.0011
     assert average > 0.5
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=60))
+def test_availability_is_the_same_second_by_second(seconds: list[tuple[int, int]]) -> None:
+    count = AvailabilityCount()
+    for number, (offered, lost) in enumerate(seconds, 1):
+        count.add(offered, min(offered, lost))
+        assert count.found == availability([(each, min(each, gone)) for each, gone in seconds[:number]])
+    before = count.found
+    count.skip(7)
+    assert count.found == Availability(before.available, before.unavailable, before.unknown + 7)
