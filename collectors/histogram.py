@@ -6,7 +6,7 @@ import copy
 import math
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -237,11 +237,15 @@ class SlidingDelays:
         ):
             self._count -= len(self._ticks.popleft()[2])
 
+    def in_order(self) -> Iterator[float]:
+        """The delays (s) that `view` is of, in the order in which they were given."""
+        return (delay for _, _, delays in self._ticks for delay in delays)
+
     def view(self, percentiles: Sequence[float], thresholds: Sequence[float]) -> DelaySummary | None:
         """Exact quantiles (upper order statistics) and shares above the thresholds (s); None without a sample."""
         if not self._count:
             return None
-        ordered = sorted(delay for _, _, delays in self._ticks for delay in delays)
+        ordered = sorted(self.in_order())
         return DelaySummary(
             count=self._count,
             window=self._ticks[-1][1] - self._ticks[0][0],

@@ -63,6 +63,7 @@ _KEYS: Mapping[type, Mapping[str, str]] = {
         "coverage": "coverage_ratio",
         "low": "low_s",
         "high": "high_s",
+        "ipdv": "ipdv_s",
     },
     observation.ClassObservation: {
         "seconds": "tick_s",
@@ -103,6 +104,7 @@ _KEYS: Mapping[type, Mapping[str, str]] = {
         "available": "available_s",
         "unavailable": "unavailable_s",
     },
+    status.Burst: {"envelope": "envelope_bytes", "mean": "mean_bit_s"},
     status.Borrowing: {"own": "own_packets", "borrowed": "borrowed_packets"},
     status.Policed: {colour: f"{colour}_packets" for colour in ("green", "yellow", "red")},
     status.PendingConfirmation: {"left": "left_s", "judged": "judged_s"},

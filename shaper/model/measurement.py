@@ -56,7 +56,8 @@ class ClassMeasure:
 
     `mean` is of all delays. `ipdv` maps percentiles to the difference (s) of consecutive packets' delays without its
     sign. `dispersion` and `peaks` say how bursty arrivals were: variance over mean of counts, and the most that came in
-    a window of so many s, over the mean rate. `occupancy` is the mean share of the queue's limit that was full.
+    a window of so many s of what is not TCP, over its mean rate. `occupancy` is the mean share of the queue's limit
+    that was full.
     """
 
     path: str

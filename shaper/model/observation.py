@@ -24,6 +24,8 @@ class DelayView:
     `source` says who measured. Of `sampling` packets one was looked at: with more than 1, `low` and `high` are the ends
     of each quantile's 95 % interval in seconds, as far as so few samples have them; a full count has no interval.
     `coverage` is the share of the sent packets that were measured, since the start, None where nothing was sent.
+    `ipdv` maps percentiles to the difference (s) of consecutive packets' delays without its sign (RFC 3393); empty
+    where nobody saw which packet followed which: delays that the kernel counted, and samples.
     """
 
     count: int
@@ -37,6 +39,7 @@ class DelayView:
     coverage: float | None = None
     low: Mapping[float, float] = field(default_factory=dict)
     high: Mapping[float, float] = field(default_factory=dict)
+    ipdv: Mapping[float, float] = field(default_factory=dict)
 
     @property
     def variation(self) -> Mapping[float, float]:

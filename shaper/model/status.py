@@ -14,7 +14,7 @@ from shaper.model.probe import ProbeKind
 from shaper.model.shortage import Shortage
 from shaper.model.sla import SlaResult
 from shaper.model.tcp import TcpView
-from shaper.stats import Availability
+from shaper.stats import Availability, peak_to_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,20 @@ class Borrowing:
     def ratio(self) -> float | None:
         """Those that were sent by a borrowed rate, of all; None without any."""
         return self.borrowed / (self.own + self.borrowed) if self.own + self.borrowed else None
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """How unevenly came what is not TCP, over the SLA window: by the length of a window (s) the most bytes in any such
+    window, and the mean rate in bit/s."""
+
+    envelope: Mapping[float, int]
+    mean: float
+
+    @property
+    def peaks(self) -> Mapping[float, float]:
+        """By the length of a window (s): the most that came in one, over what the mean rate brings in that time."""
+        return peak_to_mean(self.envelope, self.mean)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +105,7 @@ class ClassStatus:
     `policed` is None where nothing polices, `probe` where the class has none, `tcp` where nobody looks at it,
     `borrowing` where the backend has none. In `waiting_seconds` the class wanted more than it got, and sent
     `waiting_bytes`. `availability` counts seconds since the start by what the kernel sent and dropped, None without a
-    `run`.
+    `run`. `burst` is None where not every arrival was seen, or nothing but TCP came.
     """
 
     path: str
@@ -115,6 +129,7 @@ class ClassStatus:
     policed: Policed | None = None
     borrowing: Borrowing | None = None
     availability: Availability | None = None
+    burst: Burst | None = None
     in_flight: int = 0
     sla: SlaResult | None = None
     probe: ProbeStatus | None = None

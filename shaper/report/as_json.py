@@ -74,6 +74,8 @@ def status_json(status: InterfaceStatus) -> dict[str, Any]:
             one["delay"]["jitter_s"] = {str(q): seconds for q, seconds in of.delay.variation.items()}
         if of.borrowing is not None:
             one["borrowing"]["borrowed_ratio"] = of.borrowing.ratio
+        if of.burst is not None:
+            one["burst"]["peak_to_mean"] = {str(tau): ratio for tau, ratio in of.burst.peaks.items()}
         if of.availability is not None:
             one["availability"]["available_ratio"] = of.availability.ratio
         if of.tcp is not None:

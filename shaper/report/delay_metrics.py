@@ -43,6 +43,9 @@ _QUANTILES = (
     _Quantiles(
         "shaper_class_jitter_seconds", "Quantile of the delay over the least delay (PDV).", lambda v: v.variation
     ),
+    _Quantiles(
+        "shaper_class_ipdv_seconds", "Quantile of the difference of consecutive packets' delays.", lambda v: v.ipdv
+    ),
     _Quantiles("shaper_class_delay_low_seconds", "Low end of a sampled quantile's 95 % interval.", lambda v: v.low),
     _Quantiles("shaper_class_delay_high_seconds", "High end of a sampled quantile's 95 % interval.", lambda v: v.high),
 )

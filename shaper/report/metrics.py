@@ -29,6 +29,7 @@ from shaper.report.delay_metrics import delay_families
 from shaper.report.http import MetricsServer
 from shaper.report.link_rate import link_families
 from shaper.report.probe_metrics import probe_families
+from shaper.report.shape import burst_families
 from shaper.report.tcp import tcp_families
 
 T = TypeVar("T")
@@ -246,6 +247,7 @@ def families(statuses: Sequence[InterfaceStatus]) -> Iterator[Metric]:
         *_table(_PER_RUNNING_CLASS, _CLASS, measured),
         _delays(measured),
         *delay_families(_CLASS, measured),
+        *burst_families(_CLASS, measured),
         _states(classes),
         *_targets(classes),
         *probe_families(_CLASS, measured),

@@ -33,6 +33,7 @@ def probe_families(labels: Sequence[str], rows: Sequence[tuple[tuple[str, ...], 
             family.add_metric(values, float(getattr(probe, field)))
         yield family
     yield _gauge("loss_ratio", "Share of the probes lost over the window.", labels, probed)
+    yield _ipdv(labels, probed)
     yield _histogram("round_trip", "Round trips of probes.", labels, [(one, two.round_trips) for one, two in probed])
     yield _histogram("wait", "Waits of probes in the queue of this hop.", labels, [(o, t.waits) for o, t in probed])
 
@@ -44,6 +45,18 @@ def _gauge(
     for values, probe in probed:
         if probe.loss is not None:
             family.add_metric(values, probe.loss)
+    return family
+
+
+def _ipdv(labels: Sequence[str], probed: Sequence[tuple[tuple[str, ...], ProbeStatus]]) -> Metric:
+    family = GaugeMetricFamily(
+        "shaper_class_probe_ipdv_seconds",
+        "Quantile of the difference of consecutive probes' round trips.",
+        labels=(*labels, "percentile"),
+    )
+    for values, probe in probed:
+        for quantile, seconds in sorted(probe.round_trip.ipdv.items()) if probe.round_trip is not None else ():
+            family.add_metric((*values, f"{quantile * 100:.6g}"), seconds)
     return family
 
 

@@ -21,6 +21,7 @@ from shaper.model.status import InterfaceStatus
 from shaper.plan.impact import impacts
 from shaper.plan.steps import Plan, Verb
 from shaper.report import measurement
+from shaper.report.shape import shape_table
 from shaper.report.steps import step_text, totals_text
 from shaper.report.tables import doctor_table, quality_table, status_sentences, status_table, status_title
 from shaper.report.words import clean
@@ -99,9 +100,10 @@ def status_view(status: InterfaceStatus, *, out: Console) -> None:
         table = status_table(status, narrow=True)
     whole_table(table, out=out)
     _line(out, Text())
-    if (quality := quality_table(status)) is not None:
-        _table(out, quality)
-        _line(out, Text())
+    for more in (quality_table(status), shape_table(status)):
+        if more is not None:
+            _table(out, more)
+            _line(out, Text())
     for sentence in status_sentences(status):
         _line(out, sentence)
 

@@ -11,6 +11,7 @@ from shaper.model.policy import Direction
 from shaper.model.sla import SlaState
 from shaper.model.status import ClassStatus, InterfaceStatus, Moved
 from shaper.report.glyphs import Glyphs
+from shaper.report.shape import shape_words
 from shaper.report.tables import STATES
 from shaper.report.tcp import tcp_words
 from shaper.report.top import Order, Top, Trace
@@ -163,6 +164,8 @@ def _inside(top: Top, path: str, width: int, glyphs: Glyphs) -> Iterator[Text]:
         + (f", {ratio:.1%} by borrowed rates" if one.borrowing and (ratio := one.borrowing.ratio) is not None else "")
         + (f"; delay of {one.delay.count} packets in {decimals(one.delay.window)} s" if one.delay else "")
     )
+    if words := shape_words(one):
+        yield Text(clean(words))
     if words := tcp_words(one.tcp):
         yield Text(clean(words))
     yield from (_moved(each) for each in status.controller.moved if each.change.path == path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field, replace
 
@@ -15,10 +16,12 @@ from shaper.model.policy import TrafficClass
 from shaper.model.sla import SlaResult
 from shaper.model.status import Borrowing, ClassStatus, ClassTotals, Histogram
 from shaper.run.borrowing import added, borrowed
+from shaper.run.bursts import burst
 from shaper.run.policed import policed
 from shaper.run.seconds import EachSecond
-from shaper.run.views import delay_view, percentiles_of, thresholds_of
+from shaper.run.views import delay_view, ipdv_of, percentiles_of, thresholds_of
 from shaper.sla import Waited, evaluate, waited
+from shaper.stats import consecutive
 
 SLA_WINDOW = 5.0
 """Seconds over which loss and throughput are judged, the same that delay reaches back to."""
@@ -27,12 +30,13 @@ _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 _HEALTH_COUNTS = (
     "captured", "capture_drops", "matched", "ambiguous", "undecoded", "super_packets", "audited", "misclassified"
 )  # fmt: skip
+_EXACT = 1e-6
 _NOTHING = ClassCounters(0, 0, 0, 0, 0, 0)
 
 
 @dataclass(slots=True)
 class _Leaf:
-    """What is remembered of one leaf class."""
+    """What is remembered of one leaf class. `whole_since` (boot time) no packet has been left out."""
 
     cls: TrafficClass
     first: ClassCounters
@@ -50,6 +54,7 @@ class _Leaf:
     lost: int = 0
     in_flight: int = 0
     view: DelayView | None = None
+    whole_since: float = -math.inf
 
     def take(self, now: float, seen: ClassWindow) -> SlidingDelays | SlidingHistogram:
         """The delays of a tick; gives the window that they are the newest of."""
@@ -120,7 +125,7 @@ class Observer:
             else:
                 # What was measured before the capture broke off says nothing of now; and of what it lost many packets
                 # of itself, nobody knows how long those waited.
-                leaf.view = None
+                leaf.view, leaf.whole_since = None, now
             current = counters.classes.get(self._handles[path], leaf.last) if counters else leaf.last
             if current.sent_bytes < leaf.last.sent_bytes or current.drops < leaf.last.drops:
                 leaf.first, leaf.last = _less(leaf.first, leaf.last), _NOTHING  # somebody made the class anew
@@ -212,6 +217,12 @@ class Observer:
             coverage=coverage,
             source=window.source,
         )
+        if window.sampling > 1:
+            leaf.whole_since = now
+        # The kernel's histogram does not know which packet followed which.
+        if leaf.view is not None and sliding is leaf.sliding and now - leaf.view.window > leaf.whole_since - _EXACT:
+            steps = consecutive(leaf.sliding.in_order())
+            leaf.view = replace(leaf.view, ipdv=ipdv_of(steps, leaf.percentiles))
 
     def _status(self, leaf: _Leaf, allocation: Allocation) -> ClassStatus:
         path = leaf.cls.path
@@ -248,6 +259,7 @@ class Observer:
             policed=policed(self._program, path, self._counters),
             borrowing=leaf.borrowing,
             availability=leaf.each_second.availability,
+            burst=burst(leaf.recent),
             sla=self._judge(leaf, sent, dropped, throughput),
         )
 

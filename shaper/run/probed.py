@@ -8,12 +8,13 @@ from dataclasses import replace
 
 from collectors.histogram import DelayHistogram, SlidingDelays
 from collectors.probe.log import Outcome
+from collectors.probe.summary import ipdv
 from shaper.model.observation import DelayView
 from shaper.model.policy import TrafficClass
 from shaper.model.probe import Probe
 from shaper.model.sla import SlaResult, SlaState, TargetResult
 from shaper.model.status import Histogram, ProbeStatus
-from shaper.run.views import REPORTED, delay_view, percentiles_of, thresholds_of
+from shaper.run.views import REPORTED, delay_view, ipdv_of, percentiles_of, thresholds_of
 from shaper.sla import evaluate
 from shaper.stats.availability import availability
 
@@ -93,8 +94,10 @@ class Findings:
             resting=resting,
             says=says,
             loss=sum(one.lost for one in self._window) / sent if sent else None,
-            round_trip=_view((one.round_trip for one in self._window), self.reach, REPORTED, ()),
-            waited=_view((one.waited for one in self._window), self.reach, percentiles_of(sla), thresholds),
+            round_trip=_view(((one.sequence, one.round_trip) for one in self._window), self.reach, REPORTED, ()),
+            waited=_view(
+                ((one.sequence, one.waited) for one in self._window), self.reach, percentiles_of(sla), thresholds
+            ),
             round_trips=_histogram(self._trips, _BUCKETS),
             waits=_histogram(self._waits, bounds),
             available=each_second.available,
@@ -156,13 +159,14 @@ class OwnTraffic:
 
 
 def _view(
-    delays: Iterable[float | None], reach: float, percentiles: Sequence[float], thresholds: Sequence[float]
+    delays: Iterable[tuple[int, float | None]], reach: float, percentiles: Sequence[float], thresholds: Sequence[float]
 ) -> DelayView | None:
-    known = [delay for delay in delays if delay is not None]
+    series = [(number, delay) for number, delay in delays if delay is not None]
+    known = [delay for _, delay in series]
     sliding = SlidingDelays(least=len(known), seconds=reach)
     sliding.add(0.0, known, seconds=reach)
     view = delay_view(sliding, percentiles, thresholds, sampling=1, coverage=None)
-    return None if view is None else replace(view, source="probe")
+    return None if view is None else replace(view, source="probe", ipdv=ipdv_of(ipdv(series), percentiles))
 
 
 def _histogram(delays: DelayHistogram, bounds: Sequence[float]) -> Histogram:

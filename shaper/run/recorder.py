@@ -52,6 +52,7 @@ class _Class:
     newest: float | None = None
     arrived: int = 0
     bytes: int = 0
+    inelastic: int = 0
     lost: int = 0
     in_flight: int = 0
     counts: list[int] = field(default_factory=list)
@@ -91,6 +92,7 @@ class Recorder:
             one.newest = seen.delays[-1]
         one.arrived += seen.arrived_packets
         one.bytes += seen.arrived_bytes
+        one.inelastic += seen.inelastic_bytes
         one.lost += seen.lost
         if window.seconds > 0:
             one.counts.append(seen.arrived_packets)
@@ -132,7 +134,7 @@ class Recorder:
             mean=one.delays.sum / one.delays.count if one.delays.count else None,
             ipdv=_quantiles(one.steps, (0.5, 0.95, 0.99)) if self._sampling == 1 else {},
             dispersion=dispersion(one.counts) if self._sampling == 1 else None,
-            peaks=peak_to_mean(one.envelope, offered or 0.0),
+            peaks=peak_to_mean(one.envelope, one.inelastic * 8 / self._seconds) if offered is not None else {},
             in_flight=one.in_flight,
             call=call(wanted, delay, loss),
             flows=tuple(Flow(each.flow, each.bytes, each.packets, each.error) for each in hitters(classid))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from collectors.histogram import SlidingDelays, SlidingHistogram
 from shaper.model.observation import DelayView
@@ -22,6 +22,14 @@ def thresholds_of(sla: Sla) -> tuple[float, ...]:
     """The delays (s) of which the targets ask how many packets exceeded them."""
     voice = PLAYOUTS if sla.mos is not None else ()
     return tuple(sorted({*(target.seconds for target in (*sla.bounds, *sla.delays)), *voice}))
+
+
+def ipdv_of(steps: Iterable[float], percentiles: Sequence[float]) -> dict[float, float]:
+    """Percentiles of the differences (s) of consecutive delays, without their sign; none of none."""
+    held = SlidingDelays()
+    held.add(0.0, [abs(step) for step in steps])
+    view = held.view(percentiles, ())
+    return {} if view is None else view.quantiles
 
 
 def delay_view(

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,35 @@ def test_delay_loss_and_load_are_measured_on_the_rung_that_is_asked_for(box: Box
         assert classes["bulk"]["delay_p95_s"] > classes["voice"]["delay_p50_s"]
     assert bool(stamps(box)) == (rung == "ebpf")
     assert ("shp-" in box.lab.run("ip -br link")) == (rung == "capture")
+
+
+@pytest.mark.parametrize("rung", ["ebpf", "capture"])
+def test_bursts_ipdv_and_availability_are_told_as_far_as_the_rung_has_them(box: Box, rung: str) -> None:
+    process = box.start(f"--listen 127.0.0.1:0 --mode structured --measure {rung}")
+    assert process.stderr is not None
+    address = process.stderr.readline().split()[-1]
+    flow = send(box, rate=800e3, seconds=60, dscp=46)
+    time.sleep(3)
+    found = status(box)
+    voice = next(one for one in found["classes"] if one["path"] == "voice")
+    text = box.lab.inside(lambda: urllib.request.urlopen(address, timeout=60).read().decode())
+    flow.kill()
+    code, _, err = end(process)
+    assert code == 0, err
+
+    assert voice["availability"]["available_ratio"] == 1
+    assert 1 <= voice["availability"]["available_s"] <= found["elapsed_s"] + 1
+    lent = voice["borrowing"]["own_packets"] + voice["borrowing"]["borrowed_packets"]
+    assert abs(lent - voice["sent_packets"]) <= 1, "one may be sent while the kernel tells both"
+    assert lent > 100
+    most, mean = voice["burst"]["envelope_bytes"], voice["burst"]["mean_bit_s"]
+    assert mean == pytest.approx(800e3, rel=0.5)
+    assert list(most.values()) == sorted(most.values()), "a longer window holds no less"
+    assert 0.9 * mean / 8 <= most["1.0"] <= voice["sent_bytes"], "the worst second is no better than the mean"
+    assert bool(voice["delay"]["ipdv_s"]) == (rung == "capture")
+    told = {line.partition("{")[0] for line in text.splitlines() if 'class="voice"' in line}
+    assert {"shaper_class_availability_ratio", "shaper_class_burst_bytes"} <= told
+    assert ("shaper_class_ipdv_seconds" in told) == (rung == "capture")
 
 
 def test_killed_it_leaves_a_program_that_does_nothing_and_the_next_run_begins_clean(box: Box) -> None:

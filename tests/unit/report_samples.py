@@ -9,7 +9,7 @@ from shaper.model.observation import CaptureHealth, ClassObservation, DelayView,
 from shaper.model.policy import Tier
 from shaper.model.probe import ProbeKind
 from shaper.model.sla import SlaResult, SlaState, TargetResult
-from shaper.model.status import Borrowing, ClassStatus, ControllerStatus, Histogram, InterfaceStatus, ProbeStatus
+from shaper.model.status import Borrowing, Burst, ClassStatus, ControllerStatus, Histogram, InterfaceStatus, ProbeStatus
 from shaper.model.tcp import TcpView
 from shaper.stats import Availability
 
@@ -31,7 +31,16 @@ VOICE = ClassStatus(
     throughput=0.1 * M,
     offered=0.1 * M,
     loss=0.0,
-    delay=DelayView(250, 5.0, {0.5: 0.00011, 0.95: 0.0004, 0.99: 0.0009}, {0.01: 0.0}, 0.0012, 0.00004, coverage=1.0),
+    delay=DelayView(
+        250,
+        5.0,
+        {0.5: 0.00011, 0.95: 0.0004, 0.99: 0.0009},
+        {0.01: 0.0},
+        0.0012,
+        0.00004,
+        coverage=1.0,
+        ipdv={0.5: 0.00002, 0.95: 0.0003, 0.99: 0.0008},
+    ),
     histogram=Histogram((0.001, 0.01, 0.1), (600, 625, 625), 625, 0.09),
     measured_lost=0,
     sla=SlaResult(
@@ -65,6 +74,7 @@ VIDEO = ClassStatus(
     in_flight=48,
     borrowing=Borrowing(2_500, 5_000),
     availability=Availability(27, 12, 3),
+    burst=Burst({0.002: 3_028, 0.25: 218_750, 1.0: 850_000}, 6.4 * M),
     tcp=TcpView(3, 5_000, 110, 840, 0.0312, 0.0209, 2),
     sla=SlaResult(
         "video",
@@ -153,7 +163,9 @@ PROBED = replace(
                 lost=2,
                 duplicates=1,
                 loss=0.04,
-                round_trip=DelayView(24, 5.0, {0.5: 0.0211, 0.95: 0.0305, 0.99: 0.031}, {}, 0.031),
+                round_trip=DelayView(
+                    24, 5.0, {0.5: 0.0211, 0.95: 0.0305, 0.99: 0.031}, {}, 0.031, ipdv={0.5: 0.002, 0.99: 0.009}
+                ),
                 waited=DelayView(15, 5.0, {0.5: 0.0002, 0.95: 0.0011, 0.99: 0.0012}, {0.02: 0.0}, 0.0012),
                 round_trips=Histogram((0.025, 0.05), (100, 208), 208, 4.9),
                 waits=Histogram((0.02, 0.1), (208, 208), 208, 0.06),
@@ -196,6 +208,7 @@ def _counters_only(status: ClassStatus) -> ClassStatus:
         loss=None,
         delay=None,
         availability=None,
+        burst=None,
         histogram=Histogram(),
         measured_lost=None,
         in_flight=0,

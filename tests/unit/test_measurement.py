@@ -127,6 +127,15 @@ def test_percentiles_are_of_all_windows_together_and_never_averaged() -> None:
     assert one.delay.largest == 1.0
 
 
+def test_bursts_are_over_the_mean_of_what_is_not_tcp() -> None:
+    recorder = Recorder({7: "voice"}, {})
+    for most in (300, 150):
+        one = ClassWindow((0.001,) * 10, 10, 10_000, 1_000, 10, 0, {0.1: most})
+        recorder.add(CaptureWindow(1.0, {7: one}, 20, 0, 0, 0, 0, {}, 1))
+    (found,) = recorder.measures()
+    assert (found.offered, found.peaks) == (80_000, {0.1: pytest.approx(3.0)})
+
+
 def test_a_capture_that_lost_frames_is_not_trusted_and_nothing_is_made_up() -> None:
     recorder = Recorder({7: "voice"}, {"voice": Wanted(Sla(mos=MosTarget(4.0, "g711")))})
     recorder.add(window((0.001,) * 100, drops=3))

@@ -96,6 +96,11 @@ def test_counters_and_rates_are_in_base_units() -> None:
     assert found["shaper_class_availability_ratio", video] == 27 / 39
     seconds = [found[f"shaper_class_{name}_seconds", video] for name in ("available", "unavailable")]
     assert [*seconds, found["shaper_class_availability_unknown_seconds", video]] == [27, 12, 3]
+    assert found["shaper_class_burst_bytes", of("video", "priority", window="0.002")] == 3_028
+    peak = found["shaper_class_burst_peak_to_mean_ratio", of("video", "priority", window="0.25")]
+    assert peak == pytest.approx(218_750 / (6.4e6 / 8 * 0.25))
+    assert found["shaper_class_ipdv_seconds", of("voice", "special", percentile="99")] == 0.0008
+    assert not [name for name, labels in found if name == "shaper_class_ipdv_seconds" and ("class", "video") in labels]
     assert ("shaper_class_borrowed_packets_total", of("bulk", "standard")) not in found, "no HTB: absent, never 0"
     assert found["shaper_class_granted_rate_bytes_per_second", video] == 6_500_000 / 8
     assert found["shaper_class_shortfall_bytes_per_second", video] == 1_300_000 / 8

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+import pytest
 from compile_samples import ETHERNET, SMALL_KERNEL
 
+from collectors.histogram import DelayHistogram
 from collectors.sample import CaptureWindow, ClassWindow
 from shaper.compile import compile_interface
 from shaper.kernel.protocol import ClassCounters, DeviceCounters
 from shaper.model.observation import Observation
 from shaper.model.sla import SlaState
-from shaper.model.status import Borrowing
+from shaper.model.status import Borrowing, ClassStatus
 from shaper.policy import parse_policy
 from shaper.run.observe import Observer
 from shaper.stats import Availability
@@ -117,3 +119,58 @@ def test_seconds_without_packets_and_seconds_nobody_looked_at_are_unknown() -> N
     assert available([(1.9, 1.0, 5, 0), (2.9, 1.0, 0, 0), (3.9, 1.0, 5, 0), (4.9, 1.0, 0, 0)]) == Availability(2, 0, 1)
     assert available([(1.9, 1.0, 5, 0), (6.9, 1.0, 5, 0), (7.1, 0.2, 0, 0)]) == Availability(2, 0, 4)
     assert available([(1.9, 2.0, 5, 0), (3.9, 2.0, 5, 0), (5.9, 2.0, 5, 0)]) == Availability(0, 0, 4)
+
+
+def seen(observer: Observer, now: float, one: ClassWindow, *, sampling: int = 1, counted: bool = False) -> ClassStatus:
+    """The class after one more tick of a quarter of a second."""
+    window = CaptureWindow(0.25, {REST: one}, 2, 0, 0, 0, 0, {}, sampling, counted_all=counted)
+    observer.tick(now=now, seconds=0.25, counters=counters(int(now * 1000)), window=window, why="")
+    return next(each for each in observer.statuses(PROGRAM.static) if each.path == "rest")
+
+
+def test_bursts_are_the_worst_window_against_the_mean_of_the_same_seconds() -> None:
+    observer = Observer(PROGRAM, counters(0))
+    for number in range(7):
+        came = ClassWindow(inelastic_bytes=1000, envelope={0.002: 100, 0.25: 1000})
+        assert seen(observer, 1 + number / 4, came, counted=True, sampling=16).burst is not None
+    burst = seen(observer, 2.75, ClassWindow(inelastic_bytes=9000, envelope={0.002: 8000, 0.25: 9000})).burst
+    assert burst is not None
+    assert (burst.envelope, burst.mean) == ({0.002: 8000, 0.25: 9000}, 64_000)
+    assert burst.peaks == {0.002: 500.0, 0.25: 4.5}
+
+
+def test_without_every_arrival_or_with_tcp_alone_there_are_no_bursts() -> None:
+    came = ClassWindow(arrived_bytes=9000, inelastic_bytes=9000, envelope={0.002: 8000})
+    assert seen(Observer(PROGRAM, counters(0)), 1.0, came, sampling=8).burst is None
+    assert seen(Observer(PROGRAM, counters(0)), 1.0, ClassWindow(arrived_bytes=9000)).burst is None
+    observer = Observer(PROGRAM, counters(0))
+    observer.tick(now=1.0, seconds=0.25, counters=counters(9), window=None, why="")
+    assert all(one.burst is None for one in observer.statuses(PROGRAM.static))
+
+
+def test_ipdv_is_from_packet_to_packet_over_the_ticks_too() -> None:
+    observer = Observer(PROGRAM, counters(0))
+    seen(observer, 1.0, ClassWindow(delays=(0.010, 0.012), matched=2))
+    delay = seen(observer, 1.25, ClassWindow(delays=(0.017, 0.016), matched=2)).delay
+    assert delay is not None
+    assert delay.ipdv == pytest.approx({0.5: 0.002, 0.95: 0.005, 0.99: 0.005})
+
+
+def test_ipdv_waits_until_no_packet_of_its_window_was_left_out() -> None:
+    """Neither a sample's, nor over a time in which nobody looked, nor of delays that the kernel counted."""
+    observer = Observer(PROGRAM, counters(0))
+    few = ClassWindow(delays=(0.01, 0.02), matched=2)
+    known = []
+    for number in range(40):
+        if number == 12:
+            observer.tick(now=4.0, seconds=0.25, counters=None, window=None, why="")
+            continue
+        delay = seen(observer, 1 + number / 4, few, sampling=8 if number == 2 else 1).delay
+        known.append((number, delay is not None and bool(delay.ipdv)))
+    told = [number for number, is_known in known if is_known]
+    assert told == [0, 1, *range(32, 40)], "the newest 5 s begin behind 4.0 s"
+    histogram = DelayHistogram()
+    histogram.add([0.01, 0.02])
+    counted = seen(Observer(PROGRAM, counters(0)), 1.0, ClassWindow(histogram=histogram, matched=2)).delay
+    assert counted is not None
+    assert counted.ipdv == {}

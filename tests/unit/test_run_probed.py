@@ -63,6 +63,16 @@ def test_what_waited_here_judges_and_what_was_lost_beyond_does_not() -> None:
     assert [target.state for target in judged.targets] == [SlaState.MET, SlaState.MET]
 
 
+def test_ipdv_is_of_probes_that_were_sent_one_after_the_other() -> None:
+    trips = {0: 0.030, 1: 0.034, 3: 0.050, 4: 0.049}  # 2 was lost: 1 and 3 are no neighbours
+    made = findings()
+    made.add([Outcome(n, 100 + n * 0.2, trips.get(n), copies=int(n in trips)) for n in range(5)])
+    status = made.status(now=101, resting=False, says="")
+    assert status.round_trip is not None
+    assert status.round_trip.ipdv == pytest.approx({0.5: 0.001, 0.95: 0.004, 0.99: 0.004})
+    assert status.waited is None
+
+
 def test_late_and_dropped_probes_miss() -> None:
     made = findings()
     made.add(answered(number, waited=0.03 if number < 3 else 0.001) for number in range(25))

@@ -170,6 +170,12 @@ def test_the_last_move_is_shown_with_its_reason_and_that_of_a_class_inside_it() 
     assert out.getvalue().splitlines()[-1].split()[0] == RUNNING.classes[-1].path, "no class is cut off"
 
 
+def test_inside_a_class_it_is_said_how_its_packets_come_and_get_through() -> None:
+    text = "\n".join(shown(press(seen(), "down enter"), height=40))
+    assert "66.7% by borrowed rates" in text
+    assert "bursts 1.89 x the mean in 2ms and 1.06 x the mean in 1s; available 69.23% of 39s" in text
+
+
 def test_who_froze_it_is_the_first_news() -> None:
     frozen = Freeze(Who(0, "root", "eve"), 1.7e9, "ticket 4711", until=1.7e9 + 600)
     (line,) = [line for line in shown(seen(replace(HELD, frozen=frozen))) if "frozen" in line]
