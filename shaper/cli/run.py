@@ -36,11 +36,11 @@ from shaper.report.run_lines import lost_line, ready_line, second_line, summary_
 from shaper.run import lastgood
 from shaper.run.clock import Clock, SystemClock
 from shaper.run.inbox import Inbox
-from shaper.run.interface import Mode, Settings
 from shaper.run.late import wait_for
 from shaper.run.notify import ALIVE, READY, STOPPING, notify
 from shaper.run.place import placed
 from shaper.run.service import Service, Watcher
+from shaper.run.settings import Mode, Settings
 from shaper.run.snapshot import read_capabilities
 
 

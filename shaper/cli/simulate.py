@@ -25,7 +25,7 @@ from shaper.model.policy import Interface
 from shaper.policy import read_policy
 from shaper.report.render import console
 from shaper.report.simulation import simulation_lines, simulation_table
-from shaper.run.interface import Mode
+from shaper.run.settings import Mode
 from shaper.simulate import unmodelled
 
 _SCENARIOS = (".yaml", ".yml")

@@ -16,8 +16,9 @@ from shaper.run import changes, confirm
 from shaper.run.answers import Applied, Measured
 from shaper.run.changes import Condition, Order
 from shaper.run.clock import Clock
-from shaper.run.interface import InterfaceRun, Settings
+from shaper.run.interface import InterfaceRun
 from shaper.run.saved import SavedInterface
+from shaper.run.settings import Settings
 from shaper.run.standing import interface_on, shapes
 from shaper.run.state import DeviceState, both_directions
 from shaper.run.together import together
@@ -49,18 +50,18 @@ class Fleet:
     def measured(self) -> tuple[Measured, ...]:
         """The last status of every interface, and all delays since the start."""
         runs = ((self._runs[key], status) for key, status in self._statuses.items())
-        return tuple(Measured(run.named(status), run.delays()) for run, status in runs)
+        return tuple(Measured(run.loop.named(status), run.loop.delays()) for run, status in runs)
 
     def tick(self) -> None:
         """A tick of every interface."""
         for shaped, run in self._runs.items():
-            others = (other.load for other in self.on(run.state.spot) if other is not run)
+            others = (other.loop.load for other in self.on(run.state.spot) if other is not run)
             self._statuses[shaped] = run.tick(beside=next((load for load in others if load is not None), None))
 
     def record(self) -> None:
         """One line of every interface into its history."""
         for shaped, run in self._runs.items():
-            run.record(self._statuses[shaped])
+            run.loop.record(self._statuses[shaped])
 
     def start(self, policy: Policy, interfaces: Sequence[Interface], order: Order) -> None:
         """Begins all interfaces or none: what was applied is taken back when a later one fails.

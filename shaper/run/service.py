@@ -14,9 +14,9 @@ from shaper.run.changes import Order
 from shaper.run.clock import Clock
 from shaper.run.fleet import Fleet
 from shaper.run.inbox import Inbox
-from shaper.run.interface import Settings
 from shaper.run.pace import Pace
 from shaper.run.requests import Requests
+from shaper.run.settings import Settings
 from shaper.run.state import DeviceState
 from shaper.run.who import caller
 
@@ -121,4 +121,4 @@ class Service:
         with contextlib.ExitStack() as stopping:
             for run in self._fleet:
                 stopping.callback(run.stop)
-            self._watcher.ended(tuple(run.totals() for run in self._fleet))
+            self._watcher.ended(tuple(run.loop.totals() for run in self._fleet))

@@ -21,7 +21,8 @@ from shaper.model.observation import Rung
 from shaper.policy import read_policy
 from shaper.run.changes import Order
 from shaper.run.drift import flapped
-from shaper.run.interface import InterfaceRun, Settings
+from shaper.run.interface import InterfaceRun
+from shaper.run.settings import Settings
 from shaper.run.state import DeviceState
 from shaper.run.who import caller
 

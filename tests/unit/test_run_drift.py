@@ -17,8 +17,8 @@ from shaper.model.policy import Drift
 from shaper.plan.drift import differences, some
 from shaper.policy import parse_policy
 from shaper.run.drift import Mending, changed_facts
-from shaper.run.interface import Mode, Settings
 from shaper.run.look import look
+from shaper.run.settings import Mode, Settings
 from shaper.run.state import DeviceState
 from shaper.tree import HtbClass, LinkFacts, Tree, tree, with_grants
 
@@ -276,7 +276,7 @@ def test_after_a_flap_the_rates_that_were_found_stay_or_the_policy_s_own_come_ba
 
     def moved() -> None:
         run = next(iter(bench.service._fleet))
-        allocation = run._controlling.allocation
+        allocation = run.loop.controlling.allocation
         lower = {**allocation, "rest": replace(allocation["rest"], rate=8_000_000)}
         found["static"] = bench.kernel.read("eth1")
         run._holding.send(run._holding.program.with_allocation(lower))

@@ -27,8 +27,8 @@ from shaper.policy import parse_policy
 from shaper.report.link_rate import link_words
 from shaper.report.metrics import families
 from shaper.run.following import Following
-from shaper.run.interface import Settings
 from shaper.run.probing import Worker
+from shaper.run.settings import Settings
 from shaper.run.state import DeviceState
 from shaper.tree import link_of
 
@@ -195,13 +195,13 @@ class Congested:
     def __call__(self) -> None:
         bench = self.bench
         run = next(iter(bench.service._fleet))
-        self.statuses.append(run._status())
-        self.links.append(run._controlling.link)
+        self.statuses.extend(bench.service.statuses())
+        self.links.append(run.loop.controlling.link)
         now, since, self.last = bench.clock.now, self.last, bench.clock.now
         self.sent += int(20 * M * (now - since) / 8)
         handle = run._holding.program.handles["rest"]
         bench.kernel.count("eth1", {handle: ClassCounters(self.sent, self.sent // 1500, 0, 0, 0, 0)})
-        (worker,) = run._following._workers.values()
+        (worker,) = run.loop.following._workers.values()
         for number in range(20):
             at = since + (now - since) * number / 20
             self.late = 0.0 if self.seconds < 3 else self.late + 0.02

@@ -25,7 +25,7 @@ from shaper.lab.simulator import Simulation
 from shaper.lab.stage import laid_out, the_interface
 from shaper.model.observation import CaptureHealth, ClassObservation, Observation
 from shaper.run.inbox import Inbox
-from shaper.run.interface import Settings
+from shaper.run.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -21,10 +21,10 @@ from shaper.policy import parse_policy
 from shaper.run import changes
 from shaper.run.changes import Order
 from shaper.run.confirm import KernelWay
-from shaper.run.interface import Mode, Settings
 from shaper.run.look import look
 from shaper.run.prepare import prepare
 from shaper.run.service import Service
+from shaper.run.settings import Mode, Settings
 from shaper.run.standing import interface_of, policy_of
 from shaper.run.state import DeviceState, record_from_json, record_to_json
 from shaper.run.who import caller

@@ -21,8 +21,8 @@ from shaper.plan.steps import Step, Verb
 from shaper.policy import parse_policy, read_policy
 from shaper.run.fleet import Fleet
 from shaper.run.inbox import Inbox, Request
-from shaper.run.interface import Settings
 from shaper.run.service import Service
+from shaper.run.settings import Settings
 from shaper.run.state import DeviceState
 
 TEXT = """\
@@ -173,7 +173,7 @@ def test_a_fault_anywhere_leaves_the_static_allocation_and_the_lock_free(bench: 
 
     def fail() -> None:
         run = next(iter(bench.service._fleet))
-        allocation = run._controlling.allocation
+        allocation = run.loop.controlling.allocation
         moved = {**allocation, "rest": replace(allocation["rest"], rate=8_000_000)}
         run._holding.send(run._holding.program.with_allocation(moved))
         assert bench.kernel.read("eth1") != static
