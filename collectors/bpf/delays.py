@@ -7,117 +7,34 @@ in front of the queue. Nothing is written to the device.
 from __future__ import annotations
 
 import contextlib
-import errno
-import math
 import os
-import socket
 import struct
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
+from collectors.bpf.behind import Behind
+from collectors.bpf.counts import BINS, CUTS, LIMITS, ClassCounts, Counting, Health, buckets_of
 from collectors.bpf.library import SCHED_CLS, BpfError, Map, Object, load_program, processors, trace
+from collectors.bpf.stamps import SIZE, Stamps
 from collectors.bpf.translate import hand_over
 from collectors.errors import CaptureError
-from collectors.ring import Instruction, captured_in, link, refused
+from collectors.ring import Instruction
 
 OBJECT = Path(__file__).with_name("measure.bpf.o")
 
-CUTS, FINE_CUTS, OCTAVES = 32, 256, 26
-LOWEST = 1.024e-6
-"""Buckets of a class: below so many seconds, then `CUTS` (3 % wide) or `FINE_CUTS` (0.4 %) to each power of two, and
-one beyond; as in `DelayHistogram`."""
-
-BINS, BIN = 2048, 1.048576e-3
-"""Arrivals are kept for so many bins of so many seconds."""
-
-LIMITS = 4
-"""Of a class: how many delays there are beyond each is counted apart."""
-
 _CONFIG = struct.Struct("=QIIiIIIIiII")
 _LIMITS = struct.Struct(f"={LIMITS}Q")
-_STAMP = struct.Struct("=QII")
 _TOTALS = struct.Struct(f"={8 + LIMITS}Q")
 _EXTREMES = struct.Struct("=2Q")
 _HEALTH = struct.Struct("=5Q")
 _OWN = struct.Struct("=3Q")
 _ADDRESS = struct.Struct("=Q")
-_SO_ATTACH_BPF = 50
-_ETH_P_ALL, _NOBODYS = 3, 0xFFFF
-"""A packet socket of the second sees nothing and costs nothing, and hears that its device goes down all the same."""
 _BY_ADDRESS = ("note", "leave")
 _HANDED_OVER = "net_dev_start_xmit"
 _ETHERNET = 1
 _RETURN = 0x06
 _ZEROS = (0,) * LIMITS
-
-
-class Counting(NamedTuple):
-    """How the queue counts a packet, where that is not its length: as struct tc_sizespec has it."""
-
-    overhead: int
-    least: int
-    cells: bool
-    steps: bool
-    step_log: int
-    align: int
-
-
-@dataclass(frozen=True, slots=True)
-class ClassCounts:
-    """Of one class since the start. `delays` counts packets by bucket; times in seconds, `least` None for no packet.
-    `inelastic_bytes` are those of `arrived_bytes` that are not TCP.
-
-    `arrived` counts what would be on the wire: the segments of super-packets one by one. Of these `stamped` were
-    picked, of which `matched` came out, and `ambiguous` looked like another; by address only what came out is picked.
-    `late` maps limits (s) to packets that waited longer. `least` and `largest` are of the time since the counts were
-    read last.
-    """
-
-    arrived: int
-    arrived_bytes: int
-    inelastic_bytes: int
-    stamped: int
-    matched: int
-    ambiguous: int
-    no_room: int
-    delay_sum: float
-    least: float | None
-    largest: float
-    delays: Sequence[int]
-    late: Mapping[float, int] = field(default_factory=dict)
-    cuts: int = CUTS
-
-    def quantile(self, q: float) -> float:
-        """The upper edge (s) of the bucket in which the upper order statistic is. Raises ValueError without samples."""
-        rank, below = max(1, math.ceil(q * self.matched - 1e-9)), 0
-        for number, count in enumerate(self.delays):
-            below += count
-            if below >= rank:
-                octave, cut = divmod(number - 1, self.cuts)
-                return LOWEST if number == 0 else LOWEST * 2.0**octave * (1 + (cut + 1) / self.cuts)
-        raise ValueError(f"no quantile {q} of {self.matched} samples")
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """Of the whole device since the start: malformed packets, packets that no class took, packets that came out and had
-    no stamp, super-packets, and of these those that were known by address and did not come out as they were."""
-
-    undecoded: int
-    unclassified: int
-    unknown: int
-    super_packets: int
-    cut: int = 0
-
-
-def buckets_of(cuts: int) -> int:
-    """So many buckets a class has. Raises ValueError."""
-    if not 1 <= cuts <= 1024 or cuts & (cuts - 1):
-        raise ValueError(f"an octave cannot be cut into {cuts}")
-    return 2 + cuts * OCTAVES
 
 
 def _mask(sampling: int) -> int:
@@ -189,10 +106,8 @@ class KernelDelays:
         }
         self.copying = ""
         self.entry = self._trace = -1
-        self._device = ""
-        self._socket: socket.socket | None = None
-        self._noting = self._copied = False
-        self._cut = 0
+        self._behind = Behind()
+        self._noting = False
         try:
             self._object = Object(OBJECT, entries=entries)
         except BpfError as error:
@@ -224,7 +139,7 @@ class KernelDelays:
             self._totals = self._each("totals", _TOTALS)
             self._extremes = self._each("extremes", _EXTREMES)
             self._health = self._each("health", _HEALTH)
-            self._stamps = self._object.map("stamps", value_size=_STAMP.size)
+            self._stamps = Stamps(self._object.map("stamps", value_size=SIZE))
             self._delays = self._object.map("delays", value_size=8).view(count * self._buckets * 8)
             self._arrivals = self._object.map("arrivals", value_size=8).view(count * BINS * 8)
         except BaseException:
@@ -237,20 +152,10 @@ class KernelDelays:
         Until then the entry program only classifies: a packet that nobody would see coming out is not stamped. Raises
         CaptureError without the device or the permission, and for a device that is down.
         """
-
-        def listen() -> socket.socket:
-            link(device)
-            return self._listen(device)
-
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        self._behind.close()
         self._own[0] = bytes(_OWN.size * self._processors)
         self._known[0] = bytes(_ADDRESS.size)
-        self._socket = captured_in(netns, listen)
-        self._device = device
-        self.check()
-        self._copied = True
+        self._behind.listen(device, self._object.program("match"), netns=netns)
         self._go_on(by_address=False)
 
     def _go_on(self, *, by_address: bool) -> None:
@@ -269,7 +174,7 @@ class KernelDelays:
     @property
     def copied(self) -> bool:
         """Whether the kernel copies every packet now, to be looked at behind the queue."""
-        return self._copied
+        return self._behind.copied
 
     def prefer(self, *, addresses: bool) -> None:
         """Has packets known by their addresses from now on where that can be, which costs less, or by their bytes,
@@ -278,52 +183,24 @@ class KernelDelays:
         Call it a few times a second: it takes until a packet has come out, and what waits is waited for. Raises
         CaptureError.
         """
-        if self._socket is None or self.copying:
+        if not self._behind.listening or self.copying:
             return
         if not addresses:
             if self._noting:
-                self._hear(_ETH_P_ALL)
+                self._behind.hear(packets=True)
                 self._go_on(by_address=False)
         elif not self._noting:
             if any(self._known[0]):
                 self._go_on(by_address=True)
-        elif self._copied and not any(_by_bytes(key) for key, _ in self._stamps.items(8)):
-            self._hear(_NOBODYS)
-
-    def _hear(self, protocol: int) -> None:
-        assert self._socket is not None
-        try:
-            self._socket.bind((self._device, protocol))
-        except OSError as error:
-            raise refused(self._device, error) from error
-        self._copied = protocol == _ETH_P_ALL
+        elif self._behind.copied and not self._stamps.by_bytes:
+            self._behind.hear(packets=False)
 
     def check(self) -> None:
         """Raises CaptureError where packets behind the queue are seen no more: the device is gone, or was down."""
-        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if self._socket else errno.ENOTCONN
-        if code:
-            raise refused(self._device, OSError(code, os.strerror(code)))
+        self._behind.check()
 
     def _each(self, name: str, shape: struct.Struct) -> Map:
         return self._object.map(name, value_size=shape.size * self._processors)
-
-    def _listen(self, device: str) -> socket.socket:
-        """A packet socket that gets nothing: its filter counts, and passes no packet on."""
-        try:
-            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-            try:
-                made.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_BPF, self._object.program("match"))
-                made.bind((device, _ETH_P_ALL))
-            except BaseException:
-                made.close()
-                raise
-        except OSError as error:
-            raise CaptureError(
-                f"{device}: packets behind its queue cannot be seen: {error.strerror}",
-                "run it as root, or with CAP_NET_RAW and CAP_BPF",
-                errno=error.errno or 0,
-            ) from error
-        return made
 
     @property
     def sampling(self) -> int:
@@ -335,12 +212,7 @@ class KernelDelays:
         forgotten, since nobody will look for them."""
         self._mask = _mask(sampling)
         self._configure()
-        for key, _ in list(self._stamps.items(8)):
-            if _by_bytes(key) and not self._picked(key):
-                self._stamps.remove(key)
-
-    def _picked(self, key: bytes) -> bool:
-        return not int.from_bytes(key, "little") >> 8 & self._mask
+        self._stamps.keep(self._mask)
 
     def _configure(self) -> None:
         how, cuts_log = self._counting or (0,) * 6, self._cuts.bit_length() - 1
@@ -378,7 +250,7 @@ class KernelDelays:
                 late=dict(zip(self._limits.get(handle, ()), late, strict=False)),
             )
         health = Health(*self._summed(self._health, 0, _HEALTH))
-        return counts, replace(health, cut=health.cut + self._cut)
+        return counts, replace(health, cut=health.cut + self._stamps.cut)
 
     def _summed(self, values: Map, key: int, shape: struct.Struct) -> tuple[int, ...]:
         """Over the processors."""
@@ -395,17 +267,7 @@ class KernelDelays:
         What was seen twice is forgotten and not counted, and so is what is known by its address: it may have come out
         unseen, or in parts.
         """
-        lost: Counter[int] = Counter()
-        waiting: Counter[int] = Counter()
-        handles = list(self._slots)
-        for key, value in list(self._stamps.items(8)):
-            at, slot, segments = _STAMP.unpack(value)
-            found = waiting if at >= before else lost if self._stamps.remove(key) else None
-            if not _by_bytes(key):
-                self._cut += found is lost and segments > 1
-            elif found is not None and slot < len(handles):  # a probe has no slot
-                found[handles[slot]] += segments
-        return lost, waiting
+        return self._stamps.sweep(tuple(self._slots), before=before)
 
     def close(self) -> None:
         """Gives back the socket, programs and maps.
@@ -413,16 +275,9 @@ class KernelDelays:
         The entry program stays where somebody put it and only sorts: the map by which it goes on is emptied, here and
         when the process is killed.
         """
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        self._behind.close()
         for descriptor in (self.entry, self._trace):
             if descriptor >= 0:
                 os.close(descriptor)
         self.entry = self._trace = -1
         self._object.close()
-
-
-def _by_bytes(key: bytes) -> bool:
-    """Whether a stamp is found by what is in its packet, and not by its address."""
-    return bool(key[0] & 1)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
-from collectors.bpf.delays import BINS, LOWEST, OCTAVES, ClassCounts, Health, KernelDelays
+from collectors.bpf.counts import BINS, LOWEST, OCTAVES, ClassCounts, Health
+from collectors.bpf.delays import KernelDelays
 from collectors.envelope import Envelope
 from collectors.histogram import DelayHistogram
 from collectors.sample import EBPF, CaptureWindow, ClassWindow

@@ -6,7 +6,8 @@ import itertools
 import os
 from collections.abc import Mapping
 
-from collectors.bpf.delays import CUTS, FINE_CUTS, Counting, KernelDelays
+from collectors.bpf.counts import CUTS, FINE_CUTS, Counting
+from collectors.bpf.delays import KernelDelays
 from collectors.bpf.library import BpfError
 from collectors.bpf.windows import KernelWindows
 from collectors.capture import TAUS

@@ -12,7 +12,7 @@ from random import Random
 from side_by_side import counting
 from test_capture_matching import BULK, VOICE, Shaped, classify
 
-from collectors.bpf.delays import FINE_CUTS
+from collectors.bpf.counts import FINE_CUTS
 from collectors.bpf.windows import difference
 from collectors.capture import Capture
 from collectors.sample import ClassWindow

@@ -13,7 +13,8 @@ from forwarding import by_address
 from pyroute2 import IPRoute
 from test_capture_matching import BULK, REST, VOICE, Shaped, capturing, offer, total
 
-from collectors.bpf.delays import CUTS, ClassCounts, Health, KernelDelays
+from collectors.bpf.counts import CUTS, ClassCounts, Health
+from collectors.bpf.delays import KernelDelays
 
 if TYPE_CHECKING:
     from conftest import Lab

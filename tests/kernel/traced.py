@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from side_by_side import counting
 from test_capture_matching import BULK, VOICE, Shaped, shape
 
-from collectors.bpf.delays import FINE_CUTS, ClassCounts
+from collectors.bpf.counts import FINE_CUTS, ClassCounts
 
 if TYPE_CHECKING:
     from conftest import Lab

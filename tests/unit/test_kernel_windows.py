@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.bpf.delays import BINS, CUTS, ClassCounts, Health, buckets_of
+from collectors.bpf.counts import BINS, CUTS, ClassCounts, Health, buckets_of
 from collectors.bpf.windows import BIN_NS, Arrivals, Whole, difference, sampling_for
 from collectors.histogram import DelayHistogram
 
