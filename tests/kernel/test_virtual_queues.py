@@ -122,11 +122,15 @@ def test_netem_delays_by_what_it_was_told(tap: Tap) -> None:
         received = [receiver.recvmsg(300, 100) for _ in sent]
     delays = tap.delays(PORT)
     assert len(delays) == 500
+    print(f"netem 20 ms: {min(delays) * 1e3:.4f} to {max(delays) * 1e3:.4f} ms by the collectors")
     assert [delay for delay in delays if abs(delay - 0.020) > 1e-5] == []
+    flights = []
     for data, ancillary, *_ in received:
         seconds, nanoseconds = struct.unpack("=qq", ancillary[0][2])
         flight = seconds * 10**9 + nanoseconds - sent[struct.unpack_from("!Q", data)[0]]
+        flights.append(flight)
         assert abs(flight - 20_000_000) <= 10_000
+    print(f"netem 20 ms: {min(flights) / 1e6:.4f} to {max(flights) / 1e6:.4f} ms by the receiver")
 
 
 def test_htb_sends_at_its_rate_in_layer_2_bytes(tap: Tap) -> None:
@@ -144,10 +148,12 @@ def test_htb_sends_at_its_rate_in_layer_2_bytes(tap: Tap) -> None:
         last, ended = kernel.counters(device).classes[0x10010], time.monotonic()
         sender.join()
     assert last.drops == 0
-    assert (last.sent_bytes - first.sent_bytes) * 8 / (ended - began) == pytest.approx(20e6, rel=0.01)
+    counted = (last.sent_bytes - first.sent_bytes) * 8 / (ended - began)
+    assert counted == pytest.approx(20e6, rel=0.01)
     frames = [(stamp, length) for stamp, length, data in tap.after if is_udp(data, PORT)]
     busy = [frame for frame in frames if frames[0][0] + 5e8 < frame[0] < frames[0][0] + 25e8]
     rate = sum(length for _, length in busy[1:]) * 8e9 / (busy[-1][0] - busy[0][0])
+    print(f"htb 20 Mbit: {counted / 1e6:.3f} Mbit/s by the counters, {rate / 1e6:.3f} Mbit/s by the frames")
     assert rate == pytest.approx(20e6, rel=0.01)
     assert max(later - earlier for (earlier, _), (later, _) in pairwise(busy)) < 2_000_000
 
@@ -169,4 +175,5 @@ def test_fq_codel_lets_a_sparse_flow_pass_four_bulk_flows(tap: Tap) -> None:
     assert len(delays) == 150
     assert max(delays) < 0.002
     (goodput,) = re.findall(r"\[SUM\].*?([\d.]+) Mbits/sec +receiver", text)
+    print(f"fq_codel: the sparse flow waits {max(delays) * 1e3:.3f} ms at the most beside {goodput} Mbit/s of TCP")
     assert float(goodput) > 18
