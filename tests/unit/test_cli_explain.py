@@ -152,11 +152,13 @@ def test_the_queue_and_the_rates_are_those_that_are_compiled() -> None:
 
 @pytest.mark.slow
 def test_the_command_works_and_says_where_the_policy_cannot_be_programmed(tmp_path: Any) -> None:
-    (tmp_path / "office.yaml").write_text(POLICY)
+    by_u32 = POLICY.replace("policy: p}", "policy: p, classifier: u32}")
+    assert by_u32 != POLICY
+    (tmp_path / "office.yaml").write_text(by_u32)
     done = subprocess.run(
         [sys.executable, "-m", "shaper", "explain", "packet", "office.yaml", "--iif", "eth2", "--proto", "udp"],
         capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert "wan on eth1: local" in done.stdout and "office.yaml:15" in done.stdout
-    assert "classic BPF cannot see" in done.stdout
+    assert "seen by the bpf filter alone" in done.stdout
