@@ -166,6 +166,11 @@ class Sorter:
     def read(self) -> Tree:
         return self._kernel.read(self.device)
 
+    def devices(self) -> dict[str, int]:
+        """The numbers of those by which a packet may come in."""
+        facts = self._kernel.link(self.device)
+        return {facts.name: facts.index, **{one.device: one.number for one in facts.feeders}}
+
     def class_of(self, frame: bytes, protocol: int = ON_ITS_OWN, *, by: str = "") -> str:
         """Sends the frame, or hands it to the device `by` that is upon this one; the class that it was counted in."""
 
@@ -198,6 +203,4 @@ class ByTables(Sorter):
         return (LoadedFilter(TOP, 10, 1, self._program(rules).name, direct=False),)
 
     def _program(self, rules: Rules) -> LookupProgram:
-        facts = self._kernel.link(self.device)
-        devices = {facts.name: facts.index, **{one.device: one.number for one in facts.feeders}}
-        return lookup_classifier(rules, self._classids, devices=devices)
+        return lookup_classifier(rules, self._classids, devices=self.devices())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import policy_samples
 import pytest
 from agreement import PATHS, Totals, Trial
 from side_by_side import hang
@@ -26,7 +27,7 @@ class ByPriority(Sorter):
     """Sorts by what a program in front of the queue writes into the packet; no filter stands at the root."""
 
     def obey(self, rules: Rules) -> Plan:
-        program = classifier(rules, self._classids)
+        program = classifier(rules, self._classids, devices=self.devices())
         plan = super().obey(rules) if self.read().root() is None else Plan(self.device)
         made = KernelDelays(classifier=program, handles=(), classify=True)
         hang(self._lab, self.device, made.entry)
@@ -37,8 +38,9 @@ class ByPriority(Sorter):
 def test_random_packets_go_where_random_policies_say(netns: Lab) -> None:
     totals, trial = Totals(), Trial(netns, ByPriority(netns, PATHS, lambda rules, classids: ()))
     for seed in range(POLICIES):
-        trial.run(seed, PACKETS, totals)
+        trial.run(seed, PACKETS, totals, policy_samples.BY_TABLES)
     print(totals)
+    assert totals.fields["iif"] > 5
     assert not totals.differences, "\n".join([str(totals), *totals.differences[:10]])
     assert totals.policies == POLICIES
     assert totals.by_rule > totals.packets / 4
