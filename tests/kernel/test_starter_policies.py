@@ -26,7 +26,8 @@ def box(netns: Any, tmp_path: Path) -> Iterator[Box]:
 
 
 def dump(box: Box, device: str) -> list[str]:
-    """What tc sees of the device and its ifb, sorted, without counters; its offloads; and all devices."""
+    """What tc sees of the device and its ifb, sorted, without counters and the numbers that the kernel gives to
+    actions; its offloads; and all devices."""
     links = sorted(line.split()[0] for line in box.lab.run("ip -br link").splitlines())
     shown = [box.lab.run(f"tc filter show dev {device} {hook}", check=False) for hook in ("ingress", "egress")]
     for one in (device, *(name for name in links if name == f"shi-{device}")):
@@ -34,7 +35,8 @@ def dump(box: Box, device: str) -> list[str]:
     offloads = box.lab.run(f"ip -d link show dev {device}"), box.lab.run(f"ethtool -k {device}")
     shown.append("\n".join(re.findall(r"gso_max_segs \d+|(?:generic|large)-receive-offload: \w+", " ".join(offloads))))
     lines = (line for text in shown for line in text.splitlines() if not line.startswith("class fq_codel"))
-    return [*(re.sub(r"direct_packets_stat \d+ ", "", line) for line in sorted(lines)), *links]
+    bare = (re.sub(r"direct_packets_stat \d+ |^\tindex \d+ ", "", line) for line in lines)
+    return [*sorted(bare), *links]
 
 
 def applied(box: Box, path: Path) -> list[dict[str, Any]]:
