@@ -154,9 +154,8 @@ def test_the_same_bytes_wherever_and_whenever_it_runs(runs: dict[str, bytes]) ->
 def test_another_seed_is_another_sample(runs: dict[str, bytes]) -> None:
     here, other = json.loads(runs["here"]), json.loads(runs["other seed"])
     assert here["fingerprint"] == other["fingerprint"]
-    delays = [[one["delay_p99_s"] for _, mode, one in classes(run) if mode == "static"] for run in (here, other)]
-    assert delays[0] != delays[1]
-    assert here["drops"] != other["drops"]
+    static = [[one for _, mode, one in classes(run) if mode == "static"] for run in (here, other)]
+    assert static[0] != static[1]  # not in each figure: a percentile is a bucket's
 
 
 def test_every_drop_that_the_kernel_counts_is_seen_in_the_packets(result: dict[str, Any]) -> None:
