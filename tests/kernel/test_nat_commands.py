@@ -101,7 +101,8 @@ def test_masquerading_by_iptables_legacy_is_said_to_be_unread(box: Box) -> None:
     assert "iptables-legacy" not in said
     box.lab.run(f"iptables-legacy -t nat -A POSTROUTING -o {box.pair.a} -j MASQUERADE", check=False)
     if "MASQUERADE" not in box.lab.run("iptables-legacy -t nat -S", check=False):
-        pytest.skip("missing capability: the nat table of iptables-legacy in this kernel")
+        assert "iptables-legacy" not in " ".join(box.shaper(f"plan {box.policy}")[1].split())
+        return  # this kernel has no such table, and so there is nothing to say of it
     said = " ".join(box.shaper(f"plan {box.policy}")[1].split())
     assert "warning: the nat table of iptables-legacy is in use" in said
     rows = json.loads(box.shaper("doctor --json")[1])["findings"]
