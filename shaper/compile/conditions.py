@@ -41,7 +41,7 @@ def _condition(asm: Assembler, match: Match, name: str, words: Words, other: Lab
         case "vlan" | "pcp" | "ecn":
             _part_of_word(asm, match, name, words, other)
         case "iif":
-            _came_in(asm, [words.devices[device] for device in match.iif if device in words.devices], other)
+            _came_in(asm, [number for device in match.iif if (number := words.devices.get(device))], other)
         case _:
             word, spans = _whole_word(match, name)
             word_in(asm, words[word], spans, other)
@@ -67,7 +67,8 @@ def _parts(asm: Assembler, match: Match, name: str, words: Words, other: Label) 
 
 
 def _came_in(asm: Assembler, numbers: Collection[int], other: Label) -> None:
-    """Goes to `other` unless the packet came in by one of these devices, which are those that are there."""
+    """Goes to `other` unless the packet came in by one of these devices: those that are there, and whose number is
+    known. An older snapshot has 0 for it, which is what the kernel says of a packet that was made here."""
     if not numbers:
         asm.goto(other)
         return

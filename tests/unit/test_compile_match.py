@@ -80,6 +80,12 @@ def test_extended_bpf_knows_the_device_that_a_packet_came_in_by(random: Random) 
         assert run(program, skb) == run(with_tables.program, skb, with_tables.tables) == expected, (rules, packet)
 
 
+def test_a_device_without_a_number_is_not_that_of_packets_that_were_made_here() -> None:
+    rules = Rules((Rule((Match(iif=("lan0",)),), "a"),), "rest")
+    program = classifier(rules, {"a": 1, "rest": 2}, devices={"lan0": 0})
+    assert run(program, Skb(bytes(60), 14, 0x0806)) == 2
+
+
 @given(randoms)
 def test_each_field_alone_tells_packets_apart(random: Random) -> None:
     frames = [frame_samples.frame(random) for _ in range(20)]
