@@ -54,15 +54,20 @@ def step(
     quiet = load < tuning.idle and beside < tuning.idle and not state.draining
     state = listen(state, seen.samples, now=now, quiet=quiet, tuning=tuning)
     state, swapped = replaced(setup, state, now=now, tuning=tuning) if fresh else (state, "")
+    limit = threshold(setup, state.rate)
+    late = fresh and late_votes(setup, state, now=now, tuning=tuning)
+    delay = queueing(state, now=now, tuning=tuning)
+    if late and delay is not None:
+        delay = max(delay, limit)  # the reflector that sees the least of it may only be the last to answer
     sight = _Sight(
         now,
         seen.seconds,
         achieved,
         load,
-        queueing(state, now=now, tuning=tuning),
-        threshold(setup, state.rate),
-        threshold(setup, state.rate) - setup.bloat / 2,
-        fresh and late_votes(setup, state, now=now, tuning=tuning),
+        delay,
+        limit,
+        limit - setup.bloat / 2,
+        late,
         fresh,
         _blamed(state, load, beside, tuning),
     )
@@ -205,6 +210,8 @@ def _grown(setup: Setup, state: State, sight: _Sight, tuning: Tuning) -> tuple[S
     faster = max(tuning.slow, state.growth * 2 ** (sight.seconds / tuning.double))
     growth = tuning.slow if near else min(tuning.fast, faster)
     room = 1 - sight.delay / sight.low
+    if state.capacity is not None and state.rate <= tuning.wary * state.capacity:
+        room *= room
     rate = state.rate * math.exp(min(growth * sight.seconds, tuning.stride) * room)
     return replace(state, rate=rate, growth=growth), "loaded and not late: more is tried", ""
 
