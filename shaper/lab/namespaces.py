@@ -218,6 +218,11 @@ class Topology:
         """The narrow link carries so many bit/s from now on."""
         self._carries("change", rate)
 
+    def carried(self) -> int:
+        """Bytes, with Ethernet headers, that have come out of the narrow link so far."""
+        (link,) = json.loads(_run(["ip", "-j", "-s", "-netns", self.internet, "link", "show", "dev", "beyond"]))
+        return int(link["stats64"]["rx"]["bytes"])
+
     def _carries(self, verb: str, rate: int) -> None:
         place = ["dev", "narrow", "parent", "1:", "classid", "1:1"]
         sized = ["rate", f"{rate}bit", "burst", "3028", "cburst", "3028", "quantum", "1514"]

@@ -50,7 +50,8 @@ def run_once(
         )
     on = fingerprint()
     link = [list(step) for step in traffic.narrow.rates] if traffic.narrow else None
-    return {**figures(interface, trial), "link_bit_s": link, "fingerprint": asdict(on) if on else None}
+    moved = {"link_bit_s": link, "link_carried_bit": list(trial.carried)}
+    return {**figures(interface, trial), **moved, "fingerprint": asdict(on) if on else None}
 
 
 @click.command("once")

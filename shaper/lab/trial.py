@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from shaper.errors import ShaperError
@@ -35,13 +36,17 @@ Watch = Callable[[float, RunLines], None]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What came of one run: `start` is the Unix time of the traffic's second 0."""
+    """What came of one run: `start` is the Unix time of the traffic's second 0.
+
+    `carried` are the bits that came out of the narrow link at each of its rates; of a run without one there are none.
+    """
 
     mode: str
     start: float
     seconds: int
     lines: RunLines
     account: Account
+    carried: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -106,7 +111,7 @@ def run_trial(
         reader = _Reader(shaper, lines)
         try:
             _await_ready(stage, shaper, reader)
-            start = _send(stage, shaper, reader, watch)
+            start, carried = _send(stage, shaper, reader, watch)
             reader.until(time.time() + _DRAIN + (traffic.wan.delay + traffic.wan.jitter if traffic.wan else 0.0))
             processes.stop(shaper, grace=10.0)
             reader.drain()
@@ -125,7 +130,7 @@ def run_trial(
             ports={run.port: run.name for run in traffic.tcp},
             path=traffic.wan.delay if traffic.wan else 0.0,
         )
-    return Trial(mode, start, int(traffic.seconds), lines, account)
+    return Trial(mode, start, int(traffic.seconds), lines, account, carried)
 
 
 @contextmanager
@@ -222,24 +227,29 @@ def _open_to_write(pipe: Path) -> int | None:
         return None
 
 
-def _send(stage: _Stage, shaper: subprocess.Popen[bytes], reader: _Reader, watch: Watch) -> float:
-    """Runs the traffic to its end; returns the Unix time of its second 0."""
+def _send(
+    stage: _Stage, shaper: subprocess.Popen[bytes], reader: _Reader, watch: Watch
+) -> tuple[float, tuple[int, ...]]:
+    """Runs the traffic to its end: the Unix time of its second 0, and `Trial.carried`."""
     traffic, net = stage.traffic, stage.net
     sender, start = _start_sender(stage, reader)
     waiting = list(traffic.tcp)
     changes = list(traffic.narrow.rates[1:]) if traffic.narrow else []
     clients: list[tuple[str, subprocess.Popen[bytes]]] = []
     end = start + traffic.seconds
+    carried = [net.carried()] if traffic.narrow else []
     while (now := time.time()) < end:
         while waiting and now >= start + waiting[0].start:
             run = waiting.pop(0)
             clients.append((f"client-{run.port}", stage.start(f"client-{run.port}", run.client(), net.client)))
         while changes and now >= start + changes[0][0]:
+            carried.append(net.carried())
             net.carry(changes.pop(0)[1])
         following = start + min([end - start, *(run.start for run in waiting[:1]), *(at for at, _ in changes[:1])])
         reader.until(min(following, now + _LOOK))
         watch(max(0.0, now - start), reader.lines)
         _check(stage, shaper, sender, clients)
+    carried += [net.carried()] if traffic.narrow else []
     stage.processes.stop(*(client for _, client in clients), grace=0.5)
     try:
         sender.wait(timeout=_PATIENCE)
@@ -247,7 +257,7 @@ def _send(stage: _Stage, shaper: subprocess.Popen[bytes], reader: _Reader, watch
         raise stage.complain("the generator could not keep to its schedule", "sender") from error
     if sender.returncode:
         raise stage.complain("the generator failed", "sender")
-    return start
+    return start, tuple((after - before) * 8 for before, after in pairwise(carried))
 
 
 def _check(

@@ -192,26 +192,61 @@ def _details(results: Results, scenarios: Sequence[str], controllers: Sequence[s
 
 
 def _moving(results: Results, controllers: Sequence[str]) -> Iterator[str]:
-    """Of scenarios whose link moves, from 5 s after each change on: p95 of the slowest class, and what was sent."""
+    """Of scenarios whose link moves: what it carried of what it could, and of each of its states the p95."""
     for scenario in sorted({scenario for (scenario, _, _), one in results.of.items() if one.get("link_bit_s")}):
-        yield f"\n{scenario}: of each state of the link, from 5 s on: p95 (mean of its seconds, worst), sent into it"
+        yield f"\n{scenario}: carried of what it could; of each state of the link, from 5 s on: p95 (mean, worst), sent"
         for name in controllers:
             found = [one for (s, n, _), one in sorted(results.of.items()) if (s, n) == (scenario, name)]
             if not found:
                 continue
             cells = []
-            for index, (begin, rate) in enumerate(found[0]["link_bit_s"]):
-                later = found[0]["link_bit_s"][index + 1 :]
-                seconds = range(int(begin) + 5, int(later[0][0] if later else found[0]["seconds"]))
-                delays, used = [], []
-                for one in found:
-                    classes = [each["by_second"] for each in one["classes"].values()]
-                    late = [[each["delay_p95_s"][n] or 0.0 for each in classes] for n in seconds]
-                    delays += [max(each) for each in late]
-                    used += [sum(each["sent_bit_s"][n] or 0.0 for each in classes) / rate for n in seconds]
+            for index, (_, rate) in enumerate(found[0]["link_bit_s"]):
+                delays = [delay for one in found for delay in _late_p95(one, index)]
+                used = [share for one in found for share in _late_share(one, index)]
                 mean, worst = fmean(delays) * 1e3, max(delays) * 1e3
                 cells.append(f"{rate / 1e6:g} Mbit/s: {mean:.0f} ms, {worst:.0f} ms, {fmean(used):.0%}")
-            yield f"{name:16} " + "; ".join(cells)
+            carried = interval([100 * carried_share(one) for one in found])
+            yield f"{name:16} {carried:>11} %; " + "; ".join(cells)
+        for name in controllers:
+            pairs = [
+                (results.of[scenario, OURS, seed], results.of[scenario, name, seed])
+                for seed in results.seeds([scenario], [OURS, name])
+                if name != OURS
+            ]
+            if pairs:
+                carried = interval([100 * (carried_share(ours) - carried_share(other)) for ours, other in pairs])
+                delay = interval([1e3 * (_mean_p95(ours) - _mean_p95(other)) for ours, other in pairs])
+                yield f"ours - {name}: carried {carried} points, p95 {delay} ms"
+
+
+def carried_share(result: Result) -> float:
+    """What came out of a link that moves, of what it could have carried from the first second to the last."""
+    begins = [begin for begin, _ in result["link_bit_s"]]
+    ends = [*begins[1:], result["seconds"]]
+    could = sum(rate * (end - begin) for (begin, rate), end in zip(result["link_bit_s"], ends, strict=True))
+    return float(sum(result["link_carried_bit"]) / could)
+
+
+def _late(result: Result, index: int) -> range:
+    """The seconds of one state of the link, from the fifth on."""
+    later = result["link_bit_s"][index + 1 :]
+    return range(int(result["link_bit_s"][index][0]) + 5, int(later[0][0] if later else result["seconds"]))
+
+
+def _late_p95(result: Result, index: int) -> list[float]:
+    """Of the slowest class, in seconds, second by second."""
+    classes = [each["by_second"] for each in result["classes"].values()]
+    return [max(each["delay_p95_s"][number] or 0.0 for each in classes) for number in _late(result, index)]
+
+
+def _late_share(result: Result, index: int) -> list[float]:
+    """Of what the link could carry, what was sent into it, second by second."""
+    classes, rate = [each["by_second"] for each in result["classes"].values()], result["link_bit_s"][index][1]
+    return [sum(each["sent_bit_s"][number] or 0.0 for each in classes) / rate for number in _late(result, index)]
+
+
+def _mean_p95(result: Result) -> float:
+    return fmean([delay for index in range(len(result["link_bit_s"])) for delay in _late_p95(result, index)])
 
 
 def _class_words(path: str, found: Sequence[Result]) -> str:

@@ -61,6 +61,20 @@ def test_a_mean_of_one_has_no_interval_and_of_three_has() -> None:
     assert interval([1, 2, 3]) == "2 ±2.5"
 
 
+def test_what_a_link_that_moves_carried_is_compared_seed_by_seed() -> None:
+    found = []
+    for name, carried, delay in (("autorate", 150e6, 0.05), ("ours", 180e6, 0.02)):
+        for seed in (1, 2, 3):
+            one = result("drop", name, seed, [False] * 20)
+            by_second = one["classes"]["video"]["by_second"]
+            by_second |= {"delay_p95_s": [delay] * 20, "sent_bit_s": [8e6] * 20}
+            found.append(one | {"link_bit_s": [[0.0, 12e6], [10.0, 8e6]], "link_carried_bit": [carried / 2] * 2})
+    results = Results({(one["scenario"], one["controller"], one["seed"]): one for one in found})
+    lines = list(table(results, scenarios=["drop"], controllers=["autorate", "ours"], feasible=[]))
+    assert "autorate               75 ±0 %; 12 Mbit/s: 50 ms, 50 ms, 67%; 8 Mbit/s: 50 ms, 50 ms, 100%" in lines
+    assert lines[-1] == "ours - autorate: carried 15 ±0 points, p95 -30 ±0 ms"
+
+
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 40)), min_size=3, max_size=12))
 def test_the_bound_of_a_ratio_is_no_less_than_the_ratio(pairs: list[tuple[int, int]]) -> None:
     found = ratio_bound([float(one) for one, _ in pairs], [float(other) for _, other in pairs])

@@ -22,9 +22,9 @@ class Tuning:
     A queue below half of what is allowed counts as none, and the rate goes to `aim` of what came through.
 
     Grow: within `near` of what came through last by `slow` a second, else ever faster, doubling within `double`
-    seconds, up to `fast`; in one tick by `stride` at most. Less, the more of a queue there is, and within `wary` of what
-    came through last by the square of that: there it is most likely the end of the link. `back` of the base rate a
-    second while there is no load. Moves below `band` are not made.
+    seconds, up to `fast`; in one tick by `stride` at most. Less, the more of a queue there is, and within `wary` of
+    what came through last by the square of that: there it is most likely the end of the link. `back` of the base rate
+    a second while there is no load. Moves below `band` are not made.
 
     Trust: without an answer for `stalled` seconds and without traffic (`still` of the rate) nothing is judged; without
     one for `lost` seconds the rate goes back to the base. A delay that stays above `answers` of what it was for
