@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
+from functools import lru_cache
+from itertools import accumulate, compress, count, pairwise
+from operator import sub
 
 from collectors.bpf.counts import BINS, LOWEST, OCTAVES, ClassCounts, Health
 from collectors.bpf.delays import KernelDelays
-from collectors.envelope import Envelope
+from collectors.envelope import GRID, Envelope
 from collectors.histogram import DelayHistogram
 from collectors.sample import EBPF, CaptureWindow, ClassWindow
 
@@ -139,24 +141,44 @@ class Arrivals:
 
         `bins` hold the generation (which time round) in the upper half of a word, bytes in the lower.
         """
-        last = now // BIN_NS
-        for number in range(max(self._newest, last - BINS + 2), last + 1):
-            generation, size = divmod(bins[number % BINS], 1 << 32)
-            size = size if generation == (number // BINS) & 0xFFFFFFFF else 0
-            fresh = size - self._counted if number == self._newest else size
-            if fresh > 0:
-                self._envelope.add(number * BIN_NS, fresh)
-            if number >= self._newest:
-                self._newest, self._counted = number, size
+        last = max(self._newest, now // BIN_NS)
+        begin = max(self._newest, last - BINS + 2)
+        sizes = _sizes(bins, begin, last)
+        newest, counted = self._newest, self._counted
+        self._newest, self._counted = last, sizes[-1]
+        if begin == newest:
+            sizes[0] -= counted
+        first, places = _places(begin, last)
+        sums = [0, *accumulate(sizes)]
+        self._envelope.extend(first, [sums[after] - sums[before] for before, after in pairwise(places)])
         return self._envelope.take()
+
+
+def _sizes(bins: Sequence[int], begin: int, last: int) -> list[int]:
+    """Bytes by bin, both ends included; 0 where a word is of another time round."""
+    found: list[int] = []
+    while begin <= last:
+        end = min(last, begin | (BINS - 1))
+        generation = (begin // BINS & 0xFFFFFFFF) << 32
+        words = bins[begin % BINS : end % BINS + 1]
+        found += [size if (size := word ^ generation) < 1 << 32 else 0 for word in words]
+        begin = end + 1
+    return found
+
+
+@lru_cache(maxsize=64)
+def _places(begin: int, last: int) -> tuple[int, Sequence[int]]:
+    """The first bin of the envelope's grid that the kernel's bins fall into, and where in them each of it begins."""
+    first, end = begin * BIN_NS // GRID, last * BIN_NS // GRID
+    return first, (0, *(-(-number * GRID // BIN_NS) - begin for number in range(first + 1, end + 1)), last + 1 - begin)
 
 
 def difference(before: ClassCounts, after: ClassCounts, *, lost: int, envelope: Mapping[float, int]) -> ClassWindow:
     """What came between two readings of the same class."""
     buckets: dict[int, int] = {}
     if after.matched != before.matched:
-        pairs = zip_longest(before.delays, after.delays, fillvalue=0)
-        buckets = {number: now - then for number, (then, now) in enumerate(pairs) if now > then}
+        grown = list(map(sub, after.delays, before.delays)) if before.delays else after.delays
+        buckets = dict(zip(compress(count(), grown), filter(None, grown), strict=True))
     histogram = DelayHistogram.counted(
         buckets,
         cuts=after.cuts,

@@ -1,11 +1,11 @@
 """What a running shaper takes of a processor: its own time, and what measuring adds to each packet that is forwarded.
 
-20 classes, half of them with an SLA, on a link that is never full. All packets are of one class; what the law takes of
-classes that all have traffic is told by `scripts/bench control --cost`.
+Classes with traffic each, half of them with an SLA, on a link that is never full.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import statistics
@@ -17,11 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from _common import network, options, verdict
-from forwarding import Passage, Router
+from forwarding import PORT, Passage, Router
 
 from shaper.lab.counters import RunLines
 
-CLASSES, RATE, MOST = 20, 50_000, 0.10
+RATE = 50_000
+MOST = {20: 0.10, 2000: 1.0}
+"""Of a processor, by up to how many classes."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 _TURNS = 5
 _SETTLE, _PATIENCE = 3, 60
@@ -30,38 +32,41 @@ _SETTLE, _PATIENCE = 3, 60
 
 def main() -> int:
     """0 when nothing is lost and all of it takes no more of a processor than it may, 1 when not."""
-    wanted = options("running", __doc__, count=200_000, of="packets in each turn", seed=1).parse_args()
+    parser = options("running", __doc__, count=200_000, of="packets in each turn", seed=1)
+    parser.add_argument("--classes", type=int, default=20, help=f"how many, {max(MOST)} at most [20]")
+    wanted = parser.parse_args()
     with network() as (lab, folder):
         router = Router(lab)
         lab.run(f"tc qdisc del dev {router.outer.a} root")
         lab.run(f"tc qdisc del dev {router.outer.a} clsact", check=False)
         policy = folder / "policy.yaml"
-        policy.write_text(document(router.outer.a))
+        policy.write_text(document(router.outer.a, wanted.classes))
         shaper = ["ip", "netns", "exec", lab.name, sys.executable, "-m", "shaper"]
         where = [str(policy), "--state", str(folder / "state")]
         subprocess.run([*shaper, "apply", *where], check=True, capture_output=True)
         router.send(wanted.count // 10)
-        without = turns(router, wanted.count)
+        without = turns(router, wanted)
         with running([*shaper, "run", *where, "--json"], folder) as (process, lines):
-            router.send(_SETTLE * RATE, rate=RATE)
+            router.send(_SETTLE * RATE, rate=RATE, ports=wanted.classes)
             began, before = time.monotonic(), processor(process.pid)
-            measured = turns(router, wanted.count)
+            measured = turns(router, wanted)
             own = (processor(process.pid) - before) / (time.monotonic() - began)
-        seen = (lines.summary or {})["classes"]["rest"]["samples"]
-    return told(without, measured, own, seen=seen)
+        seen = sum(one["samples"] for one in (lines.summary or {})["classes"].values())
+    return told(without, measured, own, classes=wanted.classes, seen=seen)
 
 
-def turns(router: Router, count: int) -> list[Passage]:
+def turns(router: Router, wanted: argparse.Namespace) -> list[Passage]:
     """The same again and again: who else is on the machine has the less to say in their median."""
-    return [router.send(count, rate=RATE) for _ in range(_TURNS)]
+    return [router.send(wanted.count, rate=RATE, ports=wanted.classes) for _ in range(_TURNS)]
 
 
-def document(device: str) -> str:
-    """A policy of so many classes, told apart by port; the last one takes the rest, which is all that comes."""
+def document(device: str, count: int) -> str:
+    """A policy of so many classes, told apart by port; the last one takes the rest."""
     classes = "".join(
-        f"      c{number:02}: {{guarantee: 1%, limit: 10%, match: [{{proto: udp, dport: {6000 + number}}}]"
+        f"      c{number:04}: {{guarantee: {4e9 / count:.0f}bit, limit: 1gbit, "
+        f"match: [{{proto: udp, dport: {PORT + number}}}]"
         f"{', sla: {delay-p99: 20ms, loss: 1%}' if number % 2 else ''}}}\n"
-        for number in range(CLASSES - 1)
+        for number in range(count - 1)
     )
     return (
         f"version: 1\ninterfaces:\n  wan: {{device: {device}, bandwidth: {{egress: 10gbit}}, policy: office}}\n"
@@ -98,13 +103,14 @@ def processor(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def told(without: list[Passage], measured: list[Passage], own: float, *, seen: int) -> int:
+def told(without: list[Passage], measured: list[Passage], own: float, *, classes: int, seen: int) -> int:
     """The figures, and whether they are what they must be."""
     each = [statistics.median(one.processor / one.sent * RATE for one in found) for found in (without, measured)]
     together = own + each[1] - each[0]
+    most = next(share for number, share in MOST.items() if classes <= number)
     offered, sent = min(one.sent / one.seconds for one in measured), sum(one.sent for one in measured)
     print(
-        f"{CLASSES} classes, {RATE:,} packets a second of 64 B (offered: {offered:,.0f}): the shaper's own {own:.1%} "
+        f"{classes} classes, {RATE:,} packets a second of 64 B (offered: {offered:,.0f}): the shaper's own {own:.1%} "
         f"of a processor; forwarding takes {each[0]:.1%} without it, {each[1]:.1%} with it; together {together:.1%}"
     )
     lost = sum(one.sent - one.arrived for one in measured)
@@ -112,9 +118,9 @@ def told(without: list[Passage], measured: list[Passage], own: float, *, seen: i
         (lost, f"{lost} packets were lost"),
         (seen < sent, f"of {sent} packets {seen} were measured"),
         (offered < 0.99 * RATE, f"only {offered:,.0f} packets a second could be offered"),
-        (together >= MOST, f"it takes {together:.1%} of a processor"),
+        (together >= most, f"it takes {together:.1%} of a processor"),
     ]
-    limit = f"controller and measurement together take less than {MOST:.0%} of a processor"
+    limit = f"controller and measurement together take less than {most:.0%} of a processor"
     return verdict([words for wrong, words in found if wrong], limit)
 
 

@@ -46,8 +46,9 @@ policies:
 
 _SENDER = """
 import contextlib, ctypes, json, os, socket, sys, time
-device, count, rate, head, size = sys.argv[1:]
+device, count, rate, head, size, port, ports = sys.argv[1:]
 count, rate, head, size, batch = int(count), float(rate), bytes.fromhex(head), int(size), 64
+port, ports = int(port), int(ports)
 libc = ctypes.CDLL(None, use_errno=True)
 class Iovec(ctypes.Structure):
     _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
@@ -60,20 +61,26 @@ sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
 sock.setsockopt(263, 20, 1)  # PACKET_QDISC_BYPASS
 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
 sock.bind((device, 0))
-# Each frame is the head, a number that tells it apart, and the rest: only the numbers are written anew.
+# Each frame is the head with a port, a number that tells it apart, and the rest: only port and number are written anew.
 common, numbers = ctypes.create_string_buffer(head, size), (ctypes.c_uint64 * batch)()
-vectors, headers = (Iovec * (3 * batch))(), (Header * batch)()
+towards = (ctypes.c_uint16.__ctype_be__ * batch)(*[port] * batch)
+vectors, headers = (Iovec * (5 * batch))(), (Header * batch)()
 for at in range(batch):
-    vectors[3 * at] = Iovec(ctypes.addressof(common), len(head))
-    vectors[3 * at + 1] = Iovec(ctypes.addressof(numbers) + 8 * at, 8)
-    vectors[3 * at + 2] = Iovec(ctypes.addressof(common) + len(head), size - len(head) - 8)
-    headers[at].iov, headers[at].iovlen = ctypes.addressof(vectors) + 3 * at * ctypes.sizeof(Iovec), 3
+    start = ctypes.addressof(common)
+    vectors[5 * at] = Iovec(start, 36)
+    vectors[5 * at + 1] = Iovec(ctypes.addressof(towards) + 2 * at, 2)
+    vectors[5 * at + 2] = Iovec(start + 38, len(head) - 38)
+    vectors[5 * at + 3] = Iovec(ctypes.addressof(numbers) + 8 * at, 8)
+    vectors[5 * at + 4] = Iovec(start + len(head), size - len(head) - 8)
+    headers[at].iov, headers[at].iovlen = ctypes.addressof(vectors) + 5 * at * ctypes.sizeof(Iovec), 5
 with contextlib.suppress(PermissionError):  # whoever else is there has no part in the figures
     os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 sent, begun, used = 0, time.monotonic(), time.process_time()
 while sent < count:
     now = min(batch, count - sent)
     numbers[:] = range(sent, sent + batch)
+    if ports > 1:
+        towards[:] = [port + number % ports for number in range(sent, sent + batch)]
     done = libc.sendmmsg(sock.fileno(), headers, now, 0)
     if done < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -166,12 +173,22 @@ class Router:
         """The class that all of the traffic is in."""
         return self.plain.handles["rest"]
 
-    def send(self, count: int, *, rate: float = 0.0, size: int = 64) -> Passage:
-        """UDP packets of so many bytes, as fast as they go, or at a rate (packets a second)."""
+    def send(self, count: int, *, rate: float = 0.0, size: int = 64, ports: int = 1) -> Passage:
+        """UDP packets of so many bytes to so many ports, as fast as they go, or at a rate (packets a second)."""
         before = self._arrived()
         argv = f"ip netns exec {self.lab.peer} {sys.executable} -c".split()
         done = subprocess.run(
-            [*argv, _SENDER, self.inner.b, str(count), str(rate), self._head(size).hex(), str(size)],
+            [
+                *argv,
+                _SENDER,
+                self.inner.b,
+                str(count),
+                str(rate),
+                self._head(size).hex(),
+                str(size),
+                str(PORT),
+                str(ports),
+            ],
             capture_output=True,
             text=True,
             timeout=300,

@@ -31,6 +31,21 @@ def test_equals_the_most_in_any_window_across_drains(arrivals: list[tuple[int, i
         assert largest[tau] == max(windows, default=0)
 
 
+@given(st.lists(st.tuples(st.integers(-3, 130), st.lists(st.integers(0, 9), max_size=9)), max_size=9))
+def test_bins_in_a_row_are_as_good_as_one_by_one(rows: list[tuple[int, list[int]]]) -> None:
+    one, other, first = Envelope(TAUS), Envelope(TAUS), 5
+    for gap, sizes in rows:
+        first = max(0, first + gap)
+        for number, size in enumerate(sizes, first):
+            if size:
+                one.add(number * GRID, size)
+        other.extend(first, sizes)
+        first += len(sizes)
+        if gap % 2:
+            assert one.take() == other.take()
+    assert one.take() == other.take()
+
+
 def test_a_burst_is_told_once_and_silence_is_zero() -> None:
     envelope = Envelope((0.002, 0.01))
     envelope.add(0, 1000)
