@@ -26,7 +26,7 @@ from shaper.cli.common import (
 )
 from shaper.cli.outlet import Outlet
 from shaper.errors import PolicyError, ShaperError
-from shaper.model.observation import Rung
+from shaper.model.observation import TICK, Rung
 from shaper.model.policy import Drift, Policy
 from shaper.model.status import InterfaceStatus, RunTotals
 from shaper.policy import read_policy
@@ -55,7 +55,7 @@ from shaper.run.snapshot import read_capabilities
     show_default=True,
     help="controlled: tiers and controller; structured: tiers only; static: plain tc.",
 )
-@click.option("--tick", type=click.FloatRange(0.05, 1.0), default=0.25, show_default=True, help="Seconds per decision.")
+@click.option("--tick", type=click.FloatRange(0.05, 1.0), default=TICK, show_default=True, help="Seconds per decision.")
 @click.option(
     "--drift",
     type=click.Choice([one.value for one in Drift]),

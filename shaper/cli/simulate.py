@@ -21,6 +21,7 @@ from shaper.lab.scenario import read_scenario
 from shaper.lab.simulator import Simulation
 from shaper.lab.stage import laid_out
 from shaper.lab.virtual import run_virtually
+from shaper.model.observation import TICK
 from shaper.model.policy import Interface
 from shaper.policy import read_policy
 from shaper.report.render import console
@@ -50,7 +51,7 @@ _SCENARIOS = (".yaml", ".yml")
     show_default=True,
     help="As of `run`.",
 )
-@click.option("--tick", type=click.FloatRange(0.05, 1.0), default=0.25, show_default=True, help="Seconds per decision.")
+@click.option("--tick", type=click.FloatRange(0.05, 1.0), default=TICK, show_default=True, help="Seconds per decision.")
 @click.option("--exact", is_flag=True, help="On the real queues of the lab's kernel in virtual time; takes a minute.")
 @json_option
 def simulate(
@@ -74,7 +75,7 @@ def simulate(
         raise click.UsageError("one interface and direction is simulated at a time: name it with --interface")
     interface = interfaces[0].at(CLOCK.wall())
     if exact:
-        if traffic.suffix not in _SCENARIOS or tick != 0.25:
+        if traffic.suffix not in _SCENARIOS or tick != TICK:
             raise click.UsageError("--exact runs a scenario file at the usual tick")
         own = read_scenario(traffic).seed if seed is None else seed
         found = run_virtually(policy_file, traffic, mode=mode, seed=own, seconds=seconds)
@@ -98,7 +99,7 @@ def modelled(
     mode: str,
     seed: int | None = None,
     seconds: float | None = None,
-    tick: float = 0.25,
+    tick: float = TICK,
 ) -> dict[str, Any]:
     """What the model shows of the traffic. Raises ShaperError where it does not know enough."""
     if interface.policed:

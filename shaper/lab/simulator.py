@@ -17,7 +17,7 @@ from shaper.lab.counters import Interval, RunLines
 from shaper.lab.offered import Offered
 from shaper.lab.trial import Trial
 from shaper.model.decision import Decision
-from shaper.model.observation import Observation
+from shaper.model.observation import TICK, Observation
 from shaper.run.observe import Observer
 from shaper.run.setups import setup_of
 from shaper.simulate import HtbModel, Packet
@@ -52,7 +52,7 @@ class _Seen:
 class Simulation:
     """One run; `run()` it once. The same arguments give the same run."""
 
-    def __init__(self, program: Program, offered: Offered, *, mode: str, tick: float = 0.25) -> None:
+    def __init__(self, program: Program, offered: Offered, *, mode: str, tick: float = TICK) -> None:
         """`mode` as of `shaper run`; the tree must be one that the model knows."""
         self._program, self._offered, self._mode = program, offered, mode
         self._tick = round(tick * _SECOND)

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+TICK = 0.2
+"""Seconds from one reading of the counters, and decision, to the next, where nothing else is asked for."""
+
 
 class Rung(StrEnum):
     """By what delay, arrivals and losses are measured, the best first; counters are read in any case."""

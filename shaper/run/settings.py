@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from shaper.model.observation import Rung
+from shaper.model.observation import TICK, Rung
 from shaper.model.policy import Drift
 
 
@@ -28,7 +28,7 @@ class Settings:
     """
 
     mode: Mode = Mode.CONTROLLED
-    tick: float = 0.25
+    tick: float = TICK
     dry_run: bool = False
     drift: Drift | None = None
     measure: Rung | None = None
