@@ -55,7 +55,7 @@ class Tuning:
     wary: float = 1.1
     slow: float = 0.05
     double: float = 0.25
-    fast: float = 0.4
+    fast: float = 0.5
     stride: float = 0.15
     back: float = 0.01
     band: float = 0.01
