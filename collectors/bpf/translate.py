@@ -29,7 +29,8 @@ is gone on in the stack of the one it is called from, and what is beyond is the 
 _KEY, _KEY_SIZE = -_WHOLE_STACK, 20
 """Where the key of a lookup lies: the bits of the prefix, and 4 or 16 bytes of address."""
 _TO_BIG_ENDIAN = 0xDC
-_ADD_LONG, _IF_NULL = 0x07, 0x15
+_ADD_LONG, _IF_NULL, _IF_BEYOND = 0x07, 0x15, 0x2D
+_WIDTHS = {0x00: 4, 0x08: 2, 0x10: 1}
 _JUMP32 = 0x06
 _GOTO, _GOTO_FAR, _CALL, _EXIT = 0x05, 0x06, 0x85, 0x95
 """The far one is known since Linux 6.6."""
@@ -42,8 +43,11 @@ _ANCILLARY = 0xFFFFF000
 _CONTEXT = {0: 16, 4: 4, 8: 40, 20: 8, 24: 12, 32: 68, 44: 24, 48: 20}
 """SKF_AD_* to the offset in struct __sk_buff: protocol, type, device, mark, queue, hash, VLAN tag, whether it has."""
 _PROTOCOL, _HARDWARE_TYPE = 0, 28
-_ANSWER, _PRIORITY, _INGRESS = 48, 32, 36
-"""cb[0], priority and ingress_ifindex in struct __sk_buff."""
+_ANSWER, _PRIORITY, _INGRESS, _DATA, _DATA_END = 48, 32, 36, 76, 80
+"""cb[0], priority, ingress_ifindex, data and data_end in struct __sk_buff."""
+_TYPE, _HEAD = 12, 64
+"""Where loads from a packet's start need no call. Of those before, of addresses, a program may have any number, and it
+may have no more instructions than a jump can cross."""
 UNSPECIFIED = -1
 """TC_ACT_UNSPEC: the next filter on the hook has its turn."""
 
@@ -224,7 +228,7 @@ def _plain(code: int, k: int, hardware_type: int) -> list[Wide]:
     if kind == _LD and mode == _ABS and k >= _ANCILLARY:
         return _ancillary(k - _ANCILLARY, hardware_type)
     if kind == _LD and mode == _ABS:
-        return [Wide(code, constant=k)]
+        return _at_once(code, k) if _TYPE <= k < _HEAD else [Wide(code, constant=k)]
     if kind == _LD and mode == _IND:
         return [Wide(code, 0, X, 0, k)]
     if kind == _LDX and mode == _MSH:
@@ -244,6 +248,22 @@ def _plain(code: int, k: int, hardware_type: int) -> list[Wide]:
     if kind == _MISC:
         return [Wide(_MOVE_X, A, X) if code & _TXA else Wide(_MOVE_X, X, A)]
     raise ValueError(f"no translation of the classic instruction {code:#x} with {k:#x}")
+
+
+def _at_once(code: int, k: int) -> list[Wide]:
+    """A load without a call, where what it wants lies in one piece with the start of the packet."""
+    width = _WIDTHS[code & 0x18]
+    swapped = [Wide(_TO_BIG_ENDIAN, A, constant=8 * width)] if width > 1 else []
+    read = [Wide(_LDX | _MEM | code & 0x18, A, 2, k), *swapped, Wide(_GOTO, offset=1)]
+    return [
+        Wide(_LOAD_WORD, 2, CTX, _DATA),
+        Wide(_LOAD_WORD, 3, CTX, _DATA_END),
+        Wide(0xBF, 1, 2),
+        Wide(_ADD_LONG, 1, constant=k + width),
+        Wide(_IF_BEYOND, 1, 3, len(read)),
+        *read,
+        Wide(code, constant=k),
+    ]
 
 
 def _ancillary(what: int, hardware_type: int) -> list[Wide]:

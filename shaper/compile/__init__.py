@@ -109,7 +109,7 @@ def compile_interface(
         program = in_its_numbers(program, adopted)
     if not stamp or not (tap or interface.direction is Direction.INGRESS):
         return program
-    return stamped(program, stamp, capabilities)
+    return stamped(program, stamp, capabilities, link)
 
 
 def _only_htb_has(interface: Interface, backend: Backend) -> None:

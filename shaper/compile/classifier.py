@@ -41,18 +41,24 @@ _UNSEEN = {
 
 
 def classifier(
-    rules: Rules, classids: Mapping[str, Handle], *, only: int = 0, devices: Mapping[str, int] | None = None
+    rules: Rules,
+    classids: Mapping[str, Handle],
+    *,
+    only: int = 0,
+    devices: Mapping[str, int] | None = None,
+    quick: bool = False,
 ) -> tuple[Insn, ...]:
     """The program for the rules, given every leaf's classid by path; one of 0 is left to other filters.
 
     With `only` it knows packets of that ethertype alone, whose IP header is where the kernel thinks it is. Given the
-    numbers of `devices` it is to be loaded as extended BPF, which sees by which of them a packet came in.
+    numbers of `devices` it is to be loaded as extended BPF, which sees by which of them a packet came in. With `quick`
+    it is longer and takes less time, where the device has Ethernet headers.
 
     Raises bpf.TooLongError, and UnavailableError at a rule that BPF cannot carry.
     """
     _require_seen(rules, extended=devices is not None)
     words = Words((match for rule in rules.ordered for match in rule.all_of), devices=devices)
-    return _program(rules, classids, words, rules.ordered, only=only).assemble(MAX_INSTRUCTIONS)
+    return _program(rules, classids, words, rules.ordered, only=only, quick=quick).assemble(MAX_INSTRUCTIONS)
 
 
 def lookup_classifier(
@@ -88,14 +94,20 @@ def _require_seen(rules: Rules, *, extended: bool) -> None:
 
 
 def _program(
-    rules: Rules, classids: Mapping[str, Handle], words: Words, steps: Iterable[Rule | Run | Choice], *, only: int
+    rules: Rules,
+    classids: Mapping[str, Handle],
+    words: Words,
+    steps: Iterable[Rule | Run | Choice],
+    *,
+    only: int,
+    quick: bool = False,
 ) -> Assembler:
     asm = Assembler()
     parsed, malformed, foreign = Label(), Label(), Label()
     if only:
         asm.load(PROTOCOL, 2)
         asm.jump("eq", only, no=foreign)
-    parse(asm, words, parsed, malformed)
+    parse(asm, words, parsed, malformed, quick=quick)
     asm.place(parsed)
     if words.addresses is not None:
         _look_up(asm, words, words.addresses)

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from shaper.compile.bpf import TooLongError
 from shaper.compile.classifier import classifier
+from shaper.compile.parse import ETHERNET_HEADER
 from shaper.compile.program import Program
 from shaper.compile.tap import PREFERENCE as MIRROR
 from shaper.errors import UnavailableError
@@ -22,6 +23,7 @@ from shaper.tree import (
     PROGRAM_PREFIX,
     Capabilities,
     Ifb,
+    LinkFacts,
     LoadedFilter,
     Node,
     Qdisc,
@@ -43,7 +45,7 @@ def missing(capabilities: Capabilities) -> tuple[str, ...]:
     return tuple(name for name, there in wanted if not there)
 
 
-def stamped(program: Program, instance: str, capabilities: Capabilities) -> Program:
+def stamped(program: Program, instance: str, capabilities: Capabilities, link: LinkFacts) -> Program:
     """The program with packets stamped instead of copied, or as it is, with the reason in `unstamped`.
 
     `instance` tells the programs of one process from those of another: what has been loaded ends with the process.
@@ -53,7 +55,8 @@ def stamped(program: Program, instance: str, capabilities: Capabilities) -> Prog
     if lacking := missing(capabilities):
         return replace(program, unstamped=f"the kernel lacks {' and '.join(lacking)}")
     try:
-        classic = classifier(program.carried, program.handles, devices=program.devices)
+        ethernet = link.header == ETHERNET_HEADER
+        classic = classifier(program.carried, program.handles, devices=program.devices, quick=ethernet)
     except UnavailableError as error:
         return replace(program, unstamped=f"no BPF program says to which class a packet belongs: {error.message}")
     except TooLongError as error:
