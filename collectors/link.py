@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
-from collectors.netlink import RTM_GETLINK, Channel, attribute, attributes, each_attribute, text
+from collectors.netlink import RTM_GETLINK, Channel, NetlinkError, attribute, attributes, each_attribute, text
 
 ARPHRD_ETHER, ARPHRD_LOOPBACK = 1, 772
 _IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
@@ -30,6 +30,9 @@ _IFINFOMSG = struct.Struct("=BxHiII")
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_GSET, _ETHTOOL_GFLAGS, _ETHTOOL_GGRO = 0x1, 0x25, 0x2B
 _ETH_FLAG_LRO = 1 << 15
+_CABLE = "veth"
+_RTM_GETDCB, _DCB_IEEE_GET, _DCB_IFNAME = 78, 21, 1
+_DCBMSG = struct.Struct("=BBxx")
 _SPEED_UNKNOWN = (0, 0xFFFF, 0xFFFFFFFF)
 
 
@@ -149,6 +152,30 @@ def joins_packets(sock: HasFileno, device: str) -> bool:
     gro = _ethtool(sock, device, _ETHTOOL_GGRO)
     flags = _ethtool(sock, device, _ETHTOOL_GFLAGS)
     return bool(gro and gro[1]) or bool(flags and flags[1] & _ETH_FLAG_LRO)
+
+
+def heeds_priorities(sock: HasFileno, channel: Channel, link: LinkReading) -> bool:
+    """Whether somebody behind the device's queue may go by the priority of a packet. Raises OSError.
+
+    Nobody does behind a virtual cable, which takes it off, and behind Ethernet's hardware that has neither radio nor
+    priorities of its own (802.1Q's, by the kernel's DCB). Others may, or hand it on to the queue of another device.
+    """
+    if link.kind == _CABLE:
+        return False
+    if link.kind or link.below or link.type != ARPHRD_ETHER:
+        return True
+    radio = _ethtool(sock, link.name, _ETHTOOL_GSET, 11) is None
+    return radio or _has_dcb(channel, link.name)
+
+
+def _has_dcb(channel: Channel, device: str) -> bool:
+    """Whether it has, as far as anybody may know."""
+    asked = _DCBMSG.pack(0, _DCB_IEEE_GET) + attribute(_DCB_IFNAME, device.encode() + b"\0")
+    try:
+        channel.request(_RTM_GETDCB, 0, asked)
+    except NetlinkError as error:
+        return error.errno != errors.EOPNOTSUPP
+    return True
 
 
 def link_speed(sock: HasFileno, device: str) -> int | None:

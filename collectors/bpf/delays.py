@@ -23,7 +23,7 @@ from collectors.ring import Instruction
 
 OBJECT = Path(__file__).with_name("measure.bpf.o")
 
-_CONFIG = struct.Struct("=QIIiIIIIiII")
+_CONFIG = struct.Struct("=QIIiIIIIiIIII")
 _LIMITS = struct.Struct(f"={LIMITS}Q")
 _TOTALS = struct.Struct(f"={8 + LIMITS}Q")
 _EXTREMES = struct.Struct("=2Q")
@@ -84,7 +84,8 @@ class KernelDelays:
     ) -> None:
         """`classifier` answers with a class's handle, of which the minor number counts; `handles` are measured.
 
-        With `classify` the answer becomes the packet's priority, by which an HTB of that major sorts it with no filter.
+        With `classify` the answer becomes the packet's priority while it counts, by which an HTB of that major sorts it
+        with no filter.
         One packet in `sampling`, a power of two, is stamped. Of `stamps` packets it is known at once when they came.
         `limits` are delays (s) of classes beyond which packets are counted apart, the first `LIMITS` of each.
         `counting` says what a packet counts for in the queue, None for its length. `cuts` are the buckets of delay to
@@ -120,7 +121,7 @@ class KernelDelays:
             for handle, slot in self._slots.items():
                 numbers[handle & 0xFFFF] = (slot + 1).to_bytes(4, "little")
             self._config = self._object.map("config", value_size=_CONFIG.size)
-            self._mask, self._phase, self._counting = mask, 0, counting
+            self._mask, self._phase, self._counting, self._sorting = mask, 0, counting, classify
             self._configure()
             self._limits = {handle: tuple(wanted[:LIMITS]) for handle, wanted in (limits or {}).items()}
             marks = self._object.map("limits", value_size=_LIMITS.size)
@@ -130,7 +131,7 @@ class KernelDelays:
                 )
             self._next = self._object.map("next", value_size=4)
             self.entry = load_program(
-                hand_over(classifier, programs=self._next.fd, hardware_type=_ETHERNET, sort=classify),
+                hand_over(classifier, programs=self._next.fd, hardware_type=_ETHERNET),
                 kind=SCHED_CLS,
                 name="shaper_stamp",
             )
@@ -217,7 +218,7 @@ class KernelDelays:
     def _configure(self) -> None:
         how, cuts_log = self._counting or (0,) * 6, self._cuts.bit_length() - 1
         self._config[0] = _CONFIG.pack(
-            self._mask, self._phase, self._counting is not None, *how, cuts_log, self._noting
+            self._mask, self._phase, self._counting is not None, *how, cuts_log, self._noting, self._sorting, 0
         )
 
     def read(self) -> tuple[dict[int, ClassCounts], Health]:

@@ -43,6 +43,8 @@ struct config {
 	__s32 align;
 	__u32 cuts_log;			/* buckets of delay to an octave, at most 1 << LOWEST_LOG */
 	__u32 noting;			/* by address: what comes out and has no identity kept is no stranger */
+	__u32 sorting;			/* the class is written on the packet, by which the queue sorts it with no filter */
+	__u32 unused;
 };
 
 struct stamp {
@@ -252,6 +254,8 @@ static __always_inline int arrives(struct __sk_buff *skb, struct arrival *one)
 	one->how = bpf_map_lookup_elem(&config, &zero);
 	if (!mine || !one->bad || !one->how)
 		return 0;
+	if (one->how->sorting && class)
+		skb->priority = class;
 	/* out of a map it is a number, with which the verifier lets one count */
 	*(volatile __u64 *)&mine->address = (unsigned long)skb;
 	one->key = *(volatile __u64 *)&mine->address;

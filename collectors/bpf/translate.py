@@ -43,8 +43,8 @@ _ANCILLARY = 0xFFFFF000
 _CONTEXT = {0: 16, 4: 4, 8: 40, 20: 8, 24: 12, 32: 68, 44: 24, 48: 20}
 """SKF_AD_* to the offset in struct __sk_buff: protocol, type, device, mark, queue, hash, VLAN tag, whether it has."""
 _PROTOCOL, _HARDWARE_TYPE = 0, 28
-_ANSWER, _PRIORITY, _INGRESS, _DATA, _DATA_END = 48, 32, 36, 76, 80
-"""cb[0], priority, ingress_ifindex, data and data_end in struct __sk_buff."""
+_ANSWER, _INGRESS, _DATA, _DATA_END = 48, 36, 76, 80
+"""cb[0], ingress_ifindex, data and data_end in struct __sk_buff."""
 _TYPE, _HEAD = 12, 64
 """Where loads from a packet's start need no call. Of those before, of addresses, a program may have any number, and it
 may have no more instructions than a jump can cross."""
@@ -73,10 +73,9 @@ class Table(NamedTuple):
     size: int
 
 
-def hand_over(program: Sequence[Instruction], *, programs: int, hardware_type: int, sort: bool = False) -> list[Wide]:
+def hand_over(program: Sequence[Instruction], *, programs: int, hardware_type: int) -> list[Wide]:
     """A program that leaves what the classic one answers in cb[0] and goes on in the first of `programs`.
 
-    With `sort` the answer becomes the packet's priority, too, by which an HTB of that major sorts it.
     `programs` is the file descriptor of a map of programs; `hardware_type` is the device's (1 for Ethernet), which
     extended BPF has no way to ask. Raises ValueError for an instruction that no classifier of packets needs.
     """
@@ -86,7 +85,6 @@ def hand_over(program: Sequence[Instruction], *, programs: int, hardware_type: i
         (),
         [
             Wide(_STORE_WORD, CTX, A, _ANSWER),
-            *([Wide(_STORE_WORD, CTX, A, _PRIORITY)] if sort else []),
             Wide(0xBF, 1, CTX),
             Wide(_LOAD_64, 2, _MAP_FD, 0, programs),
             Wide(0),

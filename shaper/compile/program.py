@@ -43,6 +43,7 @@ class Program:
 
     `carried` are the rules as a program in the kernel can ask them. `stamp` names the loaded program that measures in
     the kernel in the place of captured packets, "" without one; `stamping` is what classifies for it, and
+    `sorting` says that it writes the class on the packet, by which HTB sorts it without asking its filter, and
     `limits` are the delays (s) that it counts apart, by class handle: those of the targets. `unstamped` says
     why there is none although one was asked for.
     """
@@ -64,6 +65,7 @@ class Program:
     frame: int = 1514
     stamp: str = ""
     stamping: tuple[Insn, ...] = ()
+    sorting: bool = False
     unstamped: str = ""
     limits: Mapping[Handle, tuple[float, ...]] = field(default_factory=dict)
     adopted: Adopted | None = None

@@ -21,6 +21,7 @@ from shaper.tree import (
     CLSACT_EGRESS,
     CLSACT_HANDLE,
     PROGRAM_PREFIX,
+    BpfFilter,
     Capabilities,
     Ifb,
     LinkFacts,
@@ -66,8 +67,8 @@ def stamped(program: Program, instance: str, capabilities: Capabilities, link: L
         for leaf in program.interface.leaves()
         if leaf.sla.bounds
     }
-    root = program.tree.root()
-    name = NAME + f"{instance}-{_digest(classic, sorted(limits.items()), root and root.stab)}"
+    root, sorting = program.tree.root(), _sorts(program, link)
+    name = NAME + f"{instance}-{_digest(classic, sorted(limits.items()), root and root.stab, sorting)}"
     hook = Qdisc(CLSACT_HANDLE, CLSACT, "clsact"), LoadedFilter(CLSACT_EGRESS, PREFERENCE, FILTER_HANDLE, name)
     kept = [node for node in program.tree.nodes() if not _copies(node, program)]
     incoming = bool(program.interface.fed_by)
@@ -80,9 +81,24 @@ def stamped(program: Program, instance: str, capabilities: Capabilities, link: L
         sampling=1,
         stamp=name,
         stamping=classic,
+        sorting=sorting,
         limits=limits,
         notes=tuple(note for note in program.notes if not note.startswith("delay:")),
     )
+
+
+def _sorts(program: Program, link: LinkFacts) -> bool:
+    """Whether the class may be written on the packet, as its priority, so that HTB does not ask its filter as well.
+
+    The filter stays for when nobody measures. It must do nothing else to packets, and mean what the program does: the
+    other kinds differ from it in odd frames. Behind the queue nobody may go by the priority; from an ifb packets go on
+    with it, to an HTB that has the same numbers.
+    """
+    root = program.tree.root()
+    if link.heeds or program.interface.fed_by or root is None or root.kind != "htb":
+        return False
+    asked = [one for one in program.tree.filters if one.parent == root.handle]
+    return len(asked) == 1 and isinstance(asked[0], (BpfFilter, LoadedFilter)) and not asked[0].actions
 
 
 def _copies(node: Node, program: Program) -> bool:

@@ -178,6 +178,7 @@ class NetlinkKernel:
             links.joins_packets(self._socket, other.name) for other in others if other.kind != "ifb"
         )
         with explain.asking(device):
+            heeds = links.heeds_priorities(self._socket, self._channel, reading)
             own = self._offloads.feeder(reading, feeds=True)
             feeds = feeding(reading, links_here)
             feeders = tuple(
@@ -198,6 +199,7 @@ class NetlinkKernel:
             feeders=feeders,
             translates=translates,
             flaps=reading.flaps,
+            heeds=heeds,
             unread=legacy.nat_tables(self._netns),
         )
 

@@ -51,6 +51,7 @@ class Stamping:
             made = KernelDelays(
                 classifier=program.stamping,
                 handles=(handles := measured(program, most=_MOST_CLASSES * CUTS // self._cuts)),
+                classify=program.sorting,
                 cuts=self._cuts,
                 limits={handle: limits for handle, limits in program.limits.items() if handle in handles},
                 counting=_counting(program),

@@ -54,7 +54,7 @@ class LinkFacts:
     the queue of what comes in by it, None where nobody has looked; `feeders` are all other devices. `translates` says
     by what the sources of packets that it sends are translated, "" where nothing is known of that; `unread` names
     programs whose rules may translate them and cannot be read. `flaps` counts how often the carrier came or went since
-    the device was made.
+    the device was made. `heeds` says that somebody behind the queue may go by the priority of a packet.
     """
 
     name: str
@@ -70,3 +70,4 @@ class LinkFacts:
     translates: str = ""
     flaps: int = 0
     unread: tuple[str, ...] = ()
+    heeds: bool = True

@@ -12,15 +12,16 @@ from _common import network, options, verdict
 from agreement import PATHS, Totals, agreed
 from masquerade import masqueraded, masquerading
 from policy_samples import BY_FLOWER, BY_TABLES, BY_U32, FIELDS
-from sorting import ByTables, Sorter, by_bpf, by_flower, by_u32
+from sorting import ByPriority, ByTables, Sorter, by_bpf, by_flower, by_u32
 
 MEANS = {
     "bpf": (partial(Sorter, means=by_bpf), FIELDS),
     "ebpf": (ByTables, BY_TABLES),
+    "stamp": (ByPriority, BY_TABLES),
     "flower": (partial(Sorter, means=by_flower), BY_FLOWER),
     "u32": (partial(Sorter, means=by_u32), BY_U32),
 }
-"""Each with the fields that it can be asked for."""
+"""Each with the fields that it can be asked for; `stamp` is the program that measures, its filter says nothing."""
 PROGRESS = 50
 _REFUSED = 10
 """So many times as many policies are tried at the most: not every classifier can say every policy."""
@@ -39,7 +40,8 @@ def main() -> int:
     wanted = parser.parse_args()
     with network() as (lab, _):
         capabilities = lab.kernel().capabilities()
-    there = capabilities.filters | ({"ebpf"} if "lookup" in capabilities.features else set())
+    loaded = {"lookup": "ebpf", "ebpf": "stamp"}
+    there = capabilities.filters | {loaded[name] for name in capabilities.features & loaded.keys()}
     have = [name for name in MEANS if name in there]
     names = wanted.classifier or have
     if lacking := set(names) - set(have):

@@ -145,7 +145,7 @@ class Router:
         program = self._measured
         assert program.stamp, program.unstamped
         handles = tuple(program.handles[leaf.path] for leaf in program.interface.leaves())
-        delays = KernelDelays(classifier=program.stamping, handles=handles, sampling=sampling)
+        delays = KernelDelays(classifier=program.stamping, handles=handles, sampling=sampling, classify=program.sorting)
         try:
             self._kernel.programs[program.stamp] = delays.entry
             self._go(program.tree)

@@ -18,19 +18,25 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, LLC, STP, Dot3, Ether
 from scapy.packet import Packet, Raw
 
+from collectors.bpf.delays import KernelDelays
 from shaper.compile.classifier import classifier, lookup_classifier
 from shaper.compile.flower import flower_filters
+from shaper.compile.stamp import FILTER_HANDLE, NAME, PREFERENCE
 from shaper.compile.u32 import u32_filters
 from shaper.model.match import Match, PortRange, Prefix, Rule, Rules, network_control_matches
 from shaper.plan import diff
 from shaper.plan.steps import Plan
 from shaper.tree import (
+    CLSACT,
+    CLSACT_EGRESS,
+    CLSACT_HANDLE,
     ROOT,
     BpfFilter,
     Filter,
     Handle,
     HtbClass,
     HtbOptions,
+    Insn,
     LoadedFilter,
     LookupProgram,
     Node,
@@ -171,11 +177,15 @@ class Sorter:
         facts = self._kernel.link(self.device)
         return {facts.name: facts.index, **{one.device: one.number for one in facts.feeders}}
 
-    def class_of(self, frame: bytes, protocol: int = ON_ITS_OWN, *, by: str = "") -> str:
-        """Sends the frame, or hands it to the device `by` that is upon this one; the class that it was counted in."""
+    def class_of(self, frame: bytes, protocol: int = ON_ITS_OWN, *, by: str = "", priority: int = 0) -> str:
+        """Sends the frame, or hands it to the device `by` that is upon this one; the class that it was counted in.
+
+        `priority` is the kernel's of the packet.
+        """
 
         def transmit() -> None:
             with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
+                sender.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, priority)
                 sender.sendto(frame, (by or self.device, protocol))
 
         before = self.counts()
@@ -187,6 +197,37 @@ class Sorter:
         """Packets of each class so far."""
         classes = self._kernel.counters(self.device).classes
         return {path: classes[classid].sent_packets for path, classid in self._classids.items()}
+
+
+class ByPriority(Sorter):
+    """Sorts by the program that measures in front of the queue; its filter puts all into the default class."""
+
+    def __init__(self, netns: Lab, paths: Sequence[str], device: str = "q0") -> None:
+        super().__init__(netns, paths, lambda *_: (), device)
+        self._ground.append(Qdisc(CLSACT_HANDLE, CLSACT, "clsact"))
+        self._held: KernelDelays | None = None
+
+    def obey(self, rules: Rules) -> Plan:
+        handles = tuple(self._classids.values())
+        program = classifier(rules, self._classids, devices=self.devices(), quick=True)
+        made = KernelDelays(classifier=program, handles=handles, stamps=64, classify=True)
+        self._kernel.programs[NAME + f"{made.entry}"] = made.entry
+        self._made = made
+        plan = super().obey(rules)
+        made.start(self.device, netns=self._lab.name)
+        self.leave()
+        self._held = made
+        return plan
+
+    def filters(self, rules: Rules) -> Sequence[Filter]:
+        stamp = LoadedFilter(CLSACT_EGRESS, PREFERENCE, FILTER_HANDLE, NAME + f"{self._made.entry}")
+        return BpfFilter(TOP, 10, 1, (Insn(0x06, 0, 0, 0),)), stamp
+
+    def leave(self) -> None:
+        """As when the process is gone that has loaded it: the program stays, and does nothing."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
 
 
 class ByTables(Sorter):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.link import parse_link
+from collectors.link import heeds_priorities, parse_link
 from collectors.netlink import (
     Channel,
     DumpInterruptedError,
@@ -45,6 +45,9 @@ class Peer:
 
     def recv(self, _size: int, /) -> bytes:
         return self._ready.popleft()
+
+    def fileno(self) -> int:
+        return -1
 
 
 @given(st.dictionaries(st.integers(1, 0x3FFF), st.binary(max_size=40), max_size=6))
@@ -123,6 +126,41 @@ def test_the_facts_of_a_link() -> None:
     assert (reading.name, reading.ifindex, reading.mtu, reading.queue) == ("eth1", 4, 1500, 1000)
     assert (reading.gso_max_segs, reading.gso_max_size, reading.kind, reading.alias) == (1, 65536, "veth", "uplink")
     assert (reading.up, reading.loopback, reading.header) == (True, False, 14)
+
+
+@pytest.mark.parametrize(
+    ("kind", "hardware", "below", "dcb", "heeded"),
+    [
+        (b"veth", 1, 7, None, False),
+        (b"", 1, 0, errno.EOPNOTSUPP, False),
+        (b"", 1, 0, errno.EPERM, True),
+        (b"", 1, 0, 0, True),
+        (b"", 1, 7, None, True),
+        (b"", 65534, 0, None, True),
+        (b"vlan", 1, 7, None, True),
+        (b"ifb", 1, 0, None, True),
+        (b"bond", 1, 0, None, True),
+    ],
+)
+def test_behind_cables_and_wired_ethernet_nobody_heeds_priorities(
+    kind: bytes, hardware: int, below: int, dcb: int | None, heeded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collectors.link.ethtool", lambda *_: None)
+    body = struct.pack("=BxHiII", 0, hardware, 4, 0x1043, 0) + attribute(3, b"eth1\0")
+    body += attribute(5, struct.pack("=I", below)) + attribute(18, attribute(1, kind + b"\0"))
+    peer = Peer(*([] if dcb is None else [[(ERROR, 0, struct.pack("=i", -dcb))]]))
+    assert heeds_priorities(peer, Channel(peer), parse_link(body)) == heeded
+    assert not peer.requests or b"eth1" in peer.requests[0]
+
+
+def test_a_radio_may_heed_priorities(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "no settings")
+
+    monkeypatch.setattr("collectors.link.ethtool", refuse)
+    body = struct.pack("=BxHiII", 0, 1, 4, 0x1043, 0) + attribute(3, b"wlan0\0")
+    peer = Peer()
+    assert heeds_priorities(peer, Channel(peer), parse_link(body))
 
 
 def test_a_tunnel_has_no_header() -> None:
