@@ -182,12 +182,15 @@ struct {
 	__type(value, __u32);
 } next SEC(".maps");
 
+/* Looked up only where it is written: most packets have nothing to say there. */
 static __always_inline struct health *own_health(void)
 {
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&health, &zero);
 }
+
+#define COUNT(what) do { struct health *bad = own_health(); if (bad) bad->what++; } while (0)
 
 /* The bytes that the queue counts a packet for: with a size table as __qdisc_calculate_pkt_len() does. */
 static __always_inline __u32 size_of(struct __sk_buff *skb, const struct config *how)
@@ -211,7 +214,7 @@ static __always_inline __u32 size_of(struct __sk_buff *skb, const struct config 
 
 /* What is known of a packet in front of the queue. */
 struct arrival {
-	struct health *bad;
+	struct own *mine;
 	struct config *how;
 	struct totals *sum;
 	struct stamp made;
@@ -238,27 +241,27 @@ static __always_inline void forget(struct arrival *one)
 	if (bpf_map_delete_elem(&stamps, &one->key))
 		return;
 	__sync_fetch_and_add(one->taken, -1);
-	one->bad->cut += segments > 1; /* or lost: who knows */
+	if (segments > 1)
+		COUNT(cut); /* or lost: who knows */
 }
 
 /* 0 for a packet that is not measured. */
 static __always_inline int arrives(struct __sk_buff *skb, struct arrival *one)
 {
 	__u32 zero = 0, class = skb->cb[0], minor = class & 0xffff, *number;
-	struct own *mine = bpf_map_lookup_elem(&own, &zero);
 
+	one->mine = bpf_map_lookup_elem(&own, &zero);
 	one->probe = (skb->priority & ~PRIORITIES) == PROBE;
 	if (one->probe)
 		skb->priority &= PRIORITIES; /* as it goes without us */
-	one->bad = own_health();
 	one->how = bpf_map_lookup_elem(&config, &zero);
-	if (!mine || !one->bad || !one->how)
+	if (!one->mine || !one->how)
 		return 0;
 	if (one->how->sorting && class)
 		skb->priority = class;
 	/* out of a map it is a number, with which the verifier lets one count */
-	*(volatile __u64 *)&mine->address = (unsigned long)skb;
-	one->key = *(volatile __u64 *)&mine->address;
+	*(volatile __u64 *)&one->mine->address = (unsigned long)skb;
+	one->key = *(volatile __u64 *)&one->mine->address;
 	one->taken = place_of(one->key);
 	if (!one->taken)
 		return 0;
@@ -266,23 +269,32 @@ static __always_inline int arrives(struct __sk_buff *skb, struct arrival *one)
 		forget(one);
 	number = bpf_map_lookup_elem(&slot_of, &minor);
 	if (!number || !*number) {
-		one->bad->unclassified += !class;
+		if (!class)
+			COUNT(unclassified);
 		return 0;
 	}
 	one->made.slot = *number - 1;
 	one->sum = bpf_map_lookup_elem(&totals, &one->made.slot);
 	if (!one->sum)
 		return 0;
-	one->made.at = bpf_ktime_get_ns();
 	one->made.segments = skb->gso_segs > 1 ? skb->gso_segs : 1;
-	one->bad->super_packets += one->made.segments > 1;
+	if (one->made.segments > 1)
+		COUNT(super_packets);
 	return 1;
+}
+
+/* Asked for once, and not at all of TCP that is not stamped. */
+static __always_inline __u64 time_of(struct arrival *one)
+{
+	if (!one->made.at)
+		one->made.at = bpf_ktime_get_ns();
+	return one->made.at;
 }
 
 /* Counts it among the arrivals. */
 static __always_inline void count(struct __sk_buff *skb, struct arrival *one, __u32 protocol)
 {
-	__u64 now = one->made.at, generation, *arrived;
+	__u64 now, generation, *arrived;
 	__u32 size, bin;
 
 	if (one->probe)
@@ -293,6 +305,7 @@ static __always_inline void count(struct __sk_buff *skb, struct arrival *one, __
 	if (protocol == IPPROTO_TCP)
 		return;
 	one->sum->inelastic_bytes += size;
+	now = time_of(one);
 	bin = one->made.slot << BINS_LOG | ((now >> BIN_NS_LOG) & ((1 << BINS_LOG) - 1));
 	arrived = bpf_map_lookup_elem(&arrivals, &bin);
 	if (!arrived)
@@ -313,10 +326,11 @@ int stamp(struct __sk_buff *skb)
 
 	if (!arrives(skb, &one))
 		return TC_ACT_UNSPEC;
+	time_of(&one);
 	hash = identity(skb, &protocol);
 	count(skb, &one, protocol);
 	if (!hash) {
-		one.bad->undecoded++;
+		COUNT(undecoded);
 		return TC_ACT_UNSPEC;
 	}
 	if ((hash >> 8) & one.how->sampling_mask)
@@ -353,22 +367,22 @@ SEC("tc")
 int note(struct __sk_buff *skb)
 {
 	struct arrival one = {};
-	__u32 zero = 0, protocol;
-	struct own *mine = bpf_map_lookup_elem(&own, &zero);
+	__u32 protocol;
 	int malformed;
 
-	if (!mine || !arrives(skb, &one))
+	if (!arrives(skb, &one))
 		return TC_ACT_UNSPEC;
 	protocol = plain(skb);
 	malformed = !protocol && !identity(skb, &protocol);
 	count(skb, &one, protocol);
 	if (malformed) {
-		one.bad->undecoded++;
+		COUNT(undecoded);
 		return TC_ACT_UNSPEC;
 	}
-	mine->dice = mine->dice * 6364136223846793005ULL + 1442695040888963407ULL;
-	if (one.probe || (mine->dice >> 33) & one.how->sampling_mask)
+	one.mine->dice = one.mine->dice * 6364136223846793005ULL + 1442695040888963407ULL;
+	if (one.probe || (one.mine->dice >> 33) & one.how->sampling_mask)
 		return TC_ACT_UNSPEC;
+	time_of(&one);
 	if (bpf_map_update_elem(&stamps, &one.key, &one.made, BPF_NOEXIST))
 		one.sum->no_room += one.made.segments;
 	else
@@ -441,11 +455,10 @@ int match(struct __sk_buff *skb)
 	__u32 zero = 0, protocol = 0;
 	struct config *how = bpf_map_lookup_elem(&config, &zero);
 	struct own *mine = bpf_map_lookup_elem(&own, &zero);
-	struct health *bad = own_health();
 	struct stamp *found;
 	__u64 hash;
 
-	if (!how || !mine || !bad || skb->pkt_type != PACKET_OUTGOING)
+	if (!how || !mine || skb->pkt_type != PACKET_OUTGOING)
 		return 0;
 	mine->passing = 1;
 	hash = identity(skb, &protocol);
@@ -454,8 +467,8 @@ int match(struct __sk_buff *skb)
 	found = bpf_map_lookup_elem(&stamps, &hash);
 	if (found)
 		came_out(how, found, hash);
-	else
-		bad->unknown += !how->noting;
+	else if (!how->noting)
+		COUNT(unknown);
 	return 0;
 }
 
@@ -473,17 +486,18 @@ static __always_inline int learns(__u64 *ours, __u64 at)
 SEC("raw_tp/net_dev_start_xmit")
 int leave(struct bpf_raw_tracepoint_args *context)
 {
-	__u64 key = context->args[0], at = context->args[1], *ours, *taken = place_of(key);
+	__u64 key = context->args[0], at = context->args[1], *ours, *taken;
 	__u32 zero = 0;
 	struct config *how;
 	struct stamp *found;
 
 	ours = bpf_map_lookup_elem(&device, &zero);
-	if (!taken || !ours)
+	if (!ours)
 		return 0;
-	if (!*ours)
-		return learns(ours, at);
-	if (!*taken || *ours != at)
+	if (*ours != at)
+		return *ours ? 0 : learns(ours, at);
+	taken = place_of(key);
+	if (!taken || !*taken)
 		return 0;
 	found = bpf_map_lookup_elem(&stamps, &key);
 	how = bpf_map_lookup_elem(&config, &zero);
