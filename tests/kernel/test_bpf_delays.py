@@ -7,8 +7,13 @@ import time
 
 import pytest
 from forwarding import by_address
+from scapy.layers.inet import IP, TCP, UDP, IPOption_Router_Alert
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop
+from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from side_by_side import Outcome, counting, side_by_side
-from test_capture_matching import LIMIT, RATE, VOICE, Shaped, shaped
+from test_capture_matching import LIMIT, RATE, REST, VOICE, Shaped, shaped
+
+from collectors.bpf.windows import difference
 
 __all__ = ["shaped"]
 pytestmark = pytest.mark.kernel
@@ -44,6 +49,45 @@ def test_by_address_the_delay_is_the_same_and_no_loss_is_told(shaped: Shaped) ->
             seen = one.captured[min(len(one.captured) - 1, int(q * len(one.captured)))]
             assert one.counts.quantile(q) == pytest.approx(seen, rel=0.05, abs=0.0005), q
     assert outcome.bulk.dropped > 1000
+
+
+V4, V6 = IP(src="10.9.0.1", dst="10.9.0.2"), IPv6(src="fd00::1", dst="fd00::2")
+TAG, TAGS = Dot1Q(vlan=7), Dot1AD(vlan=8) / Dot1Q(vlan=7)
+SHAPES = {
+    "ipv4": V4,
+    "ipv4 with options": IP(src="10.9.0.1", dst="10.9.0.2", options=[IPOption_Router_Alert()]),
+    "ipv6": V6,
+    "ipv6 with options": V6 / IPv6ExtHdrHopByHop(),
+    "ipv4 with a tag": TAG / V4,
+    "ipv6 with a tag": TAG / V6,
+    "ipv6 with options in two tags": TAGS / V6 / IPv6ExtHdrDestOpt(),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_by_address_packets_of_every_shape_are_counted_and_found(shaped: Shaped, shape: str) -> None:
+    """Short ones, too, by what their first headers say; of those that a header is cut off none is found."""
+    datagrams, segments = (bytes(Ether() / SHAPES[shape] / each / bytes(40)) for each in (UDP(dport=9), TCP(dport=9)))
+    frames = [*[datagrams] * 150, *[segments] * 150, *[datagrams[:-44]] * 20]
+    with counting(shaped) as delays, shaped.socket() as sock:
+        if delays.copying:
+            return  # where packets are always known by their bytes
+        by_address(delays, lambda: sock.sendto(b"", (shaped.pair.b_v4, 9)))
+        before, _ = delays.read()
+
+        def transmit() -> None:
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
+                for frame in frames:
+                    sender.sendto(frame, (shaped.pair.a, 0))
+
+        shaped.lab.inside(transmit)
+        time.sleep(0.2)  # for a little the rate is exceeded
+        counts, health = delays.read()
+    one = difference(before[REST], counts[REST], lost=0, envelope={})
+    assert (one.arrived_packets, one.arrived_bytes) == (320, sum(map(len, frames)))
+    assert one.inelastic_bytes == 150 * len(datagrams) + 20 * len(datagrams[:-44])
+    assert health.undecoded == 20
+    assert 0.8 * 300 < one.matched == one.taken <= 300
 
 
 @pytest.mark.parametrize("whole", [False, True])
