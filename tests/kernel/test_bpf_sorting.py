@@ -73,6 +73,24 @@ def test_a_packets_own_priority_counts_for_nothing_and_the_filter_sorts_again_wh
         assert [sorter.class_of(*frame) for _, *frame in frames] == [path for path, *_ in frames]
 
 
+def test_a_cable_takes_the_class_off_the_packet(netns: Lab) -> None:
+    sorter, beyond = Sorter(netns, CLASSES, by_bpf), Sorter(netns, CLASSES, lambda *_: (), "q1")
+    sorter.obey(RULES)
+    beyond.obey(RULES)
+    netns.run("ip link add between type ifb")
+    netns.run("ip link set between up")
+    links = netns.kernel()
+    assert [links.link(device).heeds for device in (sorter.device, "between")] == [False, True]
+    netns.run(f"tc qdisc add dev {sorter.device}-peer clsact")
+    onwards = "protocol all pref 1 u32 match u32 0 0 action mirred egress redirect dev q1"
+    netns.run(f"tc filter add dev {sorter.device}-peer ingress {onwards}")
+    with holding(sorter.device, netns, TOP | 0x10 + CLASSES.index("backup")):
+        for _, frame, protocol in FRAMES[:5]:
+            before = beyond.counts()
+            assert sorter.class_of(bytes(frame), protocol) == "backup"
+            assert {path for path, count in beyond.counts().items() if count != before[path]} == {"rest"}
+
+
 @contextmanager
 def holding(device: str, netns: Lab, classid: int) -> Iterator[subprocess.Popen[str]]:
     """A process that has the kernel put every packet in this class."""
