@@ -42,8 +42,11 @@ def compile_bands(ground: Ground, _previous: Mapping[str, Handle]) -> Program:
             *classification.filters,
         ],
         handles=handles,
-        bounds={path: Bounds((0, 0), (ground.bandwidth,) * 2, (queue.limit,) * 2) for path, queue in queues.items()},
-        static={path: Grant(0, ground.bandwidth, queue.limit) for path, queue in queues.items()},
+        bounds={
+            path: Bounds((0, 0), (ground.bandwidth,) * 2, (queue.limit,) * 2, (queue.target,) * 2)
+            for path, queue in queues.items()
+        },
+        static={path: Grant(0, ground.bandwidth, queue.limit, queue.target) for path, queue in queues.items()},
         rules=rules,
         lookups=classification.lookups,
         notes=(

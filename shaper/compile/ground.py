@@ -101,7 +101,7 @@ class Ground:
         most = max(guarantee, whole_bytes(leaf.most)) if leaf.most else ceil
         if leaf.police is not None and leaf.police.most:  # what is dropped before it waits needs no rate
             most = max(guarantee, min(most, whole_bytes(leaf.police.most)))
-        return Bounds((floor, most), (guarantee, ceil), (queue.smallest, queue.largest))
+        return Bounds((floor, most), (guarantee, ceil), (queue.smallest, queue.largest), queue.targets)
 
     def require(self, kind: str) -> None:
         """Raises UnavailableError when the kernel lacks the root's kind."""

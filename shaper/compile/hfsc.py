@@ -51,7 +51,10 @@ def compile_hfsc(ground: Ground, previous: Mapping[str, Handle]) -> Program:
         ],
         handles=handles,
         bounds={leaf.path: ground.bounds(leaf, queues[leaf.path]) for leaf in interface.leaves()},
-        static={path: Grant(classes[path].rate, classes[path].ceil, queue.limit) for path, queue in queues.items()},
+        static={
+            path: Grant(classes[path].rate, classes[path].ceil, queue.limit, queue.target)
+            for path, queue in queues.items()
+        },
         rules=rules,
         lookups=classification.lookups,
         notes=(*classification.notes, *ground.notes(queues), *_promises(ground, curves)),

@@ -25,6 +25,7 @@ from shaper.tree import (
     Qdisc,
     RedOptions,
     SfqOptions,
+    aqm_target,
     queue_limit,
 )
 
@@ -33,6 +34,8 @@ _IN_MEMORY = frozenset({AqmKind.FQ_CODEL, AqmKind.FQ_PIE, AqmKind.CAKE})
 UNTARGETED_DELAY = 0.1
 """Seconds of queue where the policy names no delay: room for TCP over a wide-area round trip."""
 SMALLEST_FRAMES = 3
+_SHORTEST_TARGET = 1_024
+"""Microseconds: the least that an AQM's target may be moved to; what a frame takes at a rate is the law's matter."""
 _LARGEST = 2**31
 _BORROWED_SHARE = 4
 """A class that promises little is sized for a quarter of its limit: it lives on what it borrows."""
@@ -47,7 +50,8 @@ class LeafQueue:
 
     `rate` is that rate in bit/s; `size` the static size in bytes. `smallest`, `limit` and `largest` are in the unit of
     the qdisc's limit. `floored` says that it was made to hold three super-packets, more than the delay asks for: in a
-    queue that holds only one, TCP collapses (0.7 of 20 Mbit/s were measured).
+    queue that holds only one, TCP collapses (0.7 of 20 Mbit/s were measured). `targets` are the least and the compiled
+    target of its AQM in microseconds, 0 without one: the same where the policy says it, or promises no delay.
     """
 
     qdisc: Qdisc
@@ -58,6 +62,11 @@ class LeafQueue:
     size: int
     rate: int
     floored: bool
+    targets: tuple[int, int] = (0, 0)
+
+    @property
+    def target(self) -> int:
+        return self.targets[1]
 
     @property
     def delay(self) -> float:
@@ -109,6 +118,7 @@ def leaf_queue(
         bounds = [counted] * 3
         size = counted * frame if counted == aqm.packets else counted
     options: Options
+    targets = (0, 0)
     if aqm.kind is AqmKind.FIFO:
         kind, options = "pfifo" if aqm.packets is not None else "bfifo", FifoOptions(bounds[1])
     else:
@@ -117,6 +127,9 @@ def leaf_queue(
         size = _held(options, size, frame)
         if queue_limit(options) is None:  # the controller has no limit to move
             bounds = [size] * 3
+        target = aqm_target(options)
+        moves = bool(cls.sla.bounds) and aqm.target is None
+        targets = (min(_SHORTEST_TARGET, target) if moves else target, target)
     return LeafQueue(
         qdisc=Qdisc(handle, parent, kind, options),
         choice=choice,
@@ -126,6 +139,7 @@ def leaf_queue(
         size=size,
         rate=basis,
         floored=counted is None and link.super_packet > frame and wanted < smallest <= size,
+        targets=targets,
     )
 
 

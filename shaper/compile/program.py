@@ -13,10 +13,12 @@ from shaper.tree import (
     CakeOptions,
     FieldBounds,
     FqCodelOptions,
+    Granted,
     Handle,
     Insn,
     LookupProgram,
     Tree,
+    aqm_target,
     link_of,
     queue_limit,
     with_grants,
@@ -106,7 +108,10 @@ class Program:
 
     def leaf_bounds(self) -> dict[str, FieldBounds]:
         """The controller's fields by leaf path, as the plan compares them."""
-        return {path: FieldBounds(bounds.rate, bounds.ceil, bounds.queue) for path, bounds in self.bounds.items()}
+        return {
+            path: FieldBounds(bounds.rate, bounds.ceil, bounds.queue, bounds.target)
+            for path, bounds in self.bounds.items()
+        }
 
     def field_bounds(self) -> dict[Handle, FieldBounds]:
         """The same by class handle, with the link's where that moves."""
@@ -122,10 +127,13 @@ class Program:
 
     def with_allocation(self, allocation: Allocation, *, link: int | None = None) -> Tree:
         """The tree with another allocation of the leaves, and another rate of the link (bit/s) where one is given."""
-        grants = {self.handles[path]: (grant.rate, grant.ceil, grant.queue) for path, grant in allocation.items()}
+        grants = {
+            self.handles[path]: Granted(grant.rate, grant.ceil, grant.queue, grant.target)
+            for path, grant in allocation.items()
+        }
         held = link_of(self.tree)
         if link is not None and held is not None:
-            grants[held[0]] = (link, link, 0)
+            grants[held[0]] = Granted(link, link, 0)
         return with_grants(self.tree, grants)
 
     def link_in(self, held: Tree) -> int:
@@ -139,8 +147,9 @@ class Program:
         grants: dict[str, Grant] = {}
         for path, static in self.static.items():
             cls, leaf = classes.get(self.handles[path]), held.leaf_of(self.handles[path])
-            queue = queue_limit(leaf.options) if leaf else None
-            grants[path] = (
-                Grant(cls.rate, cls.ceil, static.queue if queue is None else queue) if cls is not None else static
-            )
+            if cls is None:
+                grants[path] = static
+                continue
+            queue, target = (queue_limit(leaf.options), aqm_target(leaf.options)) if leaf else (None, static.target)
+            grants[path] = Grant(cls.rate, cls.ceil, static.queue if queue is None else queue, target)
         return grants

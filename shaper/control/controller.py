@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from shaper.control.allocate import MET, Claim, Share, allocate
+from shaper.control.aqm import Aim, aim, kept
 from shaper.control.infeasible import infeasible
 from shaper.control.keeping import keep
 from shaper.control.needs import Need, need
@@ -45,18 +46,21 @@ def step(
     changes: list[Change] = []
     for cls in setup.classes:
         path, memory, wanted = cls.path, memories[cls.path], needs.get(cls.path)
-        before, queue = memory.grant, memory.grant.queue
+        before, queue, aimed = memory.grant, memory.grant.queue, kept(memory)
         if wanted is not None and (not spent or path in urgent):
             backlog = observation.classes[path].backlog_bytes
             queue = queue_limit(
                 setup, cls, wanted, rate=rates[path], within=within[path], backlog=backlog, present=queue, tuning=tuning
             )
-        after = _grant(cls, rates[path], queue)
+        if wanted is not None:
+            seen = observation.classes[path]
+            aimed = aim(setup, cls, memory, wanted, seen=seen, rate=rates[path], spent=spent, now=now, tuning=tuning)
+        after = _grant(cls, rates[path], queue, aimed.target)
         if after != before:
             why = reason(cls, wanted or Need(), before, after, takers=takers, bound=shares[path].bound)
             changes.append(Change(path, before, after, why, shares[path].bound, int(claims[path].needed)))
-        memories[path] = _remember(memory, claims[path], shares[path], after, now=now)
-    kept = [
+        memories[path] = _remember(memory, claims[path], shares[path], after, aimed, now=now)
+    thin = [
         path
         for path, wanted in needs.items()
         if wanted.thin and memories[path].level > max(claims[path].needed, claims[path].lowest) + 8
@@ -66,7 +70,7 @@ def step(
         {path: memory.grant for path, memory in memories.items()},
         tuple(changes),
         short,
-        held(setup, needs, kept=kept, capture=_distrust(observation.capture), spent=spent and rates != targets),
+        held(setup, needs, kept=thin, capture=_distrust(observation.capture), spent=spent and rates != targets),
         {path: int(wanted.rate) for path, wanted in needs.items()},
         answered(needs, shares, targets, rates, urgent=urgent, spent=spent),
         given_up,
@@ -126,13 +130,13 @@ def _claim(cls: ClassSetup, memory: Memory, wanted: Need | None, tuning: Tuning)
     )
 
 
-def _grant(cls: ClassSetup, rate: int, queue: int) -> Grant:
+def _grant(cls: ClassSetup, rate: int, queue: int, target: int) -> Grant:
     """The ceiling stays where it was compiled, unless the rate has passed it."""
     low, high = cls.bounds.ceil
-    return Grant(rate, max(rate, min(high, max(low, cls.static.ceil))), queue)
+    return Grant(rate, max(rate, min(high, max(low, cls.static.ceil))), queue, target)
 
 
-def _remember(memory: Memory, claim: Claim, share: Share, after: Grant, *, now: float) -> Memory:
+def _remember(memory: Memory, claim: Claim, share: Share, after: Grant, aimed: Aim, *, now: float) -> Memory:
     """What was not granted is not held, and is not given back again at once when room returns."""
     room = share.rate + 8
     return replace(
@@ -143,6 +147,8 @@ def _remember(memory: Memory, claim: Claim, share: Share, after: Grant, *, now: 
         throttled=claim.needed > room,
         met=0 < claim.needed * MET <= room,
         raised_at=now if after.rate > memory.grant.rate else memory.raised_at,
+        aimed_at=aimed.moved_at,
+        longer_since=aimed.longer_since,
     )
 
 

@@ -28,7 +28,9 @@ class Need:
     none is. `elastic` says that there is TCP in it, `inelastic` that there is none; neither, where no capture tells.
     `strain` is the delay as a share of what is wanted of it, of the worst target, 0 without any: from 1 on nothing of
     its rate can be spared. `thin` marks too few samples to judge by; `capacity` the bandwidth that an infeasible delay
-    target would take; `asked` is the need of this moment, without headroom and hold.
+    target would take; `asked` is the need of this moment, without headroom and hold. `excess` is the logarithm of the
+    worst delay over what is wanted of it, within -1..1 and 0 in the dead band; None where none was measured or the
+    samples are too few.
     """
 
     rate: float = 0.0
@@ -44,6 +46,7 @@ class Need:
     thin: bool = False
     capacity: int | None = None
     asked: float = 0.0
+    excess: float | None = None
 
 
 def need(
@@ -92,7 +95,7 @@ def need(
         memory, share=share, elastic_at=elastic_at, throughput=smooth, peaks=peaks, asked=asked, asked_since=since
     )
     if trusted and error is not None:
-        integral = _integral(cls, memory, seen, error, now=now, elastic=elastic, thin=thin, tuning=tuning)
+        integral = _integral(setup, cls, memory, seen, error, now=now, elastic=elastic, thin=thin, tuning=tuning)
         memory = replace(memory, integral=integral) if integral != memory.integral else memory
 
     rate, source = peaks[0].rate, peaks[0].source
@@ -116,6 +119,7 @@ def need(
         strain=_strain(cls, seen, tuning) if trusted else 0.0,
         thin=thin,
         asked=asked * (math.exp(memory.integral) if memory.integral > 0.01 else 1.0),
+        excess=error if trusted and count >= tuning.samples else None,
         capacity=_infeasible(setup, cls, _largest_frame(setup, envelope)),
     )
 
@@ -246,6 +250,7 @@ def _error(
 
 
 def _integral(
+    setup: Setup,
     cls: ClassSetup,
     memory: Memory,
     seen: ClassObservation,
@@ -265,8 +270,10 @@ def _integral(
         return max(0.0, memory.integral + falling)
     helps = used > 0.5 or seen.backlog_bytes > 0 or seen.dropped_packets > 0
     if elastic:
-        # Its delay is the queue limit's matter until that cannot be shortened any more.
-        helps = memory.grant.queue <= max(cls.bounds.queue[0], seen.backlog_bytes)
+        # Its delay is the queue's matter until neither its limit nor its AQM's target can be shortened any more.
+        shortest = setup.shortest_target(cls, max(memory.grant.rate, memory.throughput or 0.0), tuning)
+        full = memory.grant.queue <= max(cls.bounds.queue[0], seen.backlog_bytes)
+        helps = full and memory.grant.target * (1 - tuning.queue_band) <= shortest
     # What was asked for already must be granted, and the samples must be younger than it.
     window = seen.delay.window if seen.delay is not None else 0.0
     settled = memory.raised_at is None or now - memory.raised_at >= window

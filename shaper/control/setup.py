@@ -6,9 +6,13 @@ import math
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
+from shaper.control.tuning import Tuning
 from shaper.model.decision import Allocation, Bounds, Grant
 from shaper.model.policy import Interface, Tier
 from shaper.model.sla import Sla
+
+_TARGET_STEP = 128
+"""Microseconds that CoDel's clock (1024 ns) and the packet scheduler's (64 ns) hold exactly."""
 
 
 def whole(rate: float) -> int:
@@ -57,6 +61,11 @@ class ClassSetup:
         if not self.step or rate <= self.lowest:
             return rate
         return min(self.highest, self.lowest + math.ceil((rate - self.lowest) / self.step) * self.step)
+
+    def aimed(self, target: float) -> int:
+        """A target of its AQM, in microseconds that the kernel holds exactly, within its bounds."""
+        low, high = self.bounds.target
+        return min(high, max(low, int(target) // _TARGET_STEP * _TARGET_STEP))
 
     def on_grid(self, rate: int) -> int:
         """The largest rate of the grid that is no more; the guarantee and the highest are part of the grid."""
@@ -108,6 +117,11 @@ class Setup:
     def static(self) -> dict[str, Grant]:
         """The allocation everything starts from and falls back to."""
         return {cls.path: cls.static for cls in self.classes}
+
+    def shortest_target(self, cls: ClassSetup, rate: float, tuning: Tuning) -> int:
+        """The least target of the class's AQM while it is served at `rate` bit/s, in microseconds."""
+        frames = tuning.aqm_frames * self.link.mtu_frame * 8e6 / max(rate, 8.0)
+        return cls.aimed(max(tuning.aqm_least * 1e6, frames) + _TARGET_STEP - 1)
 
     def latency(self, cls: ClassSetup) -> float:
         """Seconds that a packet inside its class's rate may wait for others: one frame of every class that is served

@@ -30,7 +30,8 @@ class Memory:
     in bit/s, that a yielding class was given back, `harmed_since` since when it has been short of it, `eased_since`
     since when it could do without; `throttled` whether it got less than it needed, `met` whether it got about that
     much, `raised_at` when its rate last rose. `asked` is the present need without headroom, in bit/s, evened out since
-    it jumped last, at `asked_since`.
+    it jumped last, at `asked_since`. `aimed_at` is when the target of its AQM moved last, `longer_since` since when a
+    longer one has been called for.
     """
 
     grant: Grant
@@ -51,6 +52,8 @@ class Memory:
     met: bool = False
     asked: float = 0.0
     asked_since: float = 0.0
+    aimed_at: float | None = None
+    longer_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

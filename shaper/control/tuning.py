@@ -35,6 +35,10 @@ class Tuning:
     has the rate that it needs (`lossless_share`); changes only beyond `queue_band`, or beyond `reach_band` where the
     queue follows what the others leave.
 
+    AQM: its target falls by the delay's excess, to no less than `aqm_cut` of itself, and not again within `aqm_settle`
+    seconds, in which an AQM finds its drops; it rises after a window by at most a factor of exp(`aqm_raise`). At least
+    `aqm_frames` frames fit into it at the rate of the class, and it is at least `aqm_least` seconds.
+
     Rails: `samples` packets before a percentile is believed; `stale` seconds without fresh counters before the
     static allocation returns; `changes_per_minute` of the whole interface, beyond which only a class that misses its
     SLA is raised.
@@ -75,6 +79,12 @@ class Tuning:
     lossless_share: float = 1.25
     queue_band: float = 0.1
     reach_band: float = 0.25
+
+    aqm_cut: float = 0.5
+    aqm_settle: float = 1.0
+    aqm_raise: float = 0.5
+    aqm_frames: float = 1.5
+    aqm_least: float = 0.001
 
     samples: int = 100
     stale: float = 10.0

@@ -34,9 +34,21 @@ def reason(cls: ClassSetup, wanted: Need, before: Grant, after: Grant, *, takers
     if after.queue != before.queue:
         wait = format_duration(after.queue * 8 / max(after.rate, 8))
         parts.append(f"queue {format_size(after.queue)}, {wait} at its rate")
+    if after.target != before.target:
+        parts.append(_aimed(wanted, before.target, after.target))
     if not parts:
         parts.append("ceiling follows the rate")
     return "; ".join(parts)
+
+
+def _aimed(wanted: Need, before: int, after: int) -> str:
+    """Of the AQM's target (microseconds), why it moves."""
+    target = f"AQM target {format_duration(after / 1e6)}"
+    if after < before:
+        return f"{target}: {wanted.missed or 'the delay is above what is aimed at'}, and TCP in it"
+    if wanted.excess is not None and wanted.excess < 0:
+        return f"{target}: the delay has been well inside"
+    return f"{target}: no less than its largest frames take at its rate"
 
 
 def answered(

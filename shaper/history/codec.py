@@ -25,8 +25,8 @@ Json = None | bool | int | float | str | list[Any] | dict[str, Any]
 T = TypeVar("T")
 
 _KEYS: Mapping[type, Mapping[str, str]] = {
-    decision.Grant: {"rate": "rate_bit_s", "ceil": "ceil_bit_s", "queue": "queue_bytes"},
-    decision.Bounds: {"rate": "rate_bit_s", "ceil": "ceil_bit_s", "queue": "queue_bytes"},
+    decision.Grant: {"rate": "rate_bit_s", "ceil": "ceil_bit_s", "queue": "queue_bytes", "target": "target_us"},
+    decision.Bounds: {"rate": "rate_bit_s", "ceil": "ceil_bit_s", "queue": "queue_bytes", "target": "target_us"},
     decision.Change: {"wanted": "wanted_bit_s"},
     decision.Shortfall: {"need": "need_bit_s", "granted": "granted_bit_s", "capacity": "capacity_bit_s"},
     decision.Want: {"need": "need_bit_s", "drain": "drain_bit_s", "given": "given_bit_s"},

@@ -11,11 +11,13 @@ from shaper.units import format_rate
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The controller's fields of one leaf class: `rate` and `ceil` in bit/s, `queue` the leaf's limit in bytes."""
+    """The controller's fields of one leaf class: `rate` and `ceil` in bit/s, `queue` the leaf's limit in bytes, and
+    `target` that of its AQM in microseconds, 0 where it has none."""
 
     rate: int
     ceil: int
     queue: int
+    target: int = 0
 
 
 Allocation = Mapping[str, Grant]
@@ -24,11 +26,12 @@ Allocation = Mapping[str, Grant]
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Within what the controller may move a leaf: bit/s and bytes, both ends included."""
+    """Within what the controller may move a leaf: bit/s, bytes and microseconds, both ends included."""
 
     rate: tuple[int, int]
     ceil: tuple[int, int]
     queue: tuple[int, int]
+    target: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,14 @@ from shaper.plan.steps import Plan, Step, Verb
 from shaper.tree import (
     Class,
     FieldBounds,
+    Granted,
     Handle,
     HfscClass,
     HtbClass,
     Node,
     Offload,
     Tree,
+    aqm_target,
     link_of,
     queue_limit,
     straight,
@@ -34,18 +36,21 @@ def policys(held: Tree, bounds: Mapping[Handle, FieldBounds]) -> Tree:
 
     So two trees that differ only in what a controller moved, where it may, are equal. A burst follows its rate.
     """
-    grants: dict[Handle, tuple[int, int, int]] = {}
+    grants: dict[Handle, Granted] = {}
     followed: dict[Handle, Class] = {}
     for cls in held.classes:
         if (own := bounds.get(cls.handle)) is None:
             continue
         leaf = held.leaf_of(cls.handle)
         queue = (queue_limit(leaf.options) if leaf else None) or 0
-        grants[cls.handle] = (_low(cls.rate, own.rate), _low(cls.ceil, own.ceil), _low(queue, own.queue))
+        target = aqm_target(leaf.options) if leaf else 0
+        grants[cls.handle] = Granted(
+            _low(cls.rate, own.rate), _low(cls.ceil, own.ceil), _low(queue, own.queue), _low(target, own.target)
+        )
         followed[cls.handle] = cls
     root, link = held.root(), link_of(held)
     if root is not None and link is not None and link[0] == root.handle and root.handle in bounds:
-        grants[root.handle] = (_low(link[1], bounds[root.handle].rate), 0, 0)
+        grants[root.handle] = Granted(_low(link[1], bounds[root.handle].rate), 0, 0)
     masked = with_grants(held, grants)
     classes = tuple(
         _without_bursts(cls, followed[cls.handle], bounds[cls.handle]) if cls.handle in followed else cls

@@ -5,29 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from shaper.plan.trees import inner_classes
-from shaper.tree import Class, FieldBounds, Handle, Qdisc, Tree, link_of, queue_limit, with_grants
-
-_Grant = tuple[int, int, int]
+from shaper.tree import Class, FieldBounds, Granted, Handle, Qdisc, Tree, aqm_target, link_of, queue_limit, with_grants
 
 
 def adopt_live(observed: Tree, desired: Tree, *, bounds: Mapping[Handle, FieldBounds]) -> Tree:
-    """The desired tree with the observed rate, ceil and queue limit of each leaf where they lie inside its bounds.
+    """The desired tree with the observed rate, ceil, queue limit and target of each leaf where they are in its bounds.
 
     So has the link where that moves. It is what read-back must equal after `diff` was applied. Where the observed rates
     would together exceed the link, as they may after a class was added, all have the desired rates.
     """
     held = {cls.handle: cls for cls in observed.classes}
     leaves = {cls.handle: cls for cls in desired.classes if cls.handle in bounds}
-    adopted: dict[Handle, _Grant] = {}
-    static: dict[Handle, _Grant] = {}
+    adopted: dict[Handle, Granted] = {}
+    static: dict[Handle, Granted] = {}
     for number, cls in leaves.items():
         queue = desired.leaf_of(number)
         limit = _queue(observed.leaf_of(number), queue, bounds[number])
+        target = _target(observed.leaf_of(number), queue, bounds[number])
         rate, ceil = _rates(held.get(number), cls, bounds[number])
-        adopted[number] = (rate, ceil, limit)
-        static[number] = (cls.rate, max(ceil, cls.rate), limit)
+        adopted[number] = Granted(rate, ceil, limit, target)
+        static[number] = Granted(cls.rate, max(ceil, cls.rate), limit, target)
     for number, rate in _own_rate(observed, desired, bounds):
-        adopted[number] = (rate, rate, 0)
+        adopted[number] = Granted(rate, rate, 0)
     live = with_grants(desired, adopted)
     return live if leaf_sum(live) <= max(capacity(live), leaf_sum(desired)) else with_grants(desired, static)
 
@@ -67,6 +66,13 @@ def _queue(held: Qdisc | None, wanted: Qdisc | None, bounds: FieldBounds) -> int
         return 0
     live = queue_limit(held.options) if held is not None and wanted is not None and held.kind == wanted.kind else None
     return live if live is not None and _inside(live, bounds.queue) else limit
+
+
+def _target(held: Qdisc | None, wanted: Qdisc | None, bounds: FieldBounds) -> int:
+    if wanted is None or not (target := aqm_target(wanted.options)):
+        return 0
+    live = aqm_target(held.options) if held is not None and held.kind == wanted.kind else 0
+    return live if live and _inside(live, bounds.target) else target
 
 
 def _inside(value: int, ends: tuple[int, int]) -> bool:

@@ -98,6 +98,11 @@ _PER_CLASS: tuple[_Series[ClassStatus], ...] = (
     ),
     _Series("shaper_class_queue_limit_bytes", "Most bytes that may wait in the queue now.", lambda c: c.granted.queue),
     _Series(
+        "shaper_class_aqm_target_seconds",
+        "Delay that the AQM of the class's leaf aims at now, where it has one.",
+        lambda c: c.granted.target / 1e6 if c.granted.target else None,
+    ),
+    _Series(
         "shaper_class_guarantee_bytes_per_second", "The guarantee that the policy gives.", lambda c: c.guarantee / 8
     ),
     _Series(

@@ -10,6 +10,7 @@ from typing import Any
 from shaper.history.codec import encode
 from shaper.history.records import JournalLine
 from shaper.model.decision import Decision, Grant
+from shaper.report.words import target_of
 from shaper.units import format_rate, format_size
 
 
@@ -87,4 +88,7 @@ def _differences(then: Decision, now: Decision) -> Iterator[str]:
 
 
 def _grant(grant: Grant | None) -> str:
-    return "nothing" if grant is None else f"{format_rate(grant.rate)}, queue {format_size(grant.queue)}"
+    if grant is None:
+        return "nothing"
+    aqm = f", AQM target {target_of(grant)}" if grant.target else ""
+    return f"{format_rate(grant.rate)}, queue {format_size(grant.queue)}{aqm}"

@@ -32,6 +32,7 @@ def second_line(status: InterfaceStatus, *, at: float) -> dict[str, Any]:
                 "rate_bit_s": one.granted.rate,
                 "ceil_bit_s": one.granted.ceil,
                 "queue_bytes": one.granted.queue,
+                **({"aqm_target_s": one.granted.target / 1e6} if one.granted.target else {}),
                 "delay_p50_s": _quantile(one.delay, 0.5),
                 "delay_p99_s": _quantile(one.delay, 0.99),
                 "sla": one.sla.state.value if one.sla else "none",

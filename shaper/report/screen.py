@@ -15,7 +15,7 @@ from shaper.report.shape import shape_words
 from shaper.report.tables import STATES
 from shaper.report.tcp import tcp_words
 from shaper.report.top import Order, Top, Trace
-from shaper.report.words import clean, decimals, frozen_text, moved_text, size_text, target_text
+from shaper.report.words import clean, decimals, frozen_text, moved_text, size_text, target_of, target_text
 from shaper.units import format_duration, format_rate
 
 _HELP = (
@@ -158,6 +158,7 @@ def _inside(top: Top, path: str, width: int, glyphs: Glyphs) -> Iterator[Text]:
     yield Text(
         f"granted {format_rate(one.granted.rate)}, may borrow to {format_rate(one.granted.ceil)}; guarantee "
         f"{format_rate(one.guarantee)}, limit {format_rate(one.bounds.ceil[1])}; queue {size_text(one.granted.queue)}"
+        + (f", AQM target {target_of(one.granted)}" if one.granted.target else "")
     )
     yield Text(
         f"sent {one.sent_packets} packets, dropped {one.dropped_packets}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import datetime
 
-from shaper.model.decision import Change
+from shaper.model.decision import Change, Grant
 from shaper.model.freeze import Freeze
 from shaper.model.status import ScheduleStatus
 from shaper.units import format_duration, format_percent, format_rate, format_size
@@ -60,6 +60,11 @@ def target_text(target: str, value: float) -> str:
     return format_percent(value) if target == "loss" else format_rate(float(f"{value:.4g}"))
 
 
+def target_of(grant: Grant) -> str:
+    """The target of its AQM, `none` where it has none."""
+    return format_duration(grant.target / 1e6) if grant.target else "none"
+
+
 def moved_text(change: Change) -> str:
     """From what to what: `rate 3mbit -> 8.747mbit, queue 25kb -> 63.7kb`."""
     before, after = change.before, change.after
@@ -67,5 +72,6 @@ def moved_text(change: Change) -> str:
         ("rate", format_rate(before.rate), format_rate(after.rate)),
         ("ceil", format_rate(before.ceil), format_rate(after.ceil)),
         ("queue", size_text(before.queue), size_text(after.queue)),
+        ("AQM target", target_of(before), target_of(after)),
     )
     return ", ".join(f"{name} {old} -> {new}" for name, old, new in parts if old != new)

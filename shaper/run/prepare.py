@@ -13,6 +13,7 @@ from shaper.compile.handles import lasting
 from shaper.compile.program import Program
 from shaper.errors import ShaperError, UnavailableError
 from shaper.kernel.protocol import Kernel, within
+from shaper.model.decision import Grant
 from shaper.model.policy import Direction, Interface, Policy
 from shaper.plan import adopt_live, diff
 from shaper.plan.fingerprint import carried, reverted
@@ -203,7 +204,7 @@ def prepare(
         policed=interface.policed,
         structure=structure,
         static={
-            **{path: [grant.rate, grant.ceil, grant.queue] for path, grant in program.static.items()},
+            **{path: list(_fields(grant)) for path, grant in program.static.items()},
             **({_LINK: [program.link_in(program.tree)] * 2 + [0]} if program.moving else {}),
         },
         direction=interface.direction,
@@ -274,15 +275,21 @@ def _moved(program: Program, mine: Tree, record: Record | None) -> dict[Handle, 
     found = program.link_bounds() if link and program.link_in(mine) != link[0] else {}
     for path, bounds in program.leaf_bounds().items():
         now, was = live[path], before.get(path)
-        if was is None or [now.rate, now.ceil, now.queue] == list(was):
-            continue
         then = program.static[path]
+        if was is None or _fields(now) == (was := (*was, *_fields(then)[len(was) :])):
+            continue
         found[program.handles[path]] = FieldBounds(
             rate=bounds.rate if now.rate != was[0] else (then.rate, then.rate),
             ceil=bounds.ceil if now.ceil != was[1] else (then.ceil, then.ceil),
             queue=bounds.queue if now.queue != was[2] else (then.queue, then.queue),
+            target=bounds.target if now.target != was[3] else (then.target, then.target),
         )
     return found
+
+
+def _fields(grant: Grant) -> tuple[int, int, int, int]:
+    """In the order in which a record has them; one of a shaper that moved no target has the first three."""
+    return grant.rate, grant.ceil, grant.queue, grant.target
 
 
 @contextlib.contextmanager

@@ -113,7 +113,8 @@ def record_from_json(data: Any) -> Record:
         and all(isinstance(text, str) for text in record.files.values())
         and isinstance(record.static, dict)
         and all(
-            isinstance(grant, list) and [type(each) for each in grant] == [int] * 3 for grant in record.static.values()
+            isinstance(grant, list) and [type(each) for each in grant] in ([int] * 3, [int] * 4)
+            for grant in record.static.values()
         )
         and isinstance(record.offloads, dict)
         and all(

@@ -120,7 +120,7 @@ def interface_to_json(saved: SavedInterface) -> dict[str, Any]:
         "fingerprint": fingerprint(saved.live, saved.bounds),
         "in_force": saved.in_force,
         "live": tree_to_json(saved.live),
-        "bounds": [[number, own.rate, own.ceil, own.queue] for number, own in sorted(saved.bounds.items())],
+        "bounds": [[number, own.rate, own.ceil, own.queue, own.target] for number, own in sorted(saved.bounds.items())],
         "plan": to_json(saved.plan),
         "inverse": to_json(saved.plan.inverse()),
     }
@@ -162,7 +162,8 @@ def interface_from_json(data: Mapping[str, Any]) -> SavedInterface:
     """Raises ValueError, KeyError or TypeError for what is none."""
     live = tree_from_json(data["live"])
     bounds = {
-        int(number): FieldBounds(_ends(rate), _ends(ceil), _ends(queue)) for number, rate, ceil, queue in data["bounds"]
+        int(number): FieldBounds(*map(_ends, ends))
+        for number, *ends in data["bounds"]  # three of a shaper that moved no target
     }
     if fingerprint(live, bounds) != data["fingerprint"]:
         raise ValueError("what it says of the live state does not match its fingerprint")

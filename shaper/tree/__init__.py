@@ -50,7 +50,7 @@ from shaper.tree.filters import (
     kind_of_filter,
     u32_place,
 )
-from shaper.tree.grants import FieldBounds, link_of, queue_limit, with_grants
+from shaper.tree.grants import FieldBounds, Granted, aqm_target, link_of, queue_limit, with_grants
 from shaper.tree.handles import (
     CLSACT,
     CLSACT_EGRESS,
@@ -169,6 +169,7 @@ __all__ = [
     "FlowerKey",
     "FqCodelOptions",
     "FqPieOptions",
+    "Granted",
     "Handle",
     "HfscClass",
     "HfscOptions",
@@ -207,6 +208,7 @@ __all__ = [
     "U32Key",
     "U32Link",
     "U32Table",
+    "aqm_target",
     "bands_of",
     "burst_after",
     "device_text",

@@ -1,9 +1,10 @@
-"""What the controller moves in a tree: rate, ceil and queue limit of leaf classes, and the rate of the link."""
+"""What the controller moves in a tree: rate, ceil, queue limit and AQM target of leaf classes, and the link's rate."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from shaper.tree.cake import CakeOptions
 from shaper.tree.handles import ROOT, Handle
@@ -11,30 +12,49 @@ from shaper.tree.hfsc import HfscClass
 from shaper.tree.htb import burst_after
 from shaper.tree.leaves import FifoOptions, FqCodelOptions
 from shaper.tree.nodes import Class, Options, Tree
+from shaper.tree.queues import CodelOptions, FqPieOptions, PieOptions
+
+_Targeted = FqCodelOptions | CodelOptions | PieOptions | FqPieOptions | CakeOptions
+
+
+class Granted(NamedTuple):
+    """The controller's fields of one class: `rate` and `ceil` in bit/s, `queue` in the unit of the leaf's limit.
+
+    `target` is that of the leaf's AQM in microseconds; 0 leaves it as it is.
+    """
+
+    rate: int
+    ceil: int
+    queue: int
+    target: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class FieldBounds:
     """The controller's fields of one leaf class, or of the link: what an apply leaves alone while it lies inside.
 
-    `rate` and `ceil` in bit/s, `queue` in the unit of the leaf's limit; both ends included.
+    `rate` and `ceil` in bit/s, `queue` in the unit of the leaf's limit, `target` in microseconds; both ends included.
     """
 
     rate: tuple[int, int]
     ceil: tuple[int, int]
     queue: tuple[int, int]
+    target: tuple[int, int] = (0, 0)
 
 
-def with_grants(base: Tree, grants: Mapping[Handle, tuple[int, int, int]]) -> Tree:
-    """The tree with other rate, ceil (bit/s) and leaf limit for some leaf classes; bursts follow the rates.
+def with_grants(base: Tree, grants: Mapping[Handle, Granted]) -> Tree:
+    """The tree with other rate, ceil (bit/s), leaf limit and target for some leaf classes; bursts follow the rates.
 
     The link's class is granted as a leaf is, a root that has the rate itself (CAKE) by its own handle.
     """
-    classes = tuple(_with_rates(cls, *grants[cls.handle][:2]) if cls.handle in grants else cls for cls in base.classes)
+    classes = tuple(
+        _with_rates(cls, grants[cls.handle].rate, grants[cls.handle].ceil) if cls.handle in grants else cls
+        for cls in base.classes
+    )
     qdiscs = tuple(
-        replace(qdisc, options=_with_limit(qdisc.options, grants[qdisc.parent][2]))
+        replace(qdisc, options=_granted(qdisc.options, grants[qdisc.parent]))
         if qdisc.parent in grants
-        else replace(qdisc, options=qdisc.options._replace(rate=grants[qdisc.handle][0]))
+        else replace(qdisc, options=qdisc.options._replace(rate=grants[qdisc.handle].rate))
         if qdisc.handle in grants and qdisc.parent == ROOT and isinstance(qdisc.options, CakeOptions)
         else qdisc
         for qdisc in base.qdiscs
@@ -66,11 +86,13 @@ def _with_rates(cls: Class, rate: int, ceil: int) -> Class:
     )
 
 
-def _with_limit(options: Options, limit: int) -> Options:
+def _granted(options: Options, granted: Granted) -> Options:
+    if granted.target and isinstance(options, _Targeted):
+        options = options._replace(target=granted.target)
     if isinstance(options, FifoOptions):
-        return options._replace(limit=limit)
+        return options._replace(limit=granted.queue)
     if isinstance(options, (FqCodelOptions, CakeOptions)):
-        return options._replace(memory=limit)
+        return options._replace(memory=granted.queue)
     return options
 
 
@@ -81,3 +103,8 @@ def queue_limit(options: Options) -> int | None:
     if isinstance(options, (FqCodelOptions, CakeOptions)):
         return options.memory
     return None
+
+
+def aqm_target(options: Options) -> int:
+    """The target that `with_grants` sets, in microseconds; 0 for kinds that have none."""
+    return options.target if isinstance(options, _Targeted) else 0

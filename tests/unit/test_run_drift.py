@@ -20,7 +20,7 @@ from shaper.run.drift import Mending, changed_facts
 from shaper.run.look import look
 from shaper.run.settings import Mode, Settings
 from shaper.run.state import DeviceState
-from shaper.tree import HtbClass, LinkFacts, Tree, tree, with_grants
+from shaper.tree import Granted, HtbClass, LinkFacts, Tree, tree, with_grants
 
 
 @pytest.fixture
@@ -253,7 +253,7 @@ def test_status_without_a_run_names_the_policy_s_fields_only(bench: Bench) -> No
     seconds(bench, lambda: None, settings=STRUCTURED)
     state = DeviceState(bench.folder, "eth1")
     held = bench.kernel.read("eth1")
-    moved = with_grants(held, {rest_of(held).handle: (2_400_000, 20_000_000, 150_000)})
+    moved = with_grants(held, {rest_of(held).handle: Granted(2_400_000, 20_000_000, 150_000)})
     bench.kernel.put("eth1", rest_of(moved))
     status = look(bench.kernel, state, now=0.0)
     assert status.drift == ()

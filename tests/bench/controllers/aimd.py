@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from shaper.control import Setup, State
 from shaper.control.setup import ClassSetup, whole
-from shaper.model.decision import Change, Decision, Grant
+from shaper.model.decision import Change, Decision
 from shaper.model.observation import ClassObservation, Observation
 
 
@@ -47,7 +47,8 @@ class Aimd:
             if rate > before.rate and rate - before.rate <= self._band * before.rate:
                 continue  # falls are all made, so that the sum stays within the link
             if rate != before.rate:
-                after = Grant(rate, max(rate, cls.static.ceil), queue_for(cls, rate, before.queue, observation))
+                queue = queue_for(cls, rate, before.queue, observation)
+                after = replace(before, rate=rate, ceil=max(rate, cls.static.ceil), queue=queue)
                 changes.append(Change(cls.path, before, after, "AIMD", "none", int(self._wanted[cls.path])))
                 grants[cls.path] = after
         memories = {path: replace(memory, grant=grants[path]) for path, memory in state.classes.items()}
