@@ -1,4 +1,4 @@
-"""Limits that are lowered below what a queue holds: what the kernel does with it, and what the product does instead."""
+"""What the controller moves of a queue that holds packets: limits and targets, and that nothing is lost by it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numbered import Flow, Traffic, neighbours
 from test_cli_kernel import until
 
 from shaper.kernel.netlink import NetlinkKernel
+from shaper.plan import diff
 from shaper.plan.lowering import lowers
 from shaper.plan.steps import Step, Verb
 from shaper.run import ebbing
@@ -19,12 +20,16 @@ from shaper.tree import (
     Diffserv,
     FqCodelOptions,
     FqPieOptions,
+    Granted,
     Handle,
     HtbClass,
     HtbOptions,
     PieOptions,
     Qdisc,
+    aqm_target,
+    queue_limit,
     ticks,
+    with_grants,
 )
 
 if TYPE_CHECKING:
@@ -109,4 +114,27 @@ def test_a_limit_follows_its_queue_and_nothing_is_lost(netns: Lab, name: str) ->
     print(f"{name}: {flow.sent} sent, {flow.received} received, {counted} dropped")
     assert flow.missing == counted, "neither received nor counted: thrown away with the limit"
     assert counted < STANDING / 4, "where the sender pauses the limit may follow a dip, and turn the rest away"
+    assert not flow.disordered
+
+
+@pytest.mark.parametrize("name", ["fq_codel", "codel", "pie", "fq_pie", "cake"])
+def test_a_target_moves_and_nothing_is_lost(netns: Lab, name: str) -> None:
+    """Between targets that no packet waits for: what is dropped then is dropped by the move."""
+    pair, kernel = netns.link_pair(), netns.kernel()
+    neighbours(netns, pair)
+    kind, options, _ = QUEUES[name]
+    held = made(netns, kernel, pair.a, kind, options)
+    tree = kernel.read(pair.a)
+    flow = Flow(PORT, standing=STANDING * 1042)
+    with Traffic(netns, pair, [flow]):
+        until(lambda: kernel.occupancy(pair.a)[LEAF].packets > STANDING / 2)
+        for target in [LATE // 2, LATE] * 20:
+            after = with_grants(tree, {TOP | 0x10: Granted(RATE, RATE, queue_limit(held.options) or 0, target)})
+            kernel.send(pair.a, diff(tree, after, bounds={}).steps)
+            assert kernel.read(pair.a) == after
+            tree = after
+            assert kernel.occupancy(pair.a)[LEAF].packets > STANDING / 4
+    assert aqm_target(options) == LATE
+    assert kernel.counters(pair.a).classes[TOP | 0x10].drops == 0
+    assert not flow.missing
     assert not flow.disordered

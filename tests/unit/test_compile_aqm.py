@@ -9,6 +9,7 @@ from compile_samples import ETHERNET, FULL_KERNEL, MBIT, SMALL_KERNEL, a_class, 
 
 from shaper.compile import compile_interface
 from shaper.errors import UnavailableError
+from shaper.kernel.fake import FULL
 from shaper.model.aqm import Aqm, AqmKind
 from shaper.model.policy import Backend
 from shaper.tree import Capabilities, FifoOptions, FqCodelOptions, Qdisc
@@ -64,3 +65,31 @@ def test_what_another_backend_has_not_is_refused(backend: Backend, more: dict[st
     with pytest.raises(UnavailableError, match=f"a: {backend}") as caught:
         compile_interface(replace(interface, backend=backend), kernel, ETHERNET)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("backend", [Backend.HTB, Backend.HFSC])
+@pytest.mark.parametrize(
+    ("aqm", "delay", "wanted"),
+    [
+        (Aqm(), 0.05, (1_024, 4_992)),
+        (Aqm(AqmKind.CODEL), 0.5, (1_024, 50_048)),
+        (Aqm(AqmKind.PIE), 0.02, (1_024, 10_000)),
+        (Aqm(AqmKind.FQ_PIE), 0.0015, (752, 752)),  # shorter than what a frame takes anyway
+        (Aqm(AqmKind.CAKE), 0.05, (1_024, 5_000)),
+        (Aqm(), None, (4_992, 4_992)),  # no delay that a shorter one would be for
+        (Aqm(target=0.008), 0.05, (7_936, 7_936)),  # as the policy says
+        (Aqm(AqmKind.RED), 0.05, (0, 0)),
+        (Aqm(AqmKind.SFQ), 0.05, (0, 0)),
+        (Aqm(AqmKind.FIFO), 0.05, (0, 0)),
+    ],
+)
+def test_within_what_the_target_may_be_moved(
+    aqm: Aqm, delay: float | None, wanted: tuple[int, int], backend: Backend
+) -> None:
+    leaves = [a_class("a", 2 * MBIT, 10 * MBIT, aqm=aqm, delay=delay), a_class("rest", 0, 20 * MBIT, default=True)]
+    program = compile_interface(replace(an_interface(leaves), backend=backend), FULL, ETHERNET)
+    assert program.bounds["a"].target == wanted
+    assert program.static["a"].target == wanted[1]
+    assert program.allocation_in(program.tree) == program.static
+    shorter = {**program.static, "a": replace(program.static["a"], target=wanted[0])}
+    assert program.allocation_in(program.with_allocation(shorter)) == shorter

@@ -254,6 +254,45 @@ def test_a_new_limit_is_in_force_though_the_rate_was_moved(kernel: FakeKernel, s
     assert (voice.rate, voice.ceil) == (1_200_000, 3_000_000)
 
 
+def test_a_target_that_was_moved_stays_until_the_policy_says_one(kernel: FakeKernel, state: DeviceState) -> None:
+    applied(kernel, state)
+    program = prepared(kernel, state).program
+    assert program.bounds["voice"].target == (1_024, 4_992)
+    moved = {**program.static, "voice": replace(program.static["voice"], target=2_048)}
+    kernel.send("eth1", diff(program.tree, program.with_allocation(moved), bounds={}).steps)
+    assert not prepared(kernel, state).plan.steps
+    status = look(kernel, state, now=0.0)
+    assert not status.drift
+    assert "holds no static allocation" in status.alarms[0]
+
+    def target(of: Prepared) -> int:
+        apply.apply(kernel, state, of)
+        return of.program.allocation_in(kernel.read("eth1"))["voice"].target
+
+    assert target(prepared(kernel, state, WIDER)) == 2_048
+    assert target(
+        prepared(kernel, state, TEXT.replace("tier: special", "tier: special\n        aqm: {target: 3ms}"))
+    ) == (2_944)
+    assert target(prepared(kernel, state, TEXT)) == 4_992
+    outside = {**program.static, "voice": replace(program.static["voice"], target=512)}
+    kernel.send("eth1", diff(program.tree, program.with_allocation(outside), bounds={}).steps)
+    (drift,) = look(kernel, state, now=0.0).drift
+    assert "target" in drift
+    assert target(prepared(kernel, state)) == 4_992
+
+
+def test_a_record_of_a_shaper_that_moved_no_target_says_nothing_of_it(kernel: FakeKernel, state: DeviceState) -> None:
+    applied(kernel, state)
+    record = state.record()
+    assert record is not None
+    state.write_record(replace(record, static={path: grant[:3] for path, grant in record.static.items()}))
+    assert not prepared(kernel, state).plan.steps
+    program = prepared(kernel, state).program
+    moved = {**program.static, "rest": replace(program.static["rest"], rate=9_000_000)}
+    kernel.send("eth1", diff(program.tree, program.with_allocation(moved), bounds={}).steps)
+    assert not prepared(kernel, state).plan.steps
+
+
 def test_by_flower_and_back_leaves_the_same_and_clear_leaves_nothing(kernel: FakeKernel, state: DeviceState) -> None:
     first, flower = applied(kernel, state), applied(kernel, state, FLOWER)
     assert {type(one).__name__ for one in flower.filters} == {"BpfFilter", "FlowerFilter"}  # the tap stays

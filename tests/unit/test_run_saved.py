@@ -14,6 +14,7 @@ from shaper.errors import Exit, TryAgainError, UnavailableError
 from shaper.kernel.fake import FULL, FakeKernel
 from shaper.model.policy import Policy
 from shaper.plan import diff
+from shaper.plan.fingerprint import fingerprint
 from shaper.plan.steps import Step, Verb
 from shaper.policy import parse_policy
 from shaper.run import apply, saved, snapshot
@@ -21,7 +22,7 @@ from shaper.run.apply import Prepared
 from shaper.run.saved import PlanFileError, SavedPlan
 from shaper.run.snapshot import SnapshotError, SnapshotKernel
 from shaper.run.state import DeviceState
-from shaper.tree import HtbClass
+from shaper.tree import FieldBounds, HtbClass
 
 OLD = """\
 version: 1
@@ -98,6 +99,24 @@ def test_what_the_controller_moves_inside_its_bounds_is_not_a_move(desk: Desk) -
     prepared = desk.check(plan)
     apply.apply(desk.kernel, desk.state, prepared)
     assert prepared.program.allocation_in(desk.kernel.read("eth1"))["rest"].rate == 9_000_000
+
+
+def test_so_is_a_target_that_it_moves_and_an_older_plan_has_none(desk: Desk) -> None:
+    desk.save()
+    data = json.loads(desk.file.read_text())
+    (interface,) = data["interfaces"]
+    assert {len(row) for row in interface["bounds"]} == {5}
+    program = desk.prepared(OLD).program
+    to = {**program.static, "voice": replace(program.static["voice"], target=2_048)}
+    desk.kernel.send("eth1", diff(program.tree, program.with_allocation(to), bounds={}).steps)
+    plan = saved.read_saved(desk.file)
+    assert plan is not None
+    apply.apply(desk.kernel, desk.state, desk.check(plan))
+    older = [row[:4] for row in interface["bounds"]]
+    live = plan.expected("eth1").live
+    kept = {number: FieldBounds(*map(tuple, ends)) for number, *ends in older}
+    read = saved.interface_from_json({**interface, "bounds": older, "fingerprint": fingerprint(live, kept)})
+    assert read.bounds == kept
 
 
 def _no_filter(desk: Desk) -> None:
