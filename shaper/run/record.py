@@ -21,8 +21,9 @@ class Record:
 
     `boot` is the kernel's boot id: a record of an earlier boot owns nothing, but its handles are kept.
     `text` is the policy that was applied last, `files` the lists that it names, `source` where it was read from,
-    `structure` whether tiers were compiled, `static` its static allocation (rate, ceil, queue by leaf path): what a
-    leaf still holds of it is the policy's. `change` is its number in the history of changes, 0 where that is not known.
+    `structure` whether tiers were compiled, `static` its static allocation (rate, ceil, queue and AQM target by leaf
+    path): what a leaf still holds of it is the policy's. `change` is its number in the history of changes, 0 where
+    that is not known.
     `offloads` are settings of devices that were changed for it: by device and name what was found, and what was set.
     `adopted` has the numbers of a tree that was taken over; `handles` are those of the policy without them. `phase` are
     the periods of its schedule whose numbers were applied. `stamp` is the instance of the program that measures in the
