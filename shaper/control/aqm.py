@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from shaper.control.needs import Need
+from shaper.control.needs import Need, lossy
 from shaper.control.setup import ClassSetup, Setup
 from shaper.control.state import Memory
 from shaper.control.tuning import Tuning
@@ -62,7 +62,7 @@ def aim(
         # What was measured before the last move says nothing of it.
         since = max(tuning.aqm_settle, seen.delay.window if seen.delay is not None else 0.0)
         settled = moved_at is None or now - moved_at >= since
-        if lower <= band * here and settled and not _lossy(cls, seen) and (wanted.missed or not spent):
+        if lower <= band * here and settled and not lossy(cls, seen) and (wanted.missed or not spent):
             return Aim(lower, now, None)
     below = wanted.pressed and here < band * shortest
     room = 0.0 if excess is None else -excess - tuning.dead_band
@@ -73,10 +73,3 @@ def aim(
         return Aim(here, moved_at, since)
     longer = shortest if below else cls.aimed(here * math.exp(min(room, tuning.aqm_raise)))
     return Aim(min(high, max(longer, here + 1)), now, None)
-
-
-def _lossy(cls: ClassSetup, seen: ClassObservation) -> bool:
-    """Whether as much is dropped already as may be late: what is dropped counts as that, and a shorter queue drops
-    more."""
-    may = min((1 - target.percentile for target in cls.sla.bounds), default=1.0)
-    return seen.dropped_packets > max(1.0, may * (seen.sent_packets + seen.dropped_packets))

@@ -249,6 +249,13 @@ def _error(
     return error, ", ".join(missed)
 
 
+def lossy(cls: ClassSetup, seen: ClassObservation) -> bool:
+    """Whether as much is dropped already as may be late: what is dropped counts as that, and a shorter queue drops
+    more."""
+    may = min((1 - target.percentile for target in cls.sla.bounds), default=1.0)
+    return seen.dropped_packets > max(1.0, may * (seen.sent_packets + seen.dropped_packets))
+
+
 def _integral(
     setup: Setup,
     cls: ClassSetup,
@@ -270,10 +277,11 @@ def _integral(
         return max(0.0, memory.integral + falling)
     helps = used > 0.5 or seen.backlog_bytes > 0 or seen.dropped_packets > 0
     if elastic:
-        # Its delay is the queue's matter until neither its limit nor its AQM's target can be shortened any more.
+        # Its delay is the queue's matter until neither its limit nor its AQM's target can be shortened any more, or
+        # would only drop more.
         shortest = setup.shortest_target(cls, max(memory.grant.rate, memory.throughput or 0.0), tuning)
         full = memory.grant.queue <= max(cls.bounds.queue[0], seen.backlog_bytes)
-        helps = full and memory.grant.target * (1 - tuning.queue_band) <= shortest
+        helps = full and (lossy(cls, seen) or memory.grant.target * (1 - tuning.queue_band) <= shortest)
     # What was asked for already must be granted, and the samples must be younger than it.
     window = seen.delay.window if seen.delay is not None else 0.0
     settled = memory.raised_at is None or now - memory.raised_at >= window

@@ -123,6 +123,16 @@ def test_a_grant_moves_rate_and_limit_and_leaves_the_delay() -> None:
         assert program.allocation_in(held)["meter"].rate == rate
 
 
+def test_a_granted_ceil_moves_the_upper_limit_and_nobody_moves_the_share() -> None:
+    program = compiled(office(a_class("meter", 128_000, 4 * MBIT, delay=0.01)))
+    compiled_class = next(cls for cls in program.tree.classes if cls.handle == program.handles["meter"])
+    held = program.with_allocation({"meter": Grant(512_000, 3 * MBIT, program.static["meter"].queue)})
+    meter = next(cls for cls in held.classes if cls.handle == program.handles["meter"])
+    assert isinstance(meter, HfscClass) and isinstance(compiled_class, HfscClass)
+    assert (meter.rt, meter.ul) == (Curve(1_211_200, 10_000, 512_000), straight(3 * MBIT))
+    assert meter.ls == compiled_class.ls
+
+
 def test_what_delays_take_of_the_link_is_granted_to_nobody() -> None:
     program = compiled(office(a_class("meter", 128_000, 4 * MBIT, delay=0.01)))
     assert program.reserved == 1_211_200 - 128_000

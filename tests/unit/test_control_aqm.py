@@ -210,6 +210,13 @@ def test_the_rate_waits_until_the_target_is_as_short_as_it_can_be():
     assert run.state.classes["web"].integral > 0.0
 
 
+def test_where_a_shorter_target_would_only_drop_more_the_rate_is_asked_at_once():
+    run = Run(leaf(sla=Sla((DelayTarget(0.95, 0.05),), None, 14 * M)))
+    run.tick(seen(0.1, drops=60), times=20)
+    assert run.target == COMPILED
+    assert run.state.classes["web"].integral > 0.0
+
+
 def test_what_an_older_shaper_kept_is_read_as_without_a_target():
     grant, bounds = Grant(8, 16, 100), Bounds((8, 16), (8, 16), (0, 100))
     assert decode(Grant, {"rate_bit_s": 8, "ceil_bit_s": 16, "queue_bytes": 100}) == grant
