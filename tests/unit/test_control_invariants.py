@@ -31,7 +31,8 @@ def setups(draw):
         limit = draw(st.integers(floor // 8, bandwidth // 8)) * 8
         guarantee = draw(st.integers(floor // 8, limit // 8)) * 8
         low = draw(st.integers(1_500, 20_000))
-        bounds = Bounds((floor, limit), (floor, limit), (low, low + draw(st.integers(0, 500_000))))
+        target = draw(st.sampled_from(((0, 0), (1_024, 4_992), (3_072, 3_072), (1_024, 102_400))))
+        bounds = Bounds((floor, limit), (floor, limit), (low, low + draw(st.integers(0, 500_000))), target)
         classes.append(
             ClassSetup(
                 f"c{index}",
@@ -42,7 +43,7 @@ def setups(draw):
                 limit,
                 draw(slas),
                 bounds,
-                Grant(floor, limit, low),
+                Grant(floor, limit, low, target[1]),
             )
         )
     inside = [cls for cls in classes if draw(st.booleans())]
@@ -109,6 +110,7 @@ def test_bounds_sums_and_replay(setup, seed, budget):
             assert grant.rate % 8 == 0
             assert grant.rate <= grant.ceil <= cls.limit
             assert cls.bounds.queue[0] <= grant.queue <= cls.bounds.queue[1]
+            assert cls.bounds.target[0] <= grant.target <= cls.bounds.target[1]
             if observation.fresh and grant.queue < present[cls.path].queue and not inelastic[cls.path]:
                 assert grant.queue >= min(present[cls.path].queue, observation.classes[cls.path].backlog_bytes)
         # The changes, and nothing else, lead from one allocation to the next, and each says why.
