@@ -261,6 +261,8 @@ def test_a_target_that_was_moved_stays_until_the_policy_says_one(kernel: FakeKer
     moved = {**program.static, "voice": replace(program.static["voice"], target=2_048)}
     kernel.send("eth1", diff(program.tree, program.with_allocation(moved), bounds={}).steps)
     assert not prepared(kernel, state).plan.steps
+    (back,) = prepared(kernel, state, keep_live=False).plan.steps  # as a rollback to the static allocation
+    assert back.after == program.tree.leaf_of(program.handles["voice"])
     status = look(kernel, state, now=0.0)
     assert not status.drift
     assert "holds no static allocation" in status.alarms[0]
