@@ -13,6 +13,7 @@ from collectors.matching import Arrival, Departure, Matcher, Matches
 from collectors.ring import Frame
 from collectors.sample import CaptureWindow, Classifier, ClassWindow
 
+_EVER = (0, 1 << 62)
 _FLOWS = 1 << 16
 _TAGGED_HEADER = 22  # Ethernet with two VLAN tags: what a frame may be longer than the mtu
 
@@ -24,6 +25,7 @@ class _Tally:
     packets: int = 0
     bytes: int = 0
     inelastic: int = 0
+    picked: int = 0
 
 
 class Account:
@@ -61,11 +63,22 @@ class Account:
         self._tallies: dict[int, _Tally] = {}
         self._captured = self._undecoded = self._super = 0
         self._since: float | None = None
+        self._begin, self._end = _EVER
+        self._some = False
         self._hitters: dict[int, Hitters] | None = {} if hitters else None
 
     def claim(self, sampling: int) -> None:
         """From now on one packet in so many is looked at, or more of them."""
         self._sampling = sampling
+
+    def pick(self, begin: int, end: int) -> None:
+        """Of what is added from now on, who arrives (ns) from `begin` until `end` is looked for behind the queue."""
+        self._begin, self._end = begin, end
+
+    @property
+    def waiting(self) -> bool:
+        """Whether any packet of what is complete is still to come out."""
+        return self._matcher.waiting
 
     def hitters(self, classid: int, count: int, *, secret: bytes = b"") -> tuple[Hitter, ...]:
         """The flows of a class that sent the most so far, where they are kept."""
@@ -79,22 +92,31 @@ class Account:
             self._since = before[0][0] / 1e9
         self._matcher.add(self._arrivals(before), self._departures(after))
 
-    def window(self, *, now: float, complete: int, drops: int) -> CaptureWindow:
+    def match(self, *, complete: int) -> None:
+        """Pairs what came up to `complete`, the time stamp (ns) up to which both taps' frames have been added."""
+        self._matcher.advance(complete=complete)
+
+    def window(self, *, now: float, complete: int, drops: int, listening: float = 1.0) -> CaptureWindow:
         """What became known since the last window.
 
-        `now` is CLOCK_REALTIME in seconds, `complete` the time stamp (ns) up to which both taps' frames have been
-        added, `drops` what the taps lost since the last window.
+        `now` is CLOCK_REALTIME in seconds, `complete` as in `match`, `drops` what the taps lost since the last window,
+        `listening` the share of time in which the tap behind the queue listens.
         """
-        return self._close(now, drops, self._matcher.match(complete=complete), self._matcher.in_flight())
+        found = self._matcher.match(complete=complete)
+        return self._close(now, drops, found, self._matcher.in_flight(), listening)
 
-    def settle(self, *, now: float, drops: int, queued: Mapping[int, int] | None) -> CaptureWindow:
+    def settle(
+        self, *, now: float, drops: int, queued: Mapping[int, int] | None, listening: float = 1.0
+    ) -> CaptureWindow:
         """The last window: nothing more is waited for (see Matcher.settle)."""
         matches, flying = self._matcher.settle(queued=queued)
-        return self._close(now, drops, matches, flying)
+        return self._close(now, drops, matches, flying, listening)
 
     def _arrivals(self, frames: Iterable[Frame]) -> list[Arrival]:
         flows, tallies, audit, detailed = self._flows, self._tallies, self._audit, self._detailed
         size_of, hitters = self._size_of, self._hitters
+        begin, end = self._begin, self._end
+        self._some |= (begin, end) != _EVER
         arrivals: list[Arrival] = []
         for stamp, length, frame in frames:
             parts = dissect(frame, detailed=detailed)
@@ -116,6 +138,10 @@ class Account:
             single = length <= self._longest
             if not single:
                 self._super += 1
+            if not begin <= stamp < end:
+                arrivals.append((stamp, identity, None, single))
+                continue
+            tally.picked += 1
             if stamp >= audit.due:
                 audit.check(stamp, frame, flow, classid)
             arrivals.append((stamp, identity, classid, single))
@@ -137,7 +163,9 @@ class Account:
             self._envelopes[classid] = Envelope(self._taus)
         return tally
 
-    def _close(self, now: float, drops: int, matches: Matches, flying: Mapping[int, int]) -> CaptureWindow:
+    def _close(
+        self, now: float, drops: int, matches: Matches, flying: Mapping[int, int], listening: float
+    ) -> CaptureWindow:
         seconds = now - self._since if self._since is not None else 0.0
         classes: dict[int, ClassWindow] = {}
         for classid in sorted({*self._tallies, *matches.delays, *matches.lost}):
@@ -151,6 +179,7 @@ class Account:
                 matched=len(delays),
                 lost=matches.lost[classid],
                 envelope=self._envelopes[classid].take(),
+                taken=tally.picked if self._some else None,
             )
         audited, misclassified = self._audit.take()
         window = CaptureWindow(
@@ -166,8 +195,10 @@ class Account:
             audited=audited,
             misclassified=misclassified,
             unmatched=matches.unmatched,
+            listening=listening,
         )
         self._tallies.clear()
+        self._some = False
         self._captured = self._undecoded = self._super = 0
         self._since = now
         return window

@@ -7,9 +7,11 @@ there. Before: a tap on the device. After: a tap on the ifb. Nothing is written 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from collectors.account import Account
+from collectors.duty import Duty
 from collectors.evidence import Evidence
 from collectors.hitters import Hitter
 from collectors.ring import RETIRE_MS, Instruction, PacketRing, captured_in, link
@@ -53,6 +55,7 @@ class Capture:
         evidence: Evidence | None = None,
         filters: Filters | None = None,
         most: int = MOST,
+        duty: Duty | None = None,
     ) -> None:
         """`tap` is the ifb with the copies; `after_filter` passes outgoing packets, 1 in `sampling`, cut short.
 
@@ -62,8 +65,9 @@ class Capture:
         `taus` (s) are the windows of the envelope; `detailed` as in Account; `size_of` says how many bytes the device's
         queue counts a frame of so many bytes for, so that rates from here and from its counters are of one unit.
         With `filters`, which give both filters for a rate, it looks at fewer packets where `most` frames a second are
-        not enough. `hitters` keeps the flows that send the most; `evidence` is given every frame. `netns` names the
-        network namespace of both devices, "" for this one. Raises CaptureError without the devices or the permission.
+        not enough; then a `duty` says when it listens behind the queue, and wants `tend` to be called between drains.
+        `hitters` keeps the flows that send the most; `evidence` is given every frame. `netns` names the network
+        namespace of both devices, "" for this one. Raises CaptureError without the devices or the permission.
         """
         self._netns = netns
         mtu = captured_in(self._netns, lambda: link(device)).mtu
@@ -99,7 +103,13 @@ class Capture:
         self._newest_before = self._newest_after = 0
         self._filters, self._own, self._incoming = filters, own, bool(arriving_filter)
         self._sampling = Sampling(sampling, horizon, most=most)
-        self._read_frames = 0
+        self._read_frames = self._arrived = 0
+        self._duty = duty or Duty(whole=math.inf)
+
+    @property
+    def due(self) -> float:
+        """When it wants `tend` to be called next, CLOCK_REALTIME in seconds."""
+        return self._duty.due
 
     def drain(self, *, now: float) -> CaptureWindow:
         """Everything that came in since the last drain; never waits. `now` is CLOCK_REALTIME in seconds.
@@ -108,21 +118,36 @@ class Capture:
         them is idle. Packets older than the horizon are lost. The first window begins with the first packet.
         Raises CaptureError when a device went down; frames come again when it is up.
         """
-        self._read()
-        idle = int(now * 1e9) - _LAG
-        complete = min(max(self._newest_before, idle), max(self._newest_after, idle))
+        complete = self.tend(now=now)
         drops = self._drops()
-        window = self._account.window(now=now, complete=complete, drops=drops)
+        window = self._account.window(now=now, complete=complete, drops=drops, listening=self._duty.share)
         if self._filters is not None:
             self._choose(self._filters, drops, now)
         return window
+
+    def tend(self, *, now: float) -> int:
+        """Reads and matches what came in, and listens behind the queue or rests, as its duty wants it.
+
+        The time stamp (ns) up to which both taps are complete. Raises as `drain`, which tells what was found.
+        """
+        self._read()
+        idle = int(now * 1e9) - _LAG
+        complete = min(max(self._newest_before, idle), max(self._newest_after, idle))
+        self._account.match(complete=complete)
+        duty, listened = self._duty, self._duty.listens
+        duty.turn(now=now, complete=complete, waiting=self._account.waiting)
+        if duty.listens != listened:
+            self._after.listen(outgoing=duty.listens)
+        return complete
 
     def _choose(self, filters: Filters, drops: int, now: float) -> None:
         """The rate for what comes from now on."""
         chosen = self._sampling
         earlier = chosen.before, chosen.after
         chosen.take(self._read_frames, drops, now=now)
-        self._read_frames = 0
+        # Of few packets each is looked at, and so is each at any time.
+        self._duty.rate(self._arrived * earlier[0] if chosen.claimed > 1 else 0, now=now)
+        self._read_frames = self._arrived = 0
         # The denser side first is the side after: what the side before picks must never be missed there.
         if chosen.after != earlier[1]:
             self._after.narrow(self._of(filters, chosen.after, before=False))
@@ -143,7 +168,7 @@ class Capture:
         Call it 0.1 s after the last packet: the rings hand over their last frames with a delay.
         """
         self._read()
-        return self._account.settle(now=now, drops=self._drops(), queued=queued)
+        return self._account.settle(now=now, drops=self._drops(), queued=queued, listening=self._duty.share)
 
     def hitters(self, classid: int, count: int, *, secret: bytes = b"") -> tuple[Hitter, ...]:
         """As Account has them."""
@@ -162,6 +187,9 @@ class Capture:
         self._newest_after = after[-1][0] if after else self._newest_after
         self._newest_before = before[-1][0] if before else self._newest_before
         self._read_frames += len(before) + len(after)
+        self._arrived += len(before)
+        self._duty.hear(after)
+        self._account.pick(*self._duty.picks)
         self._account.add(before, after)
         if self._evidence is not None:
             self._evidence.add(before, after)

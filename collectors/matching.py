@@ -11,8 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-Arrival = tuple[int, bytes, int, bool]
-"""Time stamp, identity, classid, and whether the packet is a single one (no super-packet)."""
+Arrival = tuple[int, bytes, int | None, bool]
+"""Time stamp, identity, classid, and whether the packet is a single one (no super-packet).
+
+Without a classid nobody looks for it behind the queue: it is not matched and never lost, and another one like it is
+ambiguous."""
 
 Departure = tuple[int, bytes]
 """Time stamp and identity."""
@@ -62,9 +65,18 @@ class Matcher:
 
     def match(self, *, complete: int) -> Matches:
         """Everything up to `complete`, the time up to which both sides were added; what is a horizon older is lost."""
+        self.advance(complete=complete)
+        return self._take()
+
+    def advance(self, *, complete: int) -> None:
+        """As `match`, which tells of it later."""
         self._advance(complete)
         self._forget(complete - self._horizon)
-        return self._take()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether any packet up to where it was matched last is still to come out."""
+        return bool(self._inside)
 
     def settle(self, *, queued: Mapping[int, int] | None) -> tuple[Matches, dict[int, int]]:
         """The end: all that was added is matched, nothing more is waited for. Gives also what is in flight by class.
@@ -86,7 +98,7 @@ class Matcher:
     def in_flight(self) -> dict[int, int]:
         """Packets by class that have neither left nor are known to be lost."""
         held = Counter(classid for _, classid, single in self._inside.values() if single)
-        held.update(classid for _, _, classid, single in self._arrivals if single)
+        held.update(classid for _, _, classid, single in self._arrivals if single and classid is not None)
         return dict(held)
 
     def _take(self) -> Matches:
@@ -108,21 +120,22 @@ class Matcher:
             came += 1
         del arrivals[:came], departures[:left]
 
-    def _arrive(self, stamp: int, identity: bytes, classid: int, single: bool) -> None:
+    def _arrive(self, stamp: int, identity: bytes, classid: int | None, single: bool) -> None:
+        single = single and classid is not None
         before = self._alike.pop(identity, None)
         if before is not None and stamp - before <= self._horizon:
             self._alike[identity] = stamp
             self._found.ambiguous += single
             return
         other = self._inside.pop(identity, None)
-        if other is None:
-            self._inside[identity] = (stamp, classid, single)
-        elif stamp - other[0] > self._horizon:
+        if other is not None and stamp - other[0] > self._horizon:
             self._found.lost[other[1]] += other[2]
+            other = None
+        if other is None and classid is not None:
             self._inside[identity] = (stamp, classid, single)
         else:
             self._alike[identity] = stamp
-            self._found.ambiguous += single + other[2]
+            self._found.ambiguous += single + (other[2] if other else 0)
 
     def _depart(self, stamp: int, identity: bytes) -> None:
         entry = self._inside.pop(identity, None)

@@ -33,7 +33,7 @@ after RETIRE_MS at the latest, at least 4 s of thin traffic."""
 RETIRE_MS = 16
 
 _SOL_PACKET = 263
-_PACKET_RX_RING, _PACKET_STATISTICS, _PACKET_VERSION = 5, 6, 10
+_PACKET_RX_RING, _PACKET_STATISTICS, _PACKET_VERSION, _PACKET_IGNORE_OUTGOING = 5, 6, 10, 23
 _TPACKET_V3 = 2
 _SO_ATTACH_FILTER = 26
 _ETH_P_ALL = 3
@@ -126,6 +126,16 @@ class PacketRing:
         """Another filter from the next frame on, in one step. Raises CaptureError."""
         try:
             self._attach(program)
+        except OSError as error:
+            raise refused(self.device, error) from error
+
+    def listen(self, *, outgoing: bool) -> None:
+        """Whether it is given what goes out, from the next frame on; what it is not given is not even copied for it.
+
+        Raises CaptureError.
+        """
+        try:
+            self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, int(not outgoing))
         except OSError as error:
             raise refused(self.device, error) from error
 

@@ -62,7 +62,9 @@ class CaptureWindow:
     """One window of a collector, per class, and its own health. `sampling` n means 1 packet in n was looked at.
 
     With n > 1 every count is of the packets that were looked at: nothing is scaled up; but where `counted_all` what
-    arrived is counted of all packets. `source` is the collector. `captured` counts frames of both
+    arrived is counted of all packets. `listening` is the share of time in which the tap behind the queue means to
+    listen: with less than 1 delays and losses are those of slices of time, of each class's `taken` packets, and what
+    arrived is counted as ever. `source` is the collector. `captured` counts frames of both
     taps, `capture_drops` those that either lost; `ambiguous`, `undecoded` and `super_packets` count frames before the
     qdisc that are attributed to no loss, `unmatched` frames after it that were never seen before it. `in_flight` maps
     classids to packets that have neither left nor are known to be lost. Of the `audited` frames `misclassified`
@@ -83,6 +85,7 @@ class CaptureWindow:
     unmatched: int = 0
     source: str = CAPTURE
     counted_all: bool = False
+    listening: float = 1.0
 
     @property
     def arrivals_complete(self) -> bool:

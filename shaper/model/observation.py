@@ -79,7 +79,8 @@ class CaptureHealth:
 
     `audited` frames were decoded a second time by scapy, `misclassified` of them came out in another class;
     `super_packets` were longer than a frame and could not be matched; `reason` says why the capture is not trusted.
-    `rung` is what measures, of one packet in `sampling`; `lacking` says why nothing better does.
+    `rung` is what measures, of one packet in `sampling`, in a share of the time, `listening`; `lacking` says why
+    nothing better does.
     """
 
     running: bool
@@ -95,6 +96,7 @@ class CaptureHealth:
     rung: Rung = Rung.COUNTERS
     lacking: str = ""
     sampling: int = 1
+    listening: float = 1.0
 
     @property
     def drop_ratio(self) -> float:

@@ -179,6 +179,11 @@ _PER_CAPTURE: tuple[_Series[InterfaceStatus], ...] = (
     _Series("shaper_capture_packets_total", "Packets captured.", lambda s: s.capture.captured),
     _Series("shaper_capture_sampling", "Of so many packets one is looked at.", lambda s: s.capture.sampling),
     _Series(
+        "shaper_capture_listening_ratio",
+        "Share of the time in which delays are looked for, in slices where it is less than 1.",
+        lambda s: s.capture.listening,
+    ),
+    _Series(
         "shaper_capture_dropped_packets_total",
         "Packets that the capture itself lost.",
         lambda s: s.capture.capture_drops,

@@ -263,6 +263,8 @@ def capture_sentences(capture: CaptureHealth) -> Iterator[Text]:
         return
     how = "in the kernel (eBPF)" if capture.rung is Rung.EBPF else "by captured packets"
     each = "every packet" if capture.sampling == 1 else f"1 packet in {capture.sampling}"
+    if capture.listening < 1:
+        each += f", in slices of {format_percent(capture.listening)} of the time"
     why = f"; not in the kernel: {capture.lacking}" if capture.lacking else ""
     yield Text(clean(f"Delay is measured {how}, {each}{why}"))
     if not capture.trusted:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 
 from collectors.capture import Capture
+from collectors.duty import Duty
 from collectors.errors import CaptureError
 from collectors.sample import CaptureWindow, FlowKey
 from shaper.compile.program import Program
@@ -64,6 +66,7 @@ class Capturing:
                 detailed=not rules.asked().keys().isdisjoint(DETAILS),
                 size_of=program.size_of(),
                 filters=partial(filters, incoming=bool(program.arriving_filter)),
+                duty=Duty(),
             )
         except CaptureError as error:
             self.why = f"{error}"
@@ -78,6 +81,25 @@ class Capturing:
         if self._capture is not None:
             self._capture.close()
             self._capture = None
+
+    @property
+    def wait(self) -> float:
+        """Seconds until it wants to be tended, infinite where a tick does."""
+        return math.inf if self._capture is None else max(0.0, self._capture.due - self._clock.wall())
+
+    def tend(self) -> None:
+        """Goes on between two ticks; what fails is an alarm, and `window` tries again later."""
+        if self._capture is not None and not self.wait:
+            try:
+                self._capture.tend(now=self._clock.wall())
+            except (CaptureError, OSError) as error:
+                self._broke(error)
+
+    def _broke(self, error: Exception) -> None:
+        self.why = f"the capture broke off: {error}"
+        self._alarms.sound("capture", f"delay is no longer measured: {error}")
+        self.release()
+        self._again = self._clock.boot() + REOPEN
 
     def window(self, program: Program, *, now: float, queued: Mapping[int, int] | None) -> CaptureWindow | None:
         """What was seen since the last call, None without a capture.
@@ -94,10 +116,7 @@ class Capturing:
                 return capture.settle(now=self._clock.wall(), queued=queued)
             window = capture.drain(now=self._clock.wall())
         except (CaptureError, OSError) as error:
-            self.why = f"the capture broke off: {error}"
-            self._alarms.sound("capture", f"delay is no longer measured: {error}")
-            self.release()
-            self._again = self._clock.boot() + REOPEN
+            self._broke(error)
             return None
         finally:
             before, self._offset = self._offset, self._clock.wall() - self._clock.boot()

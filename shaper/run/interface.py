@@ -113,6 +113,15 @@ class InterfaceRun:
         return self._sensing.counting
 
     @property
+    def wait(self) -> float:
+        """Seconds until it wants to be tended, infinite where a tick does."""
+        return self._sensing.measuring.wait
+
+    def tend(self) -> None:
+        """What cannot wait for the next tick, where that is time."""
+        self._sensing.measuring.tend()
+
+    @property
     def _structure(self) -> bool:
         return self._settings.mode is not Mode.STATIC
 

@@ -111,6 +111,15 @@ class Measuring:
         self._stamping.release()
         self._capturing.release()
 
+    @property
+    def wait(self) -> float:
+        """Seconds until it wants to be tended, infinite where a tick does."""
+        return self._capturing.wait
+
+    def tend(self) -> None:
+        """Goes on between two ticks, where that is time."""
+        self._capturing.tend()
+
     def window(self, program: Program, *, now: float, queued: Mapping[Handle, int] | None) -> CaptureWindow | None:
         """What was seen since the last call, None where nothing measures.
 

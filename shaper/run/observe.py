@@ -217,7 +217,7 @@ class Observer:
             coverage=coverage,
             source=window.source,
         )
-        if window.sampling > 1:
+        if window.sampling > 1 or window.listening < 1:
             leaf.whole_since = now
         # The kernel's histogram does not know which packet followed which.
         if leaf.view is not None and sliding is leaf.sliding and now - leaf.view.window > leaf.whole_since - _EXACT:
@@ -321,6 +321,7 @@ def _health(window: CaptureWindow | None, why: str) -> CaptureHealth:
         audited=window.audited,
         misclassified=window.misclassified,
         sampling=window.sampling,
+        listening=window.listening,
     )
     if health.trusted:
         return health

@@ -92,8 +92,8 @@ class Sensing:
         self.counting = self._clock.processor() - before
         queued = {handle: one.queued_packets for handle, one in counters.classes.items()} if counters and last else None
         window = self.measuring.window(self._program, now=now, queued=queued)
-        # Where there are too many packets to stamp each, none must be copied for a socket.
-        fast = window is not None and window.source == EBPF and window.sampling > 1
+        # Where there are too many packets to look at each, none must be copied for another socket.
+        fast = window is not None and (window.listening < 1 or (window.source == EBPF and window.sampling > 1))
         self._trips.read(self._program, now=now, rests=fast)
         observation = self.observer.tick(
             now=now,

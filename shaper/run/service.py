@@ -95,11 +95,13 @@ class Service:
         due = self._clock.boot() + self._pace.seconds
         whole = self._clock.boot() + 1.0
         while not self._requests.stopping and self._fleet:
-            request = self._inbox.get(due - self._clock.boot())
+            request = self._inbox.get(min([due - self._clock.boot(), *(run.wait for run in self._fleet)]))
             if request is not None:
                 self._requests.handle(request)
             now = self._clock.boot()
             if now < due:
+                for run in self._fleet:
+                    run.tend()
                 continue
             self._tick()
             due = max(due + self._pace.seconds, now)

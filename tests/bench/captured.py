@@ -42,7 +42,7 @@ print(json.dumps({"seen": count, "processor": time.process_time() - used}), flus
 
 
 class Reader(threading.Thread):
-    """Drains a capture every tick, as a run does, until `end`."""
+    """Drains a capture every tick, and tends it in between, as a run does, until `end`."""
 
     def __init__(self, program: Program) -> None:
         super().__init__()
@@ -51,20 +51,27 @@ class Reader(threading.Thread):
         self._capturing = Capturing(SystemClock(), Alarms())
         self._capturing.open(program)
         self.why = self._capturing.why
-        self.captured = self.drops = self.matched = 0
+        self.captured = self.drops = self.matched = self.missed = 0
+        self.listening = 1.0
         self.processor = 0.0
 
     def run(self) -> None:
         begun = time.thread_time()
-        over = False
+        over, due = False, time.monotonic() + _TICK
         while not over:
-            over = self._over.wait(_TICK)
+            over = self._over.wait(min(due - time.monotonic(), self._capturing.wait))
+            if not over and time.monotonic() < due:
+                self._capturing.tend()
+                continue
+            due = time.monotonic() + _TICK
+            self.processor = time.thread_time() - begun
             window = self._capturing.window(self._program, now=0.0, queued={} if over else None)
             if window is not None:
                 self.captured += window.captured
                 self.drops += window.capture_drops
                 self.matched += sum(one.matched for one in window.classes.values())
-        self.processor = time.thread_time() - begun
+                self.missed += sum(one.lost for one in window.classes.values())
+                self.listening = min(self.listening, window.listening)
 
     def end(self) -> None:
         """After what is on its way."""
@@ -96,18 +103,22 @@ def sampled(router: Router, count: int) -> list[str]:
             reader = Reader(program)
             problems += [reader.why] if reader.why else []
             reader.start()
+            router.send(count)  # it finds its pace
+            found = reader.processor
             after = router.send(count)
             reader.end()
         each = after.processor / after.sent
         added.append(1 - before.processor / before.sent / each)  # of a processor that does nothing else
-        reading.append(reader.processor / after.seconds)
+        reading.append((reader.processor - found) / after.seconds)
         rates.append(after.rate)
         problems += [f"{reader.drops} frames were dropped by the rings"] if reader.drops else []
         problems += [] if reader.matched else ["nothing was matched"]
+        problems += [f"{reader.missed} packets that came out were not seen behind the queue"] if reader.missed else []
         problems += lost(before, after)
     share = statistics.median(map(sum, zip(added, reading, strict=True)))
     print(
-        f"1 in {program.sampling} captured at {statistics.median(rates):,.0f} packets a second of a processor: "
+        f"1 in {program.sampling} captured, in {reader.listening:.0%} of the time, at "
+        f"{statistics.median(rates):,.0f} packets a second of a processor: "
         f"{statistics.median(added):.1%} of one for copies and filters, {statistics.median(reading):.1%} for reading; "
         f"{reader.captured} frames, {reader.matched} packets matched, {reader.drops} dropped"
     )

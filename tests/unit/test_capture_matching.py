@@ -142,3 +142,39 @@ def test_a_super_packet_is_never_lost_and_matches_where_it_leaves_whole() -> Non
     held.add([(0, b"cut", CLASS, False), (0, b"whole", CLASS, False)], [(MS, b"whole")])
     found = held.match(complete=2 * HORIZON)
     assert (found.delays, found.lost.total(), held.in_flight()) == ({CLASS: [0.001]}, 0, {})
+
+
+def test_one_that_nobody_looks_for_is_neither_matched_nor_lost() -> None:
+    held = matcher()
+    held.add([(0, b"out", None, True), (0, b"gone", None, True)], [(10 * MS, b"out")])
+    found = held.match(complete=2 * HORIZON)
+    assert (found.delays, found.lost.total(), found.ambiguous, found.unmatched) == ({}, 0, 0, 0)
+    assert (held.waiting, held.in_flight()) == (False, {})
+
+
+def test_one_like_it_is_ambiguous_as_it_may_be_either_that_comes_out() -> None:
+    for first, second in ((None, CLASS), (CLASS, None)):
+        held = matcher()
+        held.add([(0, b"alike", first, True), (10 * MS, b"alike", second, True)], [(20 * MS, b"alike")])
+        found = held.match(complete=2 * HORIZON)
+        assert (found.delays, found.lost.total(), found.ambiguous, found.unmatched) == ({}, 0, 1, 0)
+
+
+@given(traffic(), moments, moments)
+def test_of_a_slice_each_packet_has_its_own_delay_or_none(
+    flows: tuple[list[Arrival], list[Departure]], begin: int, end: int
+) -> None:
+    """Whoever else comes: what is matched in a slice is matched without one, but for those that are alike."""
+    arrivals, departures = flows
+    whole, part = matcher(), matcher()
+    whole.add(arrivals, departures)
+    picked = [(stamp, identity, classid if begin <= stamp < end else None, single)
+              for stamp, identity, classid, single in arrivals]  # fmt: skip
+    part.add(picked, [departure for departure in departures if departure[0] >= begin])
+    known, lost, *_ = tally(whole.settle(queued={})[0])
+    seen, missed, alike, _ = tally(part.settle(queued={})[0])
+    looked = sum(single for _, _, classid, single in picked if classid is not None)
+    assert looked <= sum(map(len, seen.values())) + missed.total() + alike
+    for classid, delays in seen.items():
+        assert not Counter(delays) - Counter(known[classid])
+    assert alike or not missed - lost

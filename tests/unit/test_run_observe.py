@@ -174,3 +174,16 @@ def test_ipdv_waits_until_no_packet_of_its_window_was_left_out() -> None:
     counted = seen(Observer(PROGRAM, counters(0)), 1.0, ClassWindow(histogram=histogram, matched=2)).delay
     assert counted is not None
     assert counted.ipdv == {}
+
+
+def test_slices_of_time_are_said_to_be_such_and_show_no_order_of_packets() -> None:
+    observer = Observer(PROGRAM, counters(0))
+    one = ClassWindow(delays=(0.01, 0.02), matched=2, arrived_packets=9, taken=2)
+    window = CaptureWindow(0.25, {REST: one}, 11, 0, 0, 0, 0, {}, 1, listening=0.25)
+    for now in (1.0, 1.25):
+        observer.tick(now=now, seconds=0.25, counters=counters(9), window=window, why="")
+    (status,) = (each for each in observer.statuses(PROGRAM.static) if each.path == "rest")
+    assert status.delay is not None
+    assert (status.delay.count, status.delay.ipdv, observer.health.listening) == (4, {}, 0.25)
+    assert status.delay.coverage == pytest.approx(4 / 9)
+    assert next(each for each in observer.totals() if each.path == "rest").arrivals == 4, "of them the lost are told"

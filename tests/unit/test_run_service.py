@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ from shaper.plan.steps import Step, Verb
 from shaper.policy import parse_policy, read_policy
 from shaper.run.fleet import Fleet
 from shaper.run.inbox import Inbox, Request
+from shaper.run.interface import InterfaceRun
 from shaper.run.service import Service
 from shaper.run.settings import Settings
 from shaper.run.state import DeviceState
@@ -374,3 +376,12 @@ def test_a_run_does_not_bring_up_what_nobody_confirmed(bench: Bench) -> None:
     talk = Talk(bench).hold()
     assert ceil(bench) == 2_000_000
     assert any("never confirmed" in alarm for alarm in talk.status[0].alarms)
+
+
+def test_between_ticks_it_tends_what_cannot_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    tended: list[float] = []
+    monkeypatch.setattr(InterfaceRun, "wait", 0.0)
+    monkeypatch.setattr(InterfaceRun, "tend", lambda run: tended.append(bench.clock.now))
+    bench.serve(Watching(bench.stop), Settings(tick=3.0))
+    assert len(tended) >= 3
+    assert all(later - earlier < 3.0 for earlier, later in itertools.pairwise(tended[:3]))
