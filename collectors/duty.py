@@ -58,6 +58,8 @@ class Duty:
         self._rate = max(packets / (now - last), self._rate * 0.5 ** (now - last))
         self._sliced = self._rate > self._whole / (2 if self._sliced else 1)
         self.share = min(_MOST, self._whole / self._rate) if self._sliced else 1.0
+        if self._sliced and self.due == math.inf:
+            self.due = now
 
     def hear(self, after: Sequence[Frame]) -> None:
         """What came out behind the queue: the first packet since it listens proves that it does, and begins the slice.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 from _common import network, options, verdict
 from forwarding import Passage, Router
@@ -18,7 +20,9 @@ from shaper.run.alarms import Alarms
 from shaper.run.capturing import Capturing
 from shaper.run.clock import SystemClock
 
-_PAIRS = 5
+_TURNS = 15
+_PACE = 250_000
+"""Packets until it knows how fast they come."""
 _MOST = 0.10
 _TICK = 0.25
 _RETURN = 0x06
@@ -83,61 +87,73 @@ class Reader(threading.Thread):
 
 def main() -> int:
     """0 when it takes less than a tenth of a processor and loses nothing itself, 1 when not."""
-    wanted = options("captured", __doc__, count=200_000, of="packets in each turn", seed=1).parse_args()
+    wanted = options("captured", __doc__, count=120_000, of="packets in each turn", seed=1).parse_args()
     problems: list[str] = []
     with network() as (lab, _):
         router = Router(lab)
         router.send(wanted.count // 10)
         problems += sampled(router, wanted.count)
-        alone(router, wanted.count)
         scapy(router, wanted.count)
     return verdict(problems, f"it takes less than {_MOST:.0%} of a processor and drops nothing")
 
 
 def sampled(router: Router, count: int) -> list[str]:
-    """In pairs: what copies and filters add to each packet, soft interrupts included, and what reading takes."""
-    added, reading, rates, problems = [], [], [], []
-    for _ in range(_PAIRS):
-        before = router.send(count)
+    """What copies and filters add to each packet, soft interrupts included, and what reading takes.
+
+    Turn by turn, each against what it takes without before and after it, so that both meet the same machine. Beside it
+    what the kernel's copy of every packet takes, for a packet socket that passes none: no filter makes it less.
+    """
+    added, copies, reading, rates, problems = [], [], [], [], []
+    frames = matched = drops = missed = 0
+    plain = router.send(count)
+    for _ in range(_TURNS):
         with router.copying() as program:
             reader = Reader(program)
             problems += [reader.why] if reader.why else []
             reader.start()
-            router.send(count)  # it finds its pace
+            router.send(_PACE)
             found = reader.processor
-            after = router.send(count)
+            one = router.send(count)
             reader.end()
-        each = after.processor / after.sent
-        added.append(1 - before.processor / before.sent / each)  # of a processor that does nothing else
-        reading.append((reader.processor - found) / after.seconds)
-        rates.append(after.rate)
-        problems += [f"{reader.drops} frames were dropped by the rings"] if reader.drops else []
-        problems += [] if reader.matched else ["nothing was matched"]
-        problems += [f"{reader.missed} packets that came out were not seen behind the queue"] if reader.missed else []
-        problems += lost(before, after)
-    share = statistics.median(map(sum, zip(added, reading, strict=True)))
+        reading.append((reader.processor - found) / one.seconds)
+        rates.append(one.rate)
+        frames, matched = frames + reader.captured, matched + reader.matched
+        drops, missed = drops + reader.drops, missed + reader.missed
+        between = router.send(count)
+        added.append(share(one, plain, between))
+        with alone(router):
+            other = router.send(count)
+        plain = router.send(count)
+        copies.append(share(other, between, plain))
+        problems += lost(one, between, other, plain)
+    median = statistics.median
+    taken = median(map(sum, zip(added, reading, strict=True)))
     print(
-        f"1 in {program.sampling} captured, in {reader.listening:.0%} of the time, at "
-        f"{statistics.median(rates):,.0f} packets a second of a processor: "
-        f"{statistics.median(added):.1%} of one for copies and filters, {statistics.median(reading):.1%} for reading; "
-        f"{reader.captured} frames, {reader.matched} packets matched, {reader.drops} dropped"
+        f"1 in {program.sampling} captured, in {reader.listening:.0%} of the time, at {median(rates):,.0f} packets a "
+        f"second of a processor: {taken:.1%} of one, {median(added):.1%} for copies and filters, {median(reading):.1%} "
+        f"for reading; {frames} frames, {matched} packets matched, {drops} dropped\n"
+        f"a packet socket alone that passes nothing: {median(copies):.1%} of a processor"
     )
-    return [*problems, *([f"it takes {share:.1%} of a processor"] if share >= _MOST else [])]
+    problems += [f"{drops} frames were dropped by the rings"] if drops else []
+    problems += [f"{missed} packets that came out were not seen behind the queue"] if missed else []
+    problems += [] if matched else ["nothing was matched"]
+    return [*problems, *([f"it takes {taken:.1%} of a processor"] if taken >= _MOST else [])]
 
 
-def alone(router: Router, count: int) -> None:
-    """What the kernel's copy of every packet takes, for a packet socket that passes none: no filter makes it less."""
-    added = []
-    for _ in range(_PAIRS):
-        before = router.send(count)
-        ring = router.lab.inside(lambda: PacketRing(router.outer.a, [(_RETURN, 0, 0, 0)]))
-        try:
-            router.lab.inside(ring.start)
-            after = router.send(count)
-        finally:
-            ring.close()
-        added.append(1 - before.processor / before.sent * after.sent / after.processor)
-    print(f"a packet socket alone that passes nothing: {statistics.median(added):.1%} of a processor")
+def share(one: Passage, before: Passage, after: Passage) -> float:
+    """What was added to each packet, of a processor that does nothing else."""
+    without = (before.processor / before.sent + after.processor / after.sent) / 2
+    return 1 - without * one.sent / one.processor
+
+
+@contextlib.contextmanager
+def alone(router: Router) -> Iterator[None]:
+    ring = router.lab.inside(lambda: PacketRing(router.outer.a, [(_RETURN, 0, 0, 0)]))
+    try:
+        router.lab.inside(ring.start)
+        yield
+    finally:
+        ring.close()
 
 
 def scapy(router: Router, count: int) -> None:
