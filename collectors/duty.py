@@ -16,15 +16,13 @@ from collectors.ring import RETIRE_MS, Frame
 WHOLE = 40_000
 """Packets a second up to which it listens always: copies of so many take some 2 % of a core, and of more no more."""
 SLICE = 0.05
-"""Seconds that a slice lasts, or as long as the last one was waited for, so that waiting is not most of the time."""
-RESTS = 1.0
-"""Seconds without a look, at most: where packets wait long, or are lost, it listens for a larger share."""
+"""Seconds that a slice lasts."""
 _READY = 2.5 * RETIRE_MS / 1000
 """Seconds until the rings have handed over the last frame of a slice."""
 _AGAIN = 0.05
 """Seconds between looks whether the last packets have come out."""
-_MOST = 0.75
-"""Of the time in slices."""
+_MOST, _LEAST = 0.75, 0.09
+"""Shares of the time in slices: with less a step would be seen more than a second late."""
 _EVER = 1 << 62
 
 
@@ -44,10 +42,9 @@ class Duty:
         """When it wants its next `turn`."""
         self._whole = whole
         self._sliced = False
-        self._rate = 0.0
-        self._opened = 0.0
         self._awaits: int | None = None  # the first packet from this time on begins a slice
-        self._length = SLICE
+        self._next = 0.0
+        self._rate = 0.0
         self._rated: float | None = None
 
     def rate(self, packets: int, *, now: float) -> None:
@@ -57,7 +54,7 @@ class Duty:
             return
         self._rate = max(packets / (now - last), self._rate * 0.5 ** (now - last))
         self._sliced = self._rate > self._whole / (2 if self._sliced else 1)
-        self.share = min(_MOST, self._whole / self._rate) if self._sliced else 1.0
+        self.share = min(_MOST, max(_LEAST, self._whole / self._rate)) if self._sliced else 1.0
         if self._sliced and self.due == math.inf:
             self.due = now
 
@@ -76,29 +73,32 @@ class Duty:
         """What to do next, at least at `due`; `listens` says it.
 
         Both sides are known up to the time stamp `complete`; `waiting` says whether anybody who was picked is still to
-        come out.
+        come out. Slices come one as long after the other as the rate wants it, whoever waits: or those that wait long
+        would be picked more seldom, or more often.
         """
-        if not self._sliced and self.listens:
+        first, last = self.picks
+        if not self._sliced:
             self.due = math.inf
-            if self._awaits is None and self.picks[1] != _EVER:
-                self._pick(int(now * 1e9))
-        elif not self.listens:
-            if now >= self.due or not self._sliced:
-                self.listens, self._opened, self._awaits = True, now, int(now * 1e9)
-                self.due = now + self._length + _READY
-        elif self.picks[1] == _EVER and self._awaits is None:
-            self._opened = now
-            self.picks = (self.picks[0], int(now * 1e9))
+            if not self.listens or (self._awaits is None and last != _EVER):
+                self._begin(now)
+        elif self._awaits is None and last == _EVER:
+            self.picks = (first, int(now * 1e9))
+            self._next = now + SLICE
             self.due = now + _READY
-        elif self._awaits is not None or complete < self.picks[1] or waiting:
-            self.due = max(now + _AGAIN, self.picks[1] / 1e9 + _READY if self._awaits is None else 0.0)
+        elif now >= self._next:
+            self._next = now + (SLICE + _READY) / self.share
+            self.due = now + SLICE + _READY
+            self._begin(now)
+        elif not self.listens:
+            self.due = self._next
+        elif self._awaits is None and complete >= last and not waiting:
+            self.listens, self.due = False, self._next
         else:
-            self._rest(now)
+            over = last / 1e9 + _READY
+            self.due = min(self._next, over if over > now else now + _AGAIN)
+
+    def _begin(self, now: float) -> None:
+        self.listens, self._awaits = True, int(now * 1e9)
 
     def _pick(self, begin: int) -> None:
-        self.picks = (begin, begin + int(self._length * 1e9) if self._sliced else _EVER)
-
-    def _rest(self, now: float) -> None:
-        self.listens = False
-        self.due = now + min(RESTS, (now - self._opened) * (1 / self.share - 1))
-        self._length = max(SLICE, now - self.picks[1] / 1e9 - _READY)
+        self.picks = (begin, begin + int(SLICE * 1e9) if self._sliced else _EVER)

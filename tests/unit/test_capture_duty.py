@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +13,7 @@ from test_capture_account import packet
 
 import collectors.capture
 from collectors.capture import Capture
-from collectors.duty import RESTS, SLICE, Duty
+from collectors.duty import SLICE, Duty
 from collectors.ring import Frame, Instruction, Link
 from collectors.sample import CaptureWindow, FlowKey
 
@@ -155,6 +156,14 @@ def test_who_waits_long_is_not_left_out(world: World) -> None:
     assert sum(delay > 0.3 for delay in delays) / taken == pytest.approx(0.1, abs=0.01)
 
 
+def test_times_of_long_queues_are_picked_as_often_as_they_last(world: World) -> None:
+    waits = [0.3 if number // 500 % 2 else 0.003 for number in range(8000)]
+    delays, lost, taken, _ = total(windows(world, waits, every=0.003, late=[0.0]))
+    assert (lost, len(delays)) == (0, taken)
+    assert 500 < taken < 4000
+    assert sum(delay > 0.2 for delay in delays) / taken == pytest.approx(0.5, abs=0.05)
+
+
 def test_it_listens_for_no_larger_a_share_than_the_copies_may_cost(world: World) -> None:
     found = windows(world, [0.002] * 4000, every=0.005, late=[0.0], whole=200.0)
     later = found[len(found) // 4 : -8]
@@ -198,16 +207,27 @@ def test_a_slice_begins_with_the_first_packet_that_proves_it() -> None:
     assert duty.listens and duty.due >= (new[0] / NS) + SLICE
 
 
-def test_it_goes_on_while_anybody_waits_and_rests_a_second_at_most() -> None:
+def begins(*, waiting: bool) -> tuple[list[int], bool]:
+    """When five slices begin, and whether it rests between them, where the picked come out at once or never."""
     duty, now = sliced(rate=400)
-    duty.hear([(int(now * NS), 60, b"")])
-    for _ in range(20):
+    found: list[int] = []
+    rested = False
+    while len(found) < 5:
+        duty.hear([(int(now * NS), 60, b"")])
+        if duty.picks[0] not in found[-1:]:
+            found.append(duty.picks[0])
         now = duty.due
-        duty.turn(now=now, complete=int((now - 0.02) * NS), waiting=True)
-        assert duty.listens
-    duty.turn(now=now, complete=int((now - 0.02) * NS), waiting=False)
-    assert not duty.listens
-    assert duty.due == pytest.approx(now + RESTS)
+        duty.turn(now=now, complete=int((now - 0.02) * NS), waiting=waiting)
+        rested |= not duty.listens
+    return found, rested
+
+
+def test_it_listens_on_while_anybody_waits_and_slices_come_when_they_would() -> None:
+    """Were they to come sooner or later for it, those that wait long would not be picked as often as they come."""
+    one, other = begins(waiting=False), begins(waiting=True)
+    assert (one[1], other[1]) == (True, False)
+    assert one[0] == pytest.approx(other[0], abs=1000)
+    assert all(later - earlier < 1.1 * NS for earlier, later in itertools.pairwise(one[0]))
 
 
 def test_it_listens_always_again_when_the_rate_has_long_been_half() -> None:
