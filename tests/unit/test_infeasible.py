@@ -17,6 +17,7 @@ from shaper.lab.scenario_file import UdpSpec, UdpStep, parse_moment
 from shaper.lab.simulator import Simulation
 from shaper.lab.stage import laid_out, the_interface
 from shaper.model.decision import Decision
+from shaper.model.observation import TICK
 from shaper.model.policy import Interface
 
 pytestmark = pytest.mark.slow
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 POLICY = ROOT / "policies" / "lab" / "office.yaml"
 SCENARIO = ROOT / "policies" / "scenarios" / "overload.yaml"
-SECONDS, STEP, TICK = 12.0, 4.0, 0.25
+SECONDS, STEP = 12.0, 4.0
 M = 1_000_000
 LINK, FLOOR = 20 * M, 1 * M
 """What is there, and what nothing takes from bulk."""
@@ -61,7 +62,7 @@ def overload(request: pytest.FixtureRequest) -> tuple[Offered, dict[float, Decis
 
         def step(*arguments: control.State, now: float, **more: control.Tuning) -> tuple[control.State, Decision]:
             state, decision = law(*arguments, now=now, **more)  # type: ignore[arg-type]
-            decided[now] = decision
+            decided[round(now, 6)] = decision
             return state, decision
 
         patch.setattr(control, "step", step)
@@ -79,7 +80,7 @@ def test_it_is_said_within_three_ticks_and_right(overload: tuple[Offered, dict[f
     offered, decided = overload
     assert not any(decision.shortfalls for now, decision in decided.items() if now <= STEP)
     for ticks in (3, 4, 8):
-        until = STEP + ticks * TICK
+        until = round(STEP + ticks * TICK, 6)
         came = rates(offered, STEP, until)
         lacking = came["voice"] + came["video"] + came["web"] + FLOOR - LINK
         decision = decided[until]
@@ -93,14 +94,14 @@ def test_it_is_said_within_three_ticks_and_right(overload: tuple[Offered, dict[f
 def test_over_the_whole_time_it_is_what_the_scenario_says(overload: tuple[Offered, dict[float, Decision]]) -> None:
     """1.5 + 12 + 10 Mbit/s, and a floor of 1, on a link of 20."""
     _, decided = overload
-    stated = [decision for now, decision in decided.items() if STEP + 3 * TICK <= now <= SECONDS]
+    stated = [decision for now, decision in decided.items() if round(STEP + 3 * TICK, 6) <= now <= SECONDS]
     assert mean(map(short, stated)) == pytest.approx(4.5 * M, rel=0.1)
     assert mean(one.capacity for decision in stated for one in decision.shortfalls) == pytest.approx(24.5 * M, rel=0.05)
 
 
 def test_what_is_given_up_is_named_in_its_order(overload: tuple[Offered, dict[float, Decision]]) -> None:
     _, decided = overload
-    decision = decided[STEP + 3 * TICK]
+    decision = decided[round(STEP + 3 * TICK, 6)]
     assert [(one.path, one.target, one.bound) for one in decision.shortfalls] == [
         ("video", "delay-p99", "link"),
     ]
