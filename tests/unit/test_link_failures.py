@@ -91,7 +91,7 @@ def test_a_cut_is_in_proportion_to_the_excess_where_nothing_shows_the_capacity()
         state, _ = fed([0.04])
         samples = tuple(LinkSample(ONE[0], 100.05 + n / 1000, 0.04 + late) for n in range(3))  # too close together
         _, decision = link.step(moving(reflectors=ONE), state, LinkSeen(0.55, int(BUSY * 0.55 / 8), samples), now=100.6)
-        cuts.append(decision.rate / (20 * M))
+        cuts.append(decision.rate / state.rate)
     assert 0.99 > cuts[0] > cuts[1] > cuts[2]
     assert cuts[2] == pytest.approx(0.75, abs=0.002)
 

@@ -42,7 +42,7 @@ class Tuning:
     fresh: float = 2.0
 
     rest: float = 0.3
-    aim: float = 0.96
+    aim: float = 0.98
     drain: float = 1.0
     deepest: float = 0.5
     mildest: float = 0.99
@@ -53,7 +53,7 @@ class Tuning:
 
     near: float = 1.03
     wary: float = 1.1
-    slow: float = 0.05
+    slow: float = 0.06
     double: float = 0.25
     fast: float = 0.5
     stride: float = 0.15
