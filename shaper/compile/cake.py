@@ -13,6 +13,7 @@ from dataclasses import replace
 from shaper.compile.ground import Ground, whole_bytes
 from shaper.compile.handles import ROOT_HANDLE
 from shaper.compile.inside import translated
+from shaper.compile.leaf import SHORTEST_TARGET
 from shaper.compile.program import Program
 from shaper.errors import ShaperError
 from shaper.model.aqm import TURNED, CakeSettings
@@ -20,12 +21,12 @@ from shaper.model.cake import TINS, dscp_sets, fit
 from shaper.model.decision import Bounds, Grant
 from shaper.model.match import NETWORK_CONTROL, Rules
 from shaper.model.policy import Direction
-from shaper.tree import ROOT, CakeOptions, Cells, Diffserv, Handle, Qdisc
+from shaper.tree import ROOT, RTT_TARGETS, CakeOptions, Cells, Diffserv, Handle, Qdisc
 from shaper.units import format_rate
 
 _LARGEST_RATE = 2**63 - 1
-_RTT, _TARGETS = 0.1, 20
-"""The round trip in seconds, and how many targets are one: CAKE's own, as tc has them."""
+_RTT = 0.1
+"""The round trip in seconds where the policy says none: CAKE's own."""
 
 
 def compile_cake(ground: Ground, _previous: Mapping[str, Handle]) -> Program:
@@ -41,12 +42,16 @@ def compile_cake(ground: Ground, _previous: Mapping[str, Handle]) -> Program:
         raise ShaperError(f"the classes of {interface.policy} are not CAKE's tins", hint="write `backend: htb`")
     tins = TINS[found.diffserv]
     thresholds = {path: whole_bytes(int(ground.bandwidth * tins.thresholds[tin])) for path, tin in found.tins.items()}
+    options = _options(ground, found.diffserv)
+    low, high = targets = _targets(ground, options)
     return ground.program(
-        [Qdisc(ROOT_HANDLE, ROOT, "cake", _options(ground, found.diffserv))],
+        [Qdisc(ROOT_HANDLE, ROOT, "cake", options)],
         interface=interface,
         handles={path: ROOT_HANDLE | found.handle_minor(path) for path in found.tins},
-        bounds={path: Bounds((rate, rate), (ground.bandwidth,) * 2, (0, 0)) for path, rate in thresholds.items()},
-        static={path: Grant(rate, ground.bandwidth, 0) for path, rate in thresholds.items()},
+        bounds={
+            path: Bounds((rate, rate), (ground.bandwidth,) * 2, (0, 0), targets) for path, rate in thresholds.items()
+        },
+        static={path: Grant(rate, ground.bandwidth, 0, high) for path, rate in thresholds.items()},
         rules=found.rules(interface.cake.fwmark if interface.cake else 0),
         notes=(
             f"cake: the classes are the tins of {found.diffserv}: "
@@ -56,8 +61,15 @@ def compile_cake(ground: Ground, _previous: Mapping[str, Handle]) -> Program:
             ),
             "cake: network control has no tin of its own: ARP goes as cs7 does, the rest by its DSCP",
         ),
-        movable=False,
+        movable=low < high,
     )
+
+
+def _targets(ground: Ground, options: CakeOptions) -> tuple[int, int]:
+    """The least and the compiled target in microseconds: the same where the policy says `rtt`, or promises no delay."""
+    said = ground.interface.cake is not None and ground.interface.cake.rtt is not None
+    moves = not said and any(leaf.sla.bounds for leaf in ground.interface.leaves())
+    return min(SHORTEST_TARGET, options.target) if moves else options.target, options.target
 
 
 def _options(ground: Ground, diffserv: Diffserv) -> CakeOptions:
@@ -72,7 +84,7 @@ def _options(ground: Ground, diffserv: Diffserv) -> CakeOptions:
         diffserv,
         fairness,
         rtt=rtt,
-        target=rtt // _TARGETS,
+        target=rtt // RTT_TARGETS,
         nat=said.nat or bool(translated(ground.interface, ground.facts)),
         wash=said.wash or washed,
         ack_filter=said.ack_filter,

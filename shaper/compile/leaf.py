@@ -34,7 +34,7 @@ _IN_MEMORY = frozenset({AqmKind.FQ_CODEL, AqmKind.FQ_PIE, AqmKind.CAKE})
 UNTARGETED_DELAY = 0.1
 """Seconds of queue where the policy names no delay: room for TCP over a wide-area round trip."""
 SMALLEST_FRAMES = 3
-_SHORTEST_TARGET = 1_024
+SHORTEST_TARGET = 1_024
 """Microseconds: the least that an AQM's target may be moved to; what a frame takes at a rate is the law's matter."""
 _LARGEST = 2**31
 _BORROWED_SHARE = 4
@@ -129,7 +129,7 @@ def leaf_queue(
             bounds = [size] * 3
         target = aqm_target(options)
         moves = bool(cls.sla.bounds) and aqm.target is None
-        targets = (min(_SHORTEST_TARGET, target) if moves else target, target)
+        targets = (min(SHORTEST_TARGET, target) if moves else target, target)
     return LeafQueue(
         qdisc=Qdisc(handle, parent, kind, options),
         choice=choice,

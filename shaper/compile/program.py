@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shaper.compile.numbers import Adopted
 from shaper.model.decision import Allocation, Bounds, Grant
@@ -35,7 +35,7 @@ class Program:
     picks the same packets after the queue, 1 in `sampling`. Of an incoming direction `tap` is the ifb that is shaped,
     and `arriving_filter` picks the packets on the device that they come in by. `notes` say in words what the shaper
     does instead of what the kernel lacks, and what delay that costs. `reserved` is what of the link's bit/s no rate may
-    be raised into; `movable` is false where no class has a rate that a controller could move. `frame` is the largest
+    be raised into; `movable` is false where no class has anything that a controller could move. `frame` is the largest
     frame in bytes as the kernel counts it. `adopted` has the numbers of a tree that was taken over. `policers` are
     the indexes of a leaf's, the peak rate's before the committed one's. `lookups` are the loaded programs of the
     tree that are extended BPF, and `devices` the numbers of those by which packets may have come in. `moving` are
@@ -84,6 +84,12 @@ class Program:
         return bool(self.tap_filter or self.stamp)
 
     @property
+    def tins(self) -> bool:
+        """Whether the classes are the tins of one CAKE, which has the link's rate and the target of all in its root."""
+        root = self.tree.root()
+        return root is not None and isinstance(root.options, CakeOptions)
+
+    @property
     def hooked(self) -> bool:
         """Whether something of it stands on a hook."""
         return bool(self.tap or self.stamp or self.interface.policed)
@@ -115,15 +121,17 @@ class Program:
 
     def field_bounds(self) -> dict[Handle, FieldBounds]:
         """The same by class handle, with the link's where that moves."""
-        leaves = {self.handles[path]: bounds for path, bounds in self.leaf_bounds().items()}
-        return leaves | self.link_bounds()
+        return self.by_handle(self.leaf_bounds(), self.moving)
 
-    def link_bounds(self) -> dict[Handle, FieldBounds]:
-        """The link's own by the handle of what holds its rate; empty where it stands."""
+    def by_handle(self, leaves: Mapping[str, FieldBounds], moving: tuple[int, int] | None) -> dict[Handle, FieldBounds]:
+        """Those of some leaves by path, and of the link's rate, by the handles of what holds them: of tins the root."""
+        found = {} if self.tins else {self.handles[path]: bounds for path, bounds in leaves.items()}
         held = link_of(self.tree)
-        if self.moving is None or held is None:
-            return {}
-        return {held[0]: FieldBounds(self.moving, self.moving, (0, 0))}
+        if held is None or (moving is None and not (self.tins and leaves)):
+            return found
+        rate = moving or (held[1], held[1])
+        target = next((own.target for own in leaves.values()), (0, 0)) if self.tins else (0, 0)
+        return found | {held[0]: FieldBounds(rate, rate, (0, 0), target)}
 
     def with_allocation(self, allocation: Allocation, *, link: int | None = None) -> Tree:
         """The tree with another allocation of the leaves, and another rate of the link (bit/s) where one is given."""
@@ -132,8 +140,10 @@ class Program:
             for path, grant in allocation.items()
         }
         held = link_of(self.tree)
-        if link is not None and held is not None:
-            grants[held[0]] = Granted(link, link, 0)
+        if held is not None and (link is not None or self.tins):
+            rate = held[1] if link is None else link
+            shortest = min((grant.target for grant in allocation.values()), default=0) if self.tins else 0
+            grants[held[0]] = Granted(rate, rate, 0, shortest)
         return with_grants(self.tree, grants)
 
     def link_in(self, held: Tree) -> int:
@@ -143,6 +153,10 @@ class Program:
 
     def allocation_in(self, held: Tree) -> Allocation:
         """What a tree grants each leaf, by path; the static grant where the tree does not say."""
+        root = held.root()
+        if self.tins:
+            target = aqm_target(root.options) if root is not None else 0
+            return {path: replace(static, target=target or static.target) for path, static in self.static.items()}
         classes = {cls.handle: cls for cls in held.classes}
         grants: dict[str, Grant] = {}
         for path, static in self.static.items():

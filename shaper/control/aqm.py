@@ -42,12 +42,12 @@ def aim(
     wanted: Need,
     *,
     seen: ClassObservation,
-    rate: int,
+    rate: float,
     spent: bool,
     now: float,
     tuning: Tuning,
 ) -> Aim:
-    """The target for the granted `rate` in bit/s.
+    """The target for the `rate` in bit/s that the class is served at.
 
     With the budget of changes `spent` it only moves for a class that misses its SLA.
     """
@@ -55,7 +55,7 @@ def aim(
     here, moved_at = min(high, max(low, memory.grant.target)), memory.aimed_at
     if low == high:
         return Aim(here, moved_at, None)
-    shortest = setup.shortest_target(cls, max(rate, wanted.throughput), tuning)
+    shortest = setup.shortest_target(cls, rate, tuning)
     excess, band = wanted.excess, 1 - tuning.queue_band
     if wanted.elastic and excess is not None and excess > 0:
         lower = max(shortest, cls.aimed(here * max(math.exp(-excess), tuning.aqm_cut)))

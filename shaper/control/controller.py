@@ -13,13 +13,14 @@ from shaper.control.queue import queue_limit, reach
 from shaper.control.rails import recent, settle
 from shaper.control.setup import ClassSetup, Setup
 from shaper.control.state import Memory, State, initial
+from shaper.control.tins import aim_all
 from shaper.control.tuning import Tuning
-from shaper.control.words import answered, held, reason
+from shaper.control.words import answered, distrust, held, reason
 from shaper.control.yielding import entitle
 from shaper.model.decision import Change, Decision, Grant
-from shaper.model.observation import CaptureHealth, Observation
+from shaper.model.observation import Observation
 from shaper.model.policy import Tier
-from shaper.units import format_duration, format_percent
+from shaper.units import format_duration
 
 DEFAULTS = Tuning()
 
@@ -30,6 +31,8 @@ def step(
     """Decides one tick; `now` in seconds of a clock that never goes back. Ticks are 0.25 to 1 s apart and may vary."""
     if not observation.fresh:
         return _without_counters(setup, state, now=now, tuning=tuning)
+    if setup.tins:
+        return aim_all(setup, state, observation, now=now, tuning=tuning)
     memories, needs = _look(setup, state, observation, now=now, tuning=tuning)
     claims = {cls.path: _claim(cls, memories[cls.path], needs.get(cls.path), tuning) for cls in setup.classes}
     shares = allocate(setup, tuple(claims.values()))
@@ -54,7 +57,8 @@ def step(
             )
         if wanted is not None:
             seen = observation.classes[path]
-            aimed = aim(setup, cls, memory, wanted, seen=seen, rate=rates[path], spent=spent, now=now, tuning=tuning)
+            rate = max(rates[path], wanted.throughput)
+            aimed = aim(setup, cls, memory, wanted, seen=seen, rate=rate, spent=spent, now=now, tuning=tuning)
         after = _grant(cls, rates[path], queue, aimed.target)
         if after != before:
             why = reason(cls, wanted or Need(), before, after, takers=takers, bound=shares[path].bound)
@@ -70,7 +74,7 @@ def step(
         {path: memory.grant for path, memory in memories.items()},
         tuple(changes),
         short,
-        held(setup, needs, kept=thin, capture=_distrust(observation.capture), spent=spent and rates != targets),
+        held(setup, needs, kept=thin, capture=distrust(observation.capture), spent=spent and rates != targets),
         {path: int(wanted.rate) for path, wanted in needs.items()},
         answered(needs, shares, targets, rates, urgent=urgent, spent=spent),
         given_up,
@@ -166,11 +170,3 @@ def _without_counters(setup: Setup, state: State, *, now: float, tuning: Tuning)
         if (memory := state.classes[path]).grant != grant
     )
     return State(initial(setup).classes, since), Decision(setup.static(), changes, held="stale")
-
-
-def _distrust(capture: CaptureHealth) -> str:
-    if capture.trusted:
-        return ""
-    if not capture.running:
-        return capture.reason or "no capture"
-    return f"{format_percent(capture.drop_ratio)} of the frames lost by the capture itself"

@@ -99,11 +99,15 @@ class ParentSetup:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """One direction of one interface. `classes` are the leaves in the policy's order."""
+    """One direction of one interface. `classes` are the leaves in the policy's order.
+
+    With `tins` they are those of one CAKE: of them nothing moves but the one target of its AQM.
+    """
 
     link: LinkSetup
     classes: tuple[ClassSetup, ...]
     parents: tuple[ParentSetup, ...] = ()
+    tins: bool = False
     _served: Mapping[Tier, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -139,10 +143,12 @@ def setup_from(
     burst_seconds: float = 0.001,
     reserved: int = 0,
     memories: Set[str] = frozenset(),
+    tins: bool = False,
 ) -> Setup:
     """The setup of an interface whose tree was compiled with these bounds and this static allocation, by leaf path.
 
-    `reserved` bit/s of the link are granted to nobody. `memories` are the leaves whose limits are of memory.
+    `reserved` bit/s of the link are granted to nobody. `memories` are the leaves whose limits are of memory. `tins`
+    says that the classes are those of one CAKE.
     """
     leaves = tuple(
         ClassSetup(
@@ -165,4 +171,4 @@ def setup_from(
         for inner in interface.walk()
         if inner.children
     )
-    return Setup(LinkSetup(interface.bandwidth - reserved, mtu_frame, burst_seconds), leaves, parents)
+    return Setup(LinkSetup(interface.bandwidth - reserved, mtu_frame, burst_seconds), leaves, parents, tins)

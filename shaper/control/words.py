@@ -8,7 +8,8 @@ from shaper.control.allocate import Share
 from shaper.control.needs import Need
 from shaper.control.setup import ClassSetup, Setup
 from shaper.model.decision import Grant, Want
-from shaper.units import format_duration, format_rate, format_size
+from shaper.model.observation import CaptureHealth
+from shaper.units import format_duration, format_percent, format_rate, format_size
 
 
 def reason(cls: ClassSetup, wanted: Need, before: Grant, after: Grant, *, takers: Sequence[str], bound: str) -> str:
@@ -49,6 +50,25 @@ def _aimed(wanted: Need, before: int, after: int) -> str:
     if wanted.excess is not None and wanted.excess < 0:
         return f"{target}: the delay has been well inside"
     return f"{target}: no less than its largest frames take at its rate"
+
+
+def aimed_for_all(path: str, wanted: Need, before: Grant, after: Grant, *, decisive: str) -> str:
+    """Of the one target that all classes have, why it moves. `wanted` is the need of the `decisive` class."""
+    target = f"AQM target {format_duration(after.target / 1e6)}"
+    if after.target > before.target and wanted.excess is None:
+        return f"{target}: no class has a delay that asks for a shorter one"
+    if path != decisive:
+        return f"{target}: CAKE has one for all its tins, and {decisive} asks for the shortest"
+    return _aimed(wanted, before.target, after.target)
+
+
+def distrust(capture: CaptureHealth) -> str:
+    """Why the capture is not trusted, "" where it is."""
+    if capture.trusted:
+        return ""
+    if not capture.running:
+        return capture.reason or "no capture"
+    return f"{format_percent(capture.drop_ratio)} of the frames lost by the capture itself"
 
 
 def answered(

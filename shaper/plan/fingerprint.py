@@ -50,7 +50,8 @@ def policys(held: Tree, bounds: Mapping[Handle, FieldBounds]) -> Tree:
         followed[cls.handle] = cls
     root, link = held.root(), link_of(held)
     if root is not None and link is not None and link[0] == root.handle and root.handle in bounds:
-        grants[root.handle] = Granted(_low(link[1], bounds[root.handle].rate), 0, 0)
+        own, target = bounds[root.handle], aqm_target(root.options)
+        grants[root.handle] = Granted(_low(link[1], own.rate), 0, 0, _low(target, own.target))
     masked = with_grants(held, grants)
     classes = tuple(
         _without_bursts(cls, followed[cls.handle], bounds[cls.handle]) if cls.handle in followed else cls

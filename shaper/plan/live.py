@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from shaper.plan.trees import inner_classes
 from shaper.tree import Class, FieldBounds, Granted, Handle, Qdisc, Tree, aqm_target, link_of, queue_limit, with_grants
@@ -11,8 +11,8 @@ from shaper.tree import Class, FieldBounds, Granted, Handle, Qdisc, Tree, aqm_ta
 def adopt_live(observed: Tree, desired: Tree, *, bounds: Mapping[Handle, FieldBounds]) -> Tree:
     """The desired tree with the observed rate, ceil, queue limit and target of each leaf where they are in its bounds.
 
-    So has the link where that moves. It is what read-back must equal after `diff` was applied. Where the observed rates
-    would together exceed the link, as they may after a class was added, all have the desired rates.
+    So has the link where that moves, and CAKE's root. It is what read-back must equal after `diff` was applied. Where
+    the observed rates would together exceed the link, as they may after a class was added, all have the desired rates.
     """
     held = {cls.handle: cls for cls in observed.classes}
     leaves = {cls.handle: cls for cls in desired.classes if cls.handle in bounds}
@@ -25,19 +25,21 @@ def adopt_live(observed: Tree, desired: Tree, *, bounds: Mapping[Handle, FieldBo
         rate, ceil = _rates(held.get(number), cls, bounds[number])
         adopted[number] = Granted(rate, ceil, limit, target)
         static[number] = Granted(cls.rate, max(ceil, cls.rate), limit, target)
-    for number, rate in _own_rate(observed, desired, bounds):
-        adopted[number] = Granted(rate, rate, 0)
+    adopted |= _own(observed, desired, bounds)
     live = with_grants(desired, adopted)
     return live if leaf_sum(live) <= max(capacity(live), leaf_sum(desired)) else with_grants(desired, static)
 
 
-def _own_rate(observed: Tree, desired: Tree, bounds: Mapping[Handle, FieldBounds]) -> Iterator[tuple[Handle, int]]:
-    """Of a root that has the link's rate itself, as CAKE has: the observed one where it lies inside its bounds."""
-    root, held, moving = desired.root(), observed.root(), link_of(observed)
-    if root is None or held is None or moving is None or root.handle not in bounds or held.kind != root.kind:
-        return
-    if moving[0] == root.handle and _inside(moving[1], bounds[root.handle].rate):
-        yield moving
+def _own(observed: Tree, desired: Tree, bounds: Mapping[Handle, FieldBounds]) -> dict[Handle, Granted]:
+    """Of a root that has the link's rate and the target itself, as CAKE has: each as observed where it is in bounds."""
+    root, held, link, moving = desired.root(), observed.root(), link_of(desired), link_of(observed)
+    if root is None or held is None or link is None or moving is None or held.kind != root.kind:
+        return {}
+    if root.handle not in bounds or not link[0] == moving[0] == root.handle:
+        return {}
+    own = bounds[root.handle]
+    rate = moving[1] if _inside(moving[1], own.rate) else link[1]
+    return {root.handle: Granted(rate, rate, 0, _target(held, root, own))}
 
 
 def leaf_sum(held: Tree) -> int:

@@ -272,19 +272,19 @@ def _moved(program: Program, mine: Tree, record: Record | None) -> dict[Handle, 
     before = record.static if record else {}
     live = program.allocation_in(mine)
     link = before.get(_LINK)
-    found = program.link_bounds() if link and program.link_in(mine) != link[0] else {}
+    found: dict[str, FieldBounds] = {}
     for path, bounds in program.leaf_bounds().items():
         now, was = live[path], before.get(path)
         then = program.static[path]
         if was is None or _fields(now) == (was := (*was, *_fields(then)[len(was) :])):
             continue
-        found[program.handles[path]] = FieldBounds(
+        found[path] = FieldBounds(
             rate=bounds.rate if now.rate != was[0] else (then.rate, then.rate),
             ceil=bounds.ceil if now.ceil != was[1] else (then.ceil, then.ceil),
             queue=bounds.queue if now.queue != was[2] else (then.queue, then.queue),
             target=bounds.target if now.target != was[3] else (then.target, then.target),
         )
-    return found
+    return program.by_handle(found, program.moving if link and program.link_in(mine) != link[0] else None)
 
 
 def _fields(grant: Grant) -> tuple[int, int, int, int]:

@@ -15,4 +15,5 @@ def setup_of(program: Program) -> control.Setup:
         mtu_frame=program.frame,
         reserved=program.reserved,
         memories=program.memories,
+        tins=program.tins,
     )

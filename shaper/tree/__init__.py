@@ -23,7 +23,7 @@ from shaper.tree.actions import (
     verdict_text,
 )
 from shaper.tree.bands import MOST_BANDS, PRIORITIES, EtsOptions, PrioOptions, bands_of
-from shaper.tree.cake import AckFilter, CakeOptions, Cells, Diffserv, FlowMode
+from shaper.tree.cake import RTT_TARGETS, AckFilter, CakeOptions, Cells, Diffserv, FlowMode
 from shaper.tree.facts import Capabilities, Feeder, LinkFacts, Occupancy
 from shaper.tree.filters import (
     ETH_P_ALL,
@@ -143,6 +143,7 @@ __all__ = [
     "PROGRAM_PREFIX",
     "ROOT",
     "ROOT_MAJORS",
+    "RTT_TARGETS",
     "TICK_NS",
     "U32_ROOT",
     "AckFilter",

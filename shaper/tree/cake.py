@@ -5,6 +5,9 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
+RTT_TARGETS = 20
+"""How many targets CAKE's round trip is: tc has a twentieth of it for the target."""
+
 
 class Diffserv(enum.StrEnum):
     """How CAKE sorts packets into tins by their DSCP; in the kernel's own order."""
@@ -66,3 +69,7 @@ class CakeOptions(NamedTuple):
     cells: Cells = Cells.NONE
     memory: int = 0
     fwmark: int = 0
+
+    def aimed(self, target: int) -> CakeOptions:
+        """With another target in microseconds, and the round trip as much longer or shorter as tc has it for that."""
+        return self._replace(target=target, rtt=self.rtt + (target - self.target) * RTT_TARGETS)

@@ -20,7 +20,8 @@ _Targeted = FqCodelOptions | CodelOptions | PieOptions | FqPieOptions | CakeOpti
 class Granted(NamedTuple):
     """The controller's fields of one class: `rate` and `ceil` in bit/s, `queue` in the unit of the leaf's limit.
 
-    `target` is that of the leaf's AQM in microseconds; 0 leaves it as it is.
+    `target` is that of the leaf's AQM in microseconds; 0 leaves it as it is. Of a CAKE at the root they are the rate
+    of the link and the target of all its tins.
     """
 
     rate: int
@@ -45,7 +46,7 @@ class FieldBounds:
 def with_grants(base: Tree, grants: Mapping[Handle, Granted]) -> Tree:
     """The tree with other rate, ceil (bit/s), leaf limit and target for some leaf classes; bursts follow the rates.
 
-    The link's class is granted as a leaf is, a root that has the rate itself (CAKE) by its own handle.
+    The link's class is granted as a leaf is, a root that is the link and the queue of all (CAKE) by its own handle.
     """
     classes = tuple(
         _with_rates(cls, grants[cls.handle].rate, grants[cls.handle].ceil) if cls.handle in grants else cls
@@ -54,7 +55,7 @@ def with_grants(base: Tree, grants: Mapping[Handle, Granted]) -> Tree:
     qdiscs = tuple(
         replace(qdisc, options=_granted(qdisc.options, grants[qdisc.parent]))
         if qdisc.parent in grants
-        else replace(qdisc, options=qdisc.options._replace(rate=grants[qdisc.handle].rate))
+        else replace(qdisc, options=_root(qdisc.options, grants[qdisc.handle]))
         if qdisc.handle in grants and qdisc.parent == ROOT and isinstance(qdisc.options, CakeOptions)
         else qdisc
         for qdisc in base.qdiscs
@@ -84,6 +85,10 @@ def _with_rates(cls: Class, rate: int, ceil: int) -> Class:
         burst=burst_after(cls.burst, cls.rate, rate),
         cburst=burst_after(cls.cburst, cls.ceil, ceil),
     )
+
+
+def _root(options: CakeOptions, granted: Granted) -> CakeOptions:
+    return options._replace(rate=granted.rate).aimed(granted.target or options.target)
 
 
 def _granted(options: Options, granted: Granted) -> Options:

@@ -15,6 +15,7 @@ from shaper.plan.steps import Step, Verb
 from shaper.run import ebbing
 from shaper.tree import (
     ROOT,
+    RTT_TARGETS,
     CakeOptions,
     CodelOptions,
     Diffserv,
@@ -136,5 +137,27 @@ def test_a_target_moves_and_nothing_is_lost(netns: Lab, name: str) -> None:
             assert kernel.occupancy(pair.a)[LEAF].packets > STANDING / 4
     assert aqm_target(options) == LATE
     assert kernel.counters(pair.a).classes[TOP | 0x10].drops == 0
+    assert not flow.missing
+    assert not flow.disordered
+
+
+def test_the_round_trip_of_a_cake_that_is_the_link_moves_and_nothing_is_lost(netns: Lab) -> None:
+    """Its tins are set up anew with each move, and keep what waits in them."""
+    pair, kernel = netns.link_pair(), netns.kernel()
+    neighbours(netns, pair)
+    options = CakeOptions(RATE, Diffserv.DIFFSERV4, rtt=RTT_TARGETS * LATE, target=LATE, memory=4 << 20)
+    kernel.send(pair.a, [Step(Verb.ADD, None, Qdisc(TOP, ROOT, "cake", options))])
+    tree = kernel.read(pair.a)
+    flow = Flow(PORT, standing=STANDING * 1042)
+    with Traffic(netns, pair, [flow]):
+        until(lambda: kernel.occupancy(pair.a)[TOP].packets > STANDING / 2)
+        for target in [LATE // 2, LATE] * 20:
+            after = with_grants(tree, {TOP: Granted(RATE, RATE, 0, target)})
+            (step,) = diff(tree, after, bounds={}).steps
+            kernel.send(pair.a, [step])
+            assert kernel.read(pair.a) == after
+            tree = after
+            assert kernel.occupancy(pair.a)[TOP].packets > STANDING / 4
+    assert sum(tin.drops for tin in kernel.counters(pair.a).classes.values()) == 0
     assert not flow.missing
     assert not flow.disordered

@@ -55,8 +55,35 @@ def test_cake_is_one_qdisc_with_the_link_as_its_shaper_and_a_class_for_each_tin(
         "rest": 2,
     }
     assert program.static["voice"].rate == program.bounds["voice"].rate[0] == 5_000_000
-    assert (program.movable, program.tree.classes) == (False, ())
+    assert program.tree.classes == ()
     assert any("voice is voice (first up to 5mbit)" in note for note in program.notes)
+
+
+CALM = TINNED.replace(", sla: {delay-p99: 10ms}", "")
+
+
+@pytest.mark.parametrize(
+    ("classes", "more", "targets"),
+    [
+        (TINNED, "", (1_024, 5_000)),
+        (CALM, "", (5_000, 5_000)),  # no delay that a shorter one would be for
+        (TINNED, ", cake: {rtt: 30ms}", (1_500, 1_500)),  # as the policy says
+    ],
+)
+def test_the_round_trip_of_cake_moves_where_a_delay_is_promised_and_none_is_said(
+    classes: str, more: str, targets: tuple[int, int]
+) -> None:
+    program = compiled(f"cake{more}", classes)
+    assert {bounds.target for bounds in program.bounds.values()} == {targets}
+    assert program.movable == (targets[0] < targets[1])
+    assert program.allocation_in(program.tree) == program.static
+    assert program.with_allocation(program.static) == program.tree
+    shorter = {path: replace(grant, target=targets[0]) for path, grant in program.static.items()}
+    moved = program.with_allocation(shorter)
+    assert program.allocation_in(moved) == shorter
+    root = moved.root()
+    assert root is not None and isinstance(root.options, CakeOptions)
+    assert (root.options.target, root.options.rtt) == (targets[0], 20 * targets[0])
 
 
 def test_the_rules_of_cake_are_its_own() -> None:

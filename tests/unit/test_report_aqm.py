@@ -29,9 +29,9 @@ from shaper.report.run_lines import second_line
 SHORT = replace(VIDEO, granted=replace(VIDEO.granted, target=2_432))
 
 
-def journal(folder: Path, target: tuple[int, int]) -> list[JournalLine]:
-    """The lines of a class that misses its delay for a while, whose AQM's target has these bounds."""
-    setup = Setup(LinkSetup(20_000_000), (leaf(target=target),))
+def journal(folder: Path, target: tuple[int, int], *, tins: bool = False) -> list[JournalLine]:
+    """The lines of a class that misses its delay for a while, whose AQM's target has these bounds; or of a tin."""
+    setup = Setup(LinkSetup(20_000_000), (leaf(target=target),), tins=tins)
     state = initial(setup)
     with History(folder / "history.db") as history:
         for number in range(1, 25):
@@ -51,8 +51,9 @@ def journal(folder: Path, target: tuple[int, int]) -> list[JournalLine]:
         return list(history.journal(last=100))
 
 
-def test_its_moves_are_journaled_and_come_out_again(tmp_path: Path) -> None:
-    lines = journal(tmp_path, (1_024, COMPILED))
+@pytest.mark.parametrize("tins", [False, True])
+def test_its_moves_are_journaled_and_come_out_again(tmp_path: Path, tins: bool) -> None:
+    lines = journal(tmp_path, (1_024, COMPILED), tins=tins)
     moves = [line.decision.changes[0].after.target for line in lines if line.decision.changes]
     assert moves == [2_432, 1_536]
     assert lines[-1].read_back is not None and lines[-1].read_back["web"].target == moves[-1]
@@ -123,8 +124,9 @@ def test_replay_says_what_another_law_would_do(tmp_path: Path) -> None:
     assert "AQM target 4.99ms; now 12mbit, queue 100kb, AQM target 2.43ms, AQM target 2.43ms: p95 400ms" in said
 
 
-def test_the_decision_is_explained(tmp_path: Path) -> None:
-    line = next(line for line in journal(tmp_path, (1_024, COMPILED)) if line.decision.changes)
+@pytest.mark.parametrize("tins", [False, True])
+def test_the_decision_is_explained(tmp_path: Path, tins: bool) -> None:
+    line = next(line for line in journal(tmp_path, (1_024, COMPILED), tins=tins) if line.decision.changes)
     out = io.StringIO()
     found = explained(line, (), place="wan0", seconds=10.0, later=())
     decision_view(found, now=1010.0, out=Console(file=out, width=200))
