@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from compile_samples import ETHERNET
+from test_run_service import Bench, Watching
 
 from shaper.compile import compile_interface
 from shaper.compile.program import Program
@@ -143,3 +144,27 @@ def test_what_the_law_knows_of_it() -> None:
     setup = setup_of(compiled(TEXT))
     assert setup.tins
     assert not setup_of(compiled(TEXT.replace("backend: cake, ", ""))).tins
+
+
+def test_what_a_run_has_moved_is_told_and_static_again_once_it_ends(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.kernel, bench.policy = FakeKernel("eth1", capabilities=FULL), parse_policy(TEXT, source="office.yaml")
+    told: list[tuple[int, str, tuple[str, ...]]] = []
+
+    def moves() -> None:
+        (status,) = watcher.statuses
+        told.append((status.classes[0].granted.target, status.controller.held, status.drift))
+        run = next(iter(bench.service._fleet))
+        if len(told) == 1:
+            run._holding.send(aimed(run._holding.program, 2_048))
+            run.loop.controlling.resume()
+        if len(told) == 4:
+            bench.stop()
+
+    watcher = Watching(moves)
+    bench.serve(watcher)
+    first, *later = [target for target, _, _ in told]
+    assert (first, set(later)) == (5_000, {2_048})
+    assert not any(drift for _, _, drift in told)
+    assert all(why.startswith("capture not trusted") for _, why, _ in told), "the fake has no packets"
+    assert held(bench.kernel) == (20 * M, 100_000, 5_000)
