@@ -64,10 +64,11 @@ class CaptureWindow:
     With n > 1 every count is of the packets that were looked at: nothing is scaled up; but where `counted_all` what
     arrived is counted of all packets. `listening` is the share of time in which the tap behind the queue means to
     listen: with less than 1 delays and losses are those of slices of time, of each class's `taken` packets, and what
-    arrived is counted as ever. `source` is the collector. `captured` counts frames of both
-    taps, `capture_drops` those that either lost; `ambiguous`, `undecoded` and `super_packets` count frames before the
-    qdisc that are attributed to no loss, `unmatched` frames after it that were never seen before it. `in_flight` maps
-    classids to packets that have neither left nor are known to be lost. Of the `audited` frames `misclassified`
+    arrived is counted as ever. `copied` says whether the kernel copied packets to be seen behind the queue at its end;
+    where it did not, nothing is told of what never came out. `source` is the collector. `captured` counts frames of
+    both taps, `capture_drops` those that either lost; `ambiguous`, `undecoded` and `super_packets` count frames before
+    the qdisc that are attributed to no loss, `unmatched` frames after it that were never seen before it. `in_flight`
+    maps classids to packets that have neither left nor are known to be lost. Of the `audited` frames `misclassified`
     disagreed with scapy.
     """
 
@@ -86,6 +87,12 @@ class CaptureWindow:
     source: str = CAPTURE
     counted_all: bool = False
     listening: float = 1.0
+    copied: bool = True
+
+    @property
+    def losses_complete(self) -> bool:
+        """Whether what was lost is known of all that is counted as arrived."""
+        return self.copied and (self.sampling == 1 or not self.counted_all)
 
     @property
     def arrivals_complete(self) -> bool:

@@ -21,6 +21,8 @@ _NONE = ClassCounts(0, 0, 0, 0, 0, 0, 0, 0.0, None, 0.0, ())
 _MOST = 120_000
 """Packets a second that are stamped each; of more only one in `_FEWER`, and so on."""
 _FEWER, _FEWEST = 16, 256
+_COPIED = 40_000
+"""Packets a second that the kernel copies each, so that losses are told; of more each is known by its address."""
 _CUT = 60.0
 """Seconds without a super-packet after one was cut behind the queue, until addresses are trusted again."""
 _SWEEP = 0.5
@@ -39,6 +41,7 @@ class KernelWindows:
         self._healthy = Health(0, 0, 0, 0)
         self._since = self._swept = now
         self._whole = Whole()
+        self._dense = False
         self._flying: Mapping[int, int] = {}
         self._arrivals: dict[int, Arrivals] = {}
 
@@ -80,13 +83,16 @@ class KernelWindows:
             unmatched=health.unknown - self._healthy.unknown,
             source=EBPF,
             counted_all=True,
+            copied=self._delays.copied,
         )
         arrived = sum(after.arrived - before.arrived for before, after in totals)
-        wanted = sampling_for(arrived / window.seconds if window.seconds else 0.0, window.sampling)
+        rate = arrived / window.seconds if window.seconds else 0.0
+        wanted = sampling_for(rate, window.sampling)
         if wanted != window.sampling:
             self._delays.sample(wanted)
         whole = self._whole.after(self._healthy, health, now=now)
-        self._delays.prefer(addresses=wanted > 1 and whole)
+        self._dense = rate > (_COPIED / 2 if self._dense else _COPIED)
+        self._delays.prefer(addresses=self._dense and whole)
         self._before, self._healthy, self._since = counts, health, now
         return window
 

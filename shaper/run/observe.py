@@ -51,7 +51,7 @@ class _Leaf:
     borrowing: Borrowing | None = None
     each_second: EachSecond = field(default_factory=EachSecond)
     arrivals: int = 0
-    lost: int = 0
+    lost: int | None = 0  # None once losses were not told of all that is counted as arrived
     in_flight: int = 0
     view: DelayView | None = None
     whole_since: float = -math.inf
@@ -204,7 +204,7 @@ class Observer:
 
     def _take(self, leaf: _Leaf, seen: ClassWindow, *, now: float, in_flight: int, window: CaptureWindow) -> None:
         leaf.arrivals += seen.arrived_packets if seen.taken is None else seen.taken
-        leaf.lost += seen.lost
+        leaf.lost = leaf.lost + seen.lost if leaf.lost is not None and window.losses_complete else None
         leaf.in_flight = in_flight
         sliding = leaf.take(now, seen)
         sent = leaf.last.sent_packets - leaf.first.sent_packets

@@ -93,7 +93,8 @@ class Sensing:
         queued = {handle: one.queued_packets for handle, one in counters.classes.items()} if counters and last else None
         window = self.measuring.window(self._program, now=now, queued=queued)
         # Where there are too many packets to look at each, none must be copied for another socket.
-        fast = window is not None and (window.listening < 1 or (window.source == EBPF and window.sampling > 1))
+        sampled = window is not None and window.source == EBPF and window.sampling > 1
+        fast = window is not None and (window.listening < 1 or sampled or not window.copied)
         self._trips.read(self._program, now=now, rests=fast)
         observation = self.observer.tick(
             now=now,

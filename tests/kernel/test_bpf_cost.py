@@ -63,3 +63,24 @@ def test_at_a_high_rate_fewer_are_stamped_and_none_is_copied_and_all_are_again_b
     assert [one.lost for *_, one in seen] == [0] * 5
     assert (seen[0][2].matched, seen[-1][2].matched) == (COUNT, 1000)
     assert all(0.8 < one.matched * 16 / COUNT < 1.25 for *_, one in seen[1:3])
+
+
+def test_at_a_middling_rate_every_packet_is_stamped_and_none_is_copied(netns: Lab) -> None:
+    if why := refusal():
+        pytest.skip(f"missing capability: eBPF ({why})")
+    router = Router(netns)
+    with router.measuring(addresses=False) as delays:
+        now = time.monotonic()
+        windows = KernelWindows(delays, horizon=3.0, taus=(0.01,), now=now)
+        seen = []
+        for count in (6000, 6000, 6000, 3000, 1000):
+            router.send(count)
+            now += 0.1  # as if that had been all of the time: 60,000 packets a second, 30,000 and 10,000
+            seen.append(windows.window(now=now))
+    by_bytes = bool(delays.copying)
+    assert [one.sampling for one in seen] == [1] * 5
+    assert [one.copied for one in seen] == [one.losses_complete for one in seen]
+    assert [one.copied for one in seen] == [True, True, by_bytes, by_bytes, by_bytes]
+    found = [one.classes[router.default] for one in seen]
+    assert [one.matched for one in found] == [one.arrived_packets for one in found] == [6000, 6000, 6000, 3000, 1000]
+    assert [one.lost for one in found] == [0] * 5

@@ -139,6 +139,23 @@ def test_bursts_are_the_worst_window_against_the_mean_of_the_same_seconds() -> N
     assert burst.peaks == {0.002: 500.0, 0.25: 4.5}
 
 
+def test_what_was_lost_is_said_as_long_as_it_is_told_of_all_that_came() -> None:
+    observer = Observer(PROGRAM, counters(0))
+
+    def lost(now: float, **told: bool | int) -> int | None:
+        window = CaptureWindow(0.25, {REST: ClassWindow(lost=1)}, 2, 0, 0, 0, 0, {}, 1)
+        window = replace(window, **told)  # type: ignore[arg-type]
+        observer.tick(now=now, seconds=0.25, counters=counters(9), window=window, why="")
+        return next(one.measured_lost for one in observer.statuses(PROGRAM.static) if one.path == "rest")
+
+    assert lost(1.0, counted_all=True) == 1
+    assert lost(1.2, sampling=16) == 2, "arrivals and losses are of the same sample"
+    assert lost(1.4, copied=False) is None
+    assert lost(1.6) is None, "what is missing is missing in the sum for ever"
+    observer = Observer(PROGRAM, counters(0))
+    assert lost(2.0, sampling=16, counted_all=True) is None
+
+
 def test_without_every_arrival_or_with_tcp_alone_there_are_no_bursts() -> None:
     came = ClassWindow(arrived_bytes=9000, inelastic_bytes=9000, envelope={0.002: 8000})
     assert seen(Observer(PROGRAM, counters(0)), 1.0, came, sampling=8).burst is None
