@@ -44,11 +44,16 @@ policies:
 """
 """Never full: what is lost is lost by nobody's queue."""
 
+_FRAME, _HEADERS, CUT = 1514, 42, 1400
+"""Bytes of the largest frame; of the headers of one, Ethernet, IPv4 and UDP; and of each part of a super-packet."""
+_VIRTIO, _GSO_UDP = struct.Struct("=BBHHHH"), 5
+"""struct virtio_net_hdr: flags, kind, length of the headers and of a part, where the checksum begins and goes."""
+
 _SENDER = """
 import contextlib, ctypes, json, os, socket, sys, time
-device, count, rate, head, size, port, ports = sys.argv[1:]
+device, count, rate, head, size, port, ports, offload = sys.argv[1:]
 count, rate, head, size, batch = int(count), float(rate), bytes.fromhex(head), int(size), 64
-port, ports = int(port), int(ports)
+port, ports, offload = int(port), int(ports), bytearray.fromhex(offload)
 libc = ctypes.CDLL(None, use_errno=True)
 class Iovec(ctypes.Structure):
     _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
@@ -60,19 +65,22 @@ class Header(ctypes.Structure):
 sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
 sock.setsockopt(263, 20, 1)  # PACKET_QDISC_BYPASS
 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
+sock.setsockopt(263, 15, int(bool(offload)))  # PACKET_VNET_HDR: how it is to be cut stands before the frame
 sock.bind((device, 0))
 # Each frame is the head with a port, a number that tells it apart, and the rest: only port and number are written anew.
 common, numbers = ctypes.create_string_buffer(head, size), (ctypes.c_uint64 * batch)()
 towards = (ctypes.c_uint16.__ctype_be__ * batch)(*[port] * batch)
-vectors, headers = (Iovec * (5 * batch))(), (Header * batch)()
+cut = ctypes.create_string_buffer(bytes(offload), len(offload) + 1)
+vectors, headers = (Iovec * (6 * batch))(), (Header * batch)()
 for at in range(batch):
     start = ctypes.addressof(common)
-    vectors[5 * at] = Iovec(start, 36)
-    vectors[5 * at + 1] = Iovec(ctypes.addressof(towards) + 2 * at, 2)
-    vectors[5 * at + 2] = Iovec(start + 38, len(head) - 38)
-    vectors[5 * at + 3] = Iovec(ctypes.addressof(numbers) + 8 * at, 8)
-    vectors[5 * at + 4] = Iovec(start + len(head), size - len(head) - 8)
-    headers[at].iov, headers[at].iovlen = ctypes.addressof(vectors) + 5 * at * ctypes.sizeof(Iovec), 5
+    vectors[6 * at] = Iovec(ctypes.addressof(cut), len(offload))
+    vectors[6 * at + 1] = Iovec(start, 36)
+    vectors[6 * at + 2] = Iovec(ctypes.addressof(towards) + 2 * at, 2)
+    vectors[6 * at + 3] = Iovec(start + 38, len(head) - 38)
+    vectors[6 * at + 4] = Iovec(ctypes.addressof(numbers) + 8 * at, 8)
+    vectors[6 * at + 5] = Iovec(start + len(head), size - len(head) - 8)
+    headers[at].iov, headers[at].iovlen = ctypes.addressof(vectors) + 6 * at * ctypes.sizeof(Iovec), 6
 with contextlib.suppress(PermissionError):  # whoever else is there has no part in the figures
     os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 sent, begun, used = 0, time.monotonic(), time.process_time()
@@ -104,6 +112,11 @@ class Passage:
     def rate(self) -> float:
         """Packets to a second of a processor."""
         return self.arrived / self.processor
+
+
+def segments_of(size: int) -> int:
+    """How many packets on the wire one of so many bytes becomes."""
+    return 1 if size <= _FRAME else -(-(size - _HEADERS) // CUT)
 
 
 def by_address(delays: KernelDelays, send: Callable[[], object]) -> None:
@@ -174,7 +187,11 @@ class Router:
         return self.plain.handles["rest"]
 
     def send(self, count: int, *, rate: float = 0.0, size: int = 64, ports: int = 1) -> Passage:
-        """UDP packets of so many bytes to so many ports, as fast as they go, or at a rate (packets a second)."""
+        """UDP packets of so many bytes to so many ports, as fast as they go, or at a rate (packets a second).
+
+        What is longer than a frame goes as one that is yet to be cut (`segments_of`).
+        """
+        offload = _VIRTIO.pack(1, _GSO_UDP, _HEADERS, CUT, 34, 6) if segments_of(size) > 1 else b""
         before = self._arrived()
         argv = f"ip netns exec {self.lab.peer} {sys.executable} -c".split()
         done = subprocess.run(
@@ -188,6 +205,7 @@ class Router:
                 str(size),
                 str(PORT),
                 str(ports),
+                offload.hex(),
             ],
             capture_output=True,
             text=True,
@@ -195,7 +213,8 @@ class Router:
             check=True,
         )
         found = json.loads(done.stdout)
-        return Passage(found["sent"], self._arrived() - before, found["seconds"], found["processor"])
+        sent = found["sent"] * segments_of(size)
+        return Passage(sent, self._arrived() - before, found["seconds"], found["processor"])
 
     def _arrived(self) -> int:
         shown = self.lab.run(f"ip -j -s link show dev {self.outer.b}", peer=True)
