@@ -30,7 +30,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
             axes[1][column].set_xlabel("s")
         axes[0][0].set_ylabel("Mbit/s sent (dashed: granted)")
         axes[1][0].set_ylabel("p99 in ms (dotted: target)")
-        axes[0][0].legend(loc="upper left", fontsize="small")
+        axes[0][0].legend(loc="best", fontsize="small")
         figure.suptitle(f"{scenario}, seed {seed}")
         figure.tight_layout()
         path = folder / f"{scenario}.{seed}.svg"

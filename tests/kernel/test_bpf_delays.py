@@ -73,6 +73,7 @@ def test_by_address_packets_of_every_shape_are_counted_and_found(shaped: Shaped,
         if delays.copying:
             return  # where packets are always known by their bytes
         by_address(delays, lambda: sock.sendto(b"", (shaped.pair.b_v4, 9)))
+        shaped.lab.run("sysctl -qw net.ipv6.conf.all.disable_ipv6=1")  # it looks for routers and neighbours
         before, _ = delays.read()
 
         def transmit() -> None:
