@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +40,15 @@ class _Duration(click.ParamType):  # type: ignore[type-arg, unused-ignore]
             return parse_duration(str(value))
         except UnitError as error:
             self.fail(f"{error} ({error.hint})", param, ctx)
+
+
+class Number(click.FloatRange):
+    """A number between bounds. What is none, or has no end, is outside of them: nan compares with nothing."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not math.isfinite(found := super().convert(value, param, ctx)):
+            self.fail(f"{value!r} is no number to go by", param, ctx)
+        return found
 
 
 class _Folder(click.Path):

@@ -15,7 +15,7 @@ from collectors.probe.serve import bound, drop_privileges
 from collectors.probe.serve import reflect as answer
 from collectors.probe.stamp import PORT
 from shaper.cli.asking import CLOCK
-from shaper.cli.common import json_option, print_json
+from shaper.cli.common import Number, json_option, print_json
 from shaper.cli.run import listening_address
 from shaper.run.keys import VARIABLE, read_key
 from shaper.run.probers import probers
@@ -38,7 +38,7 @@ _PRIVATE: tuple[Network, ...] = (
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(1, 1_000_000),
+    type=Number(1, 1_000_000),
     default=1000.0,
     show_default=True,
     help="At most so many answers a second for each address.",

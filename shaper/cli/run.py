@@ -16,6 +16,7 @@ import click
 from shaper.api.server import listening
 from shaper.cli.common import (
     DURATION,
+    Number,
     chosen,
     folder_of,
     interface_option,
@@ -55,7 +56,7 @@ from shaper.run.snapshot import read_capabilities
     show_default=True,
     help="controlled: tiers and controller; structured: tiers only; static: plain tc.",
 )
-@click.option("--tick", type=click.FloatRange(0.05, 1.0), default=TICK, show_default=True, help="Seconds per decision.")
+@click.option("--tick", type=Number(0.05, 1.0), default=TICK, show_default=True, help="Seconds per decision.")
 @click.option(
     "--drift",
     type=click.Choice([one.value for one in Drift]),

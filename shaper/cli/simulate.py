@@ -10,7 +10,7 @@ import click
 
 from shaper.cli.asking import CLOCK
 from shaper.cli.assumed import EVERYTHING, ethernet
-from shaper.cli.common import chosen, interface_option, json_option, policy_argument, print_json
+from shaper.cli.common import Number, chosen, interface_option, json_option, policy_argument, print_json
 from shaper.compile import compile_interface
 from shaper.compile.program import Program
 from shaper.errors import UnavailableError
@@ -43,7 +43,7 @@ _SCENARIOS = (".yaml", ".yml")
     help="A scenario file (.yaml), or packets that were captured on Ethernet (pcap).",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Another sample of a scenario.  [default: the scenario's own]")
-@click.option("--seconds", type=click.FloatRange(min=1), help="How long.  [default: as long as the traffic]")
+@click.option("--seconds", type=Number(min=1), help="How long.  [default: as long as the traffic]")
 @click.option(
     "--mode",
     type=click.Choice([mode.value for mode in Mode]),
@@ -51,7 +51,7 @@ _SCENARIOS = (".yaml", ".yml")
     show_default=True,
     help="As of `run`.",
 )
-@click.option("--tick", type=click.FloatRange(0.05, 1.0), default=TICK, show_default=True, help="Seconds per decision.")
+@click.option("--tick", type=Number(0.05, 1.0), default=TICK, show_default=True, help="Seconds per decision.")
 @click.option("--exact", is_flag=True, help="On the real queues of the lab's kernel in virtual time; takes a minute.")
 @json_option
 def simulate(

@@ -44,22 +44,27 @@ class Fleet:
         return len(self._runs)
 
     def statuses(self) -> tuple[InterfaceStatus, ...]:
-        """The last status of every interface; safe from other threads."""
+        """What `look` gave last; safe from other threads."""
         return tuple(self._statuses.values())
 
+    def look(self) -> tuple[InterfaceStatus, ...]:
+        """The status of every interface as it stood at its last tick."""
+        self._statuses = {shaped: run.status() for shaped, run in self._runs.items()}
+        return self.statuses()
+
     def measured(self) -> tuple[Measured, ...]:
-        """The last status of every interface, and all delays since the start."""
-        runs = ((self._runs[key], status) for key, status in self._statuses.items())
+        """The status of every interface, and all delays since the start."""
+        runs = zip(self._runs.values(), self.look(), strict=True)
         return tuple(Measured(run.loop.named(status), run.loop.delays()) for run, status in runs)
 
     def tick(self) -> None:
         """A tick of every interface."""
-        for shaped, run in self._runs.items():
+        for run in self._runs.values():
             others = (other.loop.load for other in self.on(run.state.spot) if other is not run)
-            self._statuses[shaped] = run.tick(beside=next((load for load in others if load is not None), None))
+            run.tick(beside=next((load for load in others if load is not None), None))
 
     def record(self) -> None:
-        """One line of every interface into its history."""
+        """One line of every interface into its history, of its last status."""
         for shaped, run in self._runs.items():
             run.loop.record(self._statuses[shaped])
 

@@ -291,7 +291,7 @@ class InterfaceRun:
 
     # --- one tick
 
-    def tick(self, *, beside: float | None = None) -> InterfaceStatus:
+    def tick(self, *, beside: float | None = None) -> None:
         """A look at the tree, and one tick of the loop. Errors of the kernel raise alarms; they never end the run.
 
         `beside` is the load of the device's other direction, None where that is not known.
@@ -300,12 +300,15 @@ class InterfaceRun:
         if now - self._looked >= _LOOK:
             self._looked = now
             self._watch_tree(now)
-        status = self.loop.tick(now=now, beside=beside, held=self.probation.held)
+        self.loop.tick(now=now, beside=beside, held=self.probation.held)
+
+    def status(self) -> InterfaceStatus:
+        """How it stood at the last tick."""
         return replace(
-            status,
+            self.loop.status(),
             drift=self._mending.found,
             mends=self._mending.count,
-            confirmation=self.probation.status(now),
+            confirmation=self.probation.status(self.loop.last),
             schedule=self._calendar.outlook(self._holding.interface, self._clock.wall()),
         )
 

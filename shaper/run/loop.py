@@ -81,7 +81,7 @@ class Loop:
         self._sensing.release()
         self._chronicle.close()
 
-    def tick(self, *, now: float, beside: float | None, held: str) -> InterfaceStatus:
+    def tick(self, *, now: float, beside: float | None, held: str) -> None:
         """One tick at boot time `now`.
 
         `beside` is the load of the device's other direction, None where that is not known; `held` says why no rate may
@@ -95,7 +95,6 @@ class Loop:
         decision, applied = self._decide(observation, now=now, beside=beside, held=held, frozen=frozen)
         self._ticks += 1
         self._chronicle.regard(decision, now=now)
-        status = self._status()
         self._tick_seconds = self._clock.boot() - now
         if self.controlling.active:
             self._chronicle.journal(
@@ -105,7 +104,28 @@ class Loop:
                 premise=self.controlling.premise,
                 link=self.following.premise,
             )
-        return status
+
+    def status(self) -> InterfaceStatus:
+        """All that is known since the last tick; it costs a fifth of one, so only who shows or keeps it asks."""
+        interface = self._holding.interface
+        return InterfaceStatus(
+            interface=interface.name,
+            device=self._spot,
+            direction=interface.direction,
+            bandwidth=interface.bandwidth,
+            policy=interface.policy,
+            source=self._holding.policy.source,
+            running=True,
+            seconds=self.last - self._begun,
+            classes=self._sensing.classes(self.controlling.allocation, now=self.last),
+            controller=self._controller(),
+            capture=self._sensing.observer.health,
+            utilisation=self._sensing.utilisation(interface.bandwidth),
+            unshaped_packets=self._sensing.unshaped,
+            alarms=tuple(filter(None, (*self._alarms.texts(), self._chronicle.alarm))),
+            frozen=self._freezing.freeze,
+            link=self.following.status(),
+        )
 
     def record(self, status: InterfaceStatus) -> None:
         """One line a second into the history."""
@@ -166,27 +186,6 @@ class Loop:
         if not self._settings.dry_run:
             self.following.took(self.controlling.link)
         return decision, applied
-
-    def _status(self) -> InterfaceStatus:
-        interface = self._holding.interface
-        return InterfaceStatus(
-            interface=interface.name,
-            device=self._spot,
-            direction=interface.direction,
-            bandwidth=interface.bandwidth,
-            policy=interface.policy,
-            source=self._holding.policy.source,
-            running=True,
-            seconds=self.last - self._begun,
-            classes=self._sensing.classes(self.controlling.allocation, now=self.last),
-            controller=self._controller(),
-            capture=self._sensing.observer.health,
-            utilisation=self._sensing.utilisation(interface.bandwidth),
-            unshaped_packets=self._sensing.unshaped,
-            alarms=tuple(filter(None, (*self._alarms.texts(), self._chronicle.alarm))),
-            frozen=self._freezing.freeze,
-            link=self.following.status(),
-        )
 
     def _controller(self) -> ControllerStatus:
         program, decision, shortages = self._holding.program, self.controlling.decision, self._chronicle.shortages

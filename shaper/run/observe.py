@@ -152,6 +152,13 @@ class Observer:
         """Every leaf class as it stands, with the SLA judged over the last seconds."""
         return tuple(self._status(leaf, allocation) for leaf in self._leaves.values())
 
+    def passed(self) -> dict[str, int]:
+        """The packets that came to every leaf class since the start, sent or dropped."""
+        return {
+            path: leaf.last.sent_packets - leaf.first.sent_packets + leaf.last.drops - leaf.first.drops
+            for path, leaf in self._leaves.items()
+        }
+
     @property
     def health(self) -> CaptureHealth:
         """The capture since the start, its counts summed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -178,16 +178,15 @@ class Probing:
         """Whether a captured packet is a probe's: what is said of a class's own packets leaves it out."""
         return any(worker.owns(key) for worker in tuple(self._workers.values()))
 
-    def tick(self, classes: Sequence[ClassStatus], *, now: float) -> tuple[ClassStatus, ...]:
-        """The classes with what their probes have found by boot time `now`, and their SLAs where those judge them."""
+    def tick(self, passed: Mapping[str, int], *, now: float) -> None:
+        """Takes what the probes have found by boot time `now`, when so many packets had come to each class."""
         failing = []
-        seen = {one.path: one for one in classes}
         for path, worker in self._workers.items():
             found = self._findings[path]
             while worker.settled:
                 found.add([worker.settled.popleft()])
-            if (one := seen.get(path)) is not None:
-                self._traffic[path].add(now, passed=one.sent_packets + one.dropped_packets, probes=worker.packets)
+            if (count := passed.get(path)) is not None:
+                self._traffic[path].add(now, passed=count, probes=worker.packets)
             if worker.probe.when is ProbeWhen.IDLE:
                 (worker.rest.clear if self._traffic[path].idle else worker.rest.set)()
             if worker.says:
@@ -196,6 +195,9 @@ class Probing:
             self._alarms.sound("probe", f"probes fail: {'; '.join(failing)}")
         else:
             self._alarms.end("probe")
+
+    def shown(self, classes: Sequence[ClassStatus], *, now: float) -> tuple[ClassStatus, ...]:
+        """The classes with what their probes had found at the tick of `now`, and their SLAs where those judge them."""
         return tuple(self._with(one, now) if one.path in self._workers else one for one in classes)
 
     def _with(self, cls: ClassStatus, now: float) -> ClassStatus:

@@ -41,7 +41,7 @@ class Requests:
     def handle(self, request: Request) -> None:
         """Does what is asked and answers; a failure is an answer, too."""
         handlers: dict[str, Callable[[Request], object]] = {
-            "status": lambda _: self._fleet.statuses(),
+            "status": lambda _: self._fleet.look(),
             "measured": lambda _: self._fleet.measured(),
             "lending": lambda request: tuple(run.lending for run in self._fleet.on(self._held(request))),
             "apply": self._on_apply,

@@ -105,12 +105,13 @@ class Sensing:
             rung=self.measuring.rung,
             lacking=self.measuring.lacking,
         )
+        self._probing.tick(self.observer.passed(), now=now)
         self._account(observation)
         return observation
 
     def classes(self, allocation: Allocation, *, now: float) -> tuple[ClassStatus, ...]:
         """Every leaf class as it stands, with what the probes found, and what TCP showed."""
-        return self._with_trips(self._probing.tick(self.observer.statuses(allocation), now=now))
+        return self._with_trips(self._probing.shown(self.observer.statuses(allocation), now=now))
 
     def named(self, classes: tuple[ClassStatus, ...]) -> tuple[ClassStatus, ...]:
         """The classes with their flows of TCP that send the most."""

@@ -64,7 +64,7 @@ class Service:
         self.states = tuple(DeviceState(folder, device) for device in devices)
 
     def statuses(self) -> tuple[InterfaceStatus, ...]:
-        """The last status of every interface; safe from other threads."""
+        """Every interface as it stood a second ago at most; safe from other threads."""
         return self._fleet.statuses()
 
     def serve(
@@ -86,7 +86,7 @@ class Service:
             try:
                 with listening():
                     self._tick()
-                    self._watcher.ready(self.statuses())
+                    self._watcher.ready(self._fleet.look())
                     self._loop()
             finally:
                 self._end()
@@ -107,8 +107,9 @@ class Service:
             due = max(due + self._pace.seconds, now)
             if now >= whole:
                 whole = max(whole + 1.0, now)
+                statuses = self._fleet.look()
                 self._fleet.record()
-                self._watcher.second(self.statuses())
+                self._watcher.second(statuses)
 
     def _tick(self) -> None:
         for run in self._fleet:

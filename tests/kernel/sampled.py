@@ -23,8 +23,9 @@ SAMPLING = 4
 NOISE, WIDTH = 50e-6, 1 / FINE_CUTS
 """How far the two may be apart in seconds, since each takes the time of a packet for itself, and a bucket's width."""
 PERCENTILES = (0.5, 0.95, 0.99)
-_SENT = 3800
-_SECONDS = 0.7
+_SENT = 6400
+_SECONDS = 1.2
+_PORTS = 5010, 5010, 5020, 5020, 5020
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Window:
 def windows(shaped: Shaped, *, count: int, seed: int) -> Iterator[dict[str, Window]]:
     """Window after window of traffic of random sizes at random times, more than the queue of bulk takes.
 
-    They are long enough for p95 of voice and p99 of bulk to have both ends of an interval in most.
+    They are long enough for an interval of p99 to have both ends, for which it takes 527 samples.
     """
     with counting(shaped, cuts=FINE_CUTS) as delays:
         before, _ = delays.read()
@@ -89,7 +90,7 @@ def _send(shaped: Shaped, chance: Random) -> None:
     with shaped.socket() as sock:
         began = time.monotonic()
         for at in times:
-            port = chance.choice((5010, 5020, 5020, 5020))
+            port = chance.choice(_PORTS)
             size = chance.randrange(60, 300) if port == 5010 else chance.randrange(200, 1400)
             while time.monotonic() - began < at:
                 time.sleep(0.0005)

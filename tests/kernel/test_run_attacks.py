@@ -18,6 +18,7 @@ import pytest
 from test_cli_kernel import Box, end, send, until
 
 from shaper.model.observation import Rung
+from shaper.model.status import InterfaceStatus
 from shaper.policy import read_policy
 from shaper.run.changes import Order
 from shaper.run.drift import flapped
@@ -262,16 +263,21 @@ def test_a_wall_clock_that_is_set_begins_the_capture_anew(box: Box, step: float)
     def drive() -> None:
         order, settings = Order(caller(), clock.wall()), Settings(measure=Rung.CAPTURE)
         run = InterfaceRun(kernel, state, policy, policy.interfaces[0], settings, clock, order)
+
+        def tick() -> InterfaceStatus:
+            run.tick()
+            return run.status()
+
         try:
-            ticked(lambda: run.tick().capture.running and any(cls.in_flight for cls in run.tick().classes))
+            ticked(lambda: tick().capture.running and any(cls.in_flight for cls in tick().classes))
             clock.ahead = step
-            after = run.tick()
+            after = tick()
             assert not after.capture.running
             assert "wall clock was set" in after.capture.reason
             assert all(cls.delay is None for cls in after.classes)
             assert all(cls.measured_lost is None for cls in after.classes)
-            ticked(lambda: run.tick().capture.running)
-            assert not any(cls.measured_lost for cls in run.tick().classes if cls.path != "bulk")
+            ticked(lambda: tick().capture.running)
+            assert not any(cls.measured_lost for cls in tick().classes if cls.path != "bulk")
         finally:
             run.close()
 

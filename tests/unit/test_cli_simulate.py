@@ -52,6 +52,14 @@ def test_the_same_seed_is_the_same_answer_and_another_is_another() -> None:
     assert ran(*asked) != ran(*asked, "--seed", 2)
 
 
+@pytest.mark.parametrize(("option", "value"), [("--tick", "nan"), ("--seconds", "inf")])
+def test_what_is_no_number_to_go_by_is_refused(option: str, value: str) -> None:
+    done = CliRunner().invoke(simulate, [str(POLICY), "--traffic", str(SCENARIO), option, value])
+    assert done.exit_code == 2
+    assert option in done.output
+    assert value in done.output
+
+
 def test_people_read_a_row_a_class_and_each_move() -> None:
     said = ran(POLICY, "--traffic", SCENARIO, "--seconds", 5)
     assert "in the model of HTB and FIFOs, controlled" in said
