@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import accumulate, compress, count, pairwise
-from operator import sub
+from itertools import accumulate, compress, count
+from operator import itemgetter, sub
 
 from collectors.bpf.counts import BINS, LOWEST, OCTAVES, ClassCounts, Health
 from collectors.bpf.delays import KernelDelays
@@ -154,9 +154,8 @@ class Arrivals:
         self._newest, self._counted = last, sizes[-1]
         if begin == newest:
             sizes[0] -= counted
-        first, places = _places(begin, last)
-        sums = [0, *accumulate(sizes)]
-        self._envelope.extend(first, [sums[after] - sums[before] for before, after in pairwise(places)])
+        first, at_grid = _places(begin, last)
+        self._envelope.extend(first, at_grid([0, *accumulate(sizes)]))
         return self._envelope.take()
 
 
@@ -173,10 +172,12 @@ def _sizes(bins: Sequence[int], begin: int, last: int) -> list[int]:
 
 
 @lru_cache(maxsize=64)
-def _places(begin: int, last: int) -> tuple[int, Sequence[int]]:
-    """The first bin of the envelope's grid that the kernel's bins fall into, and where in them each of it begins."""
+def _places(begin: int, last: int) -> tuple[int, Callable[[Sequence[int]], tuple[int, ...]]]:
+    """The first bin of the envelope's grid that the kernel's bins fall into, and what picks, of a value for the
+    beginning of each of those and for the end of the last, the values where the grid's begin and end."""
     first, end = begin * BIN_NS // GRID, last * BIN_NS // GRID
-    return first, (0, *(-(-number * GRID // BIN_NS) - begin for number in range(first + 1, end + 1)), last + 1 - begin)
+    inner = (-(-number * GRID // BIN_NS) - begin for number in range(first + 1, end + 1))
+    return first, itemgetter(0, *inner, last + 1 - begin)
 
 
 def difference(before: ClassCounts, after: ClassCounts, *, lost: int, envelope: Mapping[float, int]) -> ClassWindow:
