@@ -246,7 +246,7 @@ class KernelDelays:
                 delay_sum=delay / 1e9,
                 least=(least - 1) / 1e9 if least else None,
                 largest=max(high for _, high in bounds) / 1e9,
-                delays=self._delays[slot * self._buckets : (slot + 1) * self._buckets].tolist(),
+                delays=self._still(slot),
                 cuts=self._cuts,
                 late=dict(zip(self._limits.get(handle, ()), late, strict=False)),
             )
@@ -256,6 +256,10 @@ class KernelDelays:
     def _summed(self, values: Map, key: int, shape: struct.Struct) -> tuple[int, ...]:
         """Over the processors."""
         return tuple(map(sum, zip(*shape.iter_unpack(values[key]), strict=True)))
+
+    def _still(self, slot: int) -> memoryview:
+        """The delays of a class by bucket, a copy of what goes on changing."""
+        return memoryview(self._delays[slot * self._buckets : (slot + 1) * self._buckets].tobytes()).cast("Q")
 
     def bins(self, handle: int) -> memoryview:
         """The arrivals of a class that are not TCP, by `BIN`: generation << 32 | bytes. They go on changing."""

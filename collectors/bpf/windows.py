@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import accumulate, compress, count
-from operator import itemgetter, sub
+from itertools import accumulate
+from operator import itemgetter
 
 from collectors.bpf.counts import BINS, LOWEST, OCTAVES, ClassCounts, Health
 from collectors.bpf.delays import KernelDelays
@@ -25,6 +25,7 @@ _COPIED = 40_000
 """Packets a second that the kernel copies each, so that losses are told; of more each is known by its address."""
 _CUT = 60.0
 """Seconds without a super-packet after one was cut behind the queue, until addresses are trusted again."""
+_ROW = 32
 _SWEEP = 0.5
 """Seconds between looks for lost packets: each reads all stamps there are."""
 
@@ -184,8 +185,7 @@ def difference(before: ClassCounts, after: ClassCounts, *, lost: int, envelope: 
     """What came between two readings of the same class."""
     buckets: dict[int, int] = {}
     if after.matched != before.matched:
-        grown = list(map(sub, after.delays, before.delays)) if before.delays else after.delays
-        buckets = dict(zip(compress(count(), grown), filter(None, grown), strict=True))
+        buckets = _grown(before.delays or (0,) * len(after.delays), after.delays)
     histogram = DelayHistogram.counted(
         buckets,
         cuts=after.cuts,
@@ -206,6 +206,18 @@ def difference(before: ClassCounts, after: ClassCounts, *, lost: int, envelope: 
         lost=lost,
         envelope=envelope,
     )
+
+
+def _grown(before: Sequence[int], after: Sequence[int]) -> dict[int, int]:
+    """By how much each bucket did. Most stand as they stood, and so do most rows of them, which are compared first."""
+    found: dict[int, int] = {}
+    for begin in range(0, len(after), _ROW):
+        row, stood = after[begin : begin + _ROW], before[begin : begin + _ROW]
+        if row != stood:
+            found |= {
+                number: new - old for number, (new, old) in enumerate(zip(row, stood, strict=True), begin) if new != old
+            }
+    return found
 
 
 def _sum(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
