@@ -5,7 +5,6 @@ Classes with traffic each, half of them with an SLA, on a link that is never ful
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import statistics
@@ -14,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from _common import network, options, verdict
@@ -45,19 +45,40 @@ def main() -> int:
         where = [str(policy), "--state", str(folder / "state")]
         subprocess.run([*shaper, "apply", *where], check=True, capture_output=True)
         router.send(wanted.count // 10)
-        without = turns(router, wanted)
-        with running([*shaper, "run", *where, "--json"], folder) as (process, lines):
-            router.send(_SETTLE * RATE, rate=RATE, ports=wanted.classes)
-            began, before = time.monotonic(), processor(process.pid)
-            measured = turns(router, wanted)
-            own = (processor(process.pid) - before) / (time.monotonic() - began)
-        seen = sum(one["samples"] for one in (lines.summary or {})["classes"].values())
-    return told(without, measured, own, classes=wanted.classes, seen=seen)
+        pairs = []
+        for _ in range(_TURNS):
+            without = router.send(wanted.count, rate=RATE, ports=wanted.classes)
+            with running([*shaper, "run", *where, "--json"], folder) as (process, lines):
+                router.send(_SETTLE * RATE, rate=RATE, ports=wanted.classes)
+                began, before = time.monotonic(), processor(process.pid)
+                measured = router.send(wanted.count, rate=RATE, ports=wanted.classes)
+                own = (processor(process.pid) - before) / (time.monotonic() - began)
+            seen = sum(one["samples"] for one in (lines.summary or {})["classes"].values())
+            pairs.append(Pair(without, measured, own, seen))
+    return told(pairs, classes=wanted.classes)
 
 
-def turns(router: Router, wanted: argparse.Namespace) -> list[Passage]:
-    """The same again and again: who else is on the machine has the less to say in their median."""
-    return [router.send(wanted.count, rate=RATE, ports=wanted.classes) for _ in range(_TURNS)]
+@dataclass(frozen=True)
+class Pair:
+    """Traffic without a run and then with one; `own` is what that took of a processor, `seen` what it measured in all.
+
+    In turns, as the machine is another from minute to minute.
+    """
+
+    without: Passage
+    measured: Passage
+    own: float
+    seen: int
+
+    @property
+    def added(self) -> float:
+        """What forwarding takes of a processor beyond what it takes without."""
+        return share(self.measured) - share(self.without)
+
+
+def share(passage: Passage) -> float:
+    """What forwarding at `RATE` takes of a processor."""
+    return passage.processor / passage.sent * RATE
 
 
 def document(device: str, count: int) -> str:
@@ -103,25 +124,28 @@ def processor(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def told(without: list[Passage], measured: list[Passage], own: float, *, classes: int, seen: int) -> int:
+def told(pairs: list[Pair], *, classes: int) -> int:
     """The figures, and whether they are what they must be."""
-    each = [statistics.median(one.processor / one.sent * RATE for one in found) for found in (without, measured)]
-    together = own + each[1] - each[0]
-    most = next(share for number, share in MOST.items() if classes <= number)
+    own, added = (statistics.median(values) for values in ([one.own for one in pairs], [one.added for one in pairs]))
+    together = statistics.median(one.own + one.added for one in pairs)
+    most = next(limit for number, limit in MOST.items() if classes <= number)
+    measured = [one.measured for one in pairs]
     offered, sent = min(one.sent / one.seconds for one in measured), sum(one.sent for one in measured)
     print(
-        f"{classes} classes, {RATE:,} packets a second of 64 B (offered: {offered:,.0f}): the shaper's own {own:.1%} "
-        f"of a processor; forwarding takes {each[0]:.1%} without it, {each[1]:.1%} with it; together {together:.1%}"
+        f"{classes} classes, {RATE:,} packets a second of 64 B (offered: {offered:,.0f}), medians of {len(pairs)} "
+        f"pairs: the shaper's own {own:.1%} of a processor, measuring adds {added:.1%} to forwarding's "
+        f"{statistics.median(share(one.without) for one in pairs):.1%}; together {together:.1%} "
+        f"({', '.join(f'{one.own + one.added:.1%}' for one in pairs)})"
     )
-    lost = sum(one.sent - one.arrived for one in measured)
+    lost, seen = sum(one.sent - one.arrived for one in measured), sum(one.seen for one in pairs)
     found = [
         (lost, f"{lost} packets were lost"),
         (seen < sent, f"of {sent} packets {seen} were measured"),
         (offered < 0.99 * RATE, f"only {offered:,.0f} packets a second could be offered"),
         (together >= most, f"it takes {together:.1%} of a processor"),
     ]
-    limit = f"controller and measurement together take less than {most:.0%} of a processor"
-    return verdict([words for wrong, words in found if wrong], limit)
+    holds = f"controller and measurement together take less than {most:.0%} of a processor"
+    return verdict([words for wrong, words in found if wrong], holds)
 
 
 if __name__ == "__main__":
