@@ -32,6 +32,7 @@ _HEALTH_COUNTS = (
 )  # fmt: skip
 _EXACT = 1e-6
 _NOTHING = ClassCounters(0, 0, 0, 0, 0, 0)
+_ROUND = 1 << 32
 
 
 @dataclass(slots=True)
@@ -55,6 +56,24 @@ class _Leaf:
     in_flight: int = 0
     view: DelayView | None = None
     whole_since: float = -math.inf
+
+    def regard(self, current: ClassCounters) -> None:
+        """Where counters have begun anew or gone round since the last reading, it is told as these would tell it."""
+        last = before = self.last
+        if current.sent_bytes < last.sent_bytes:  # somebody made the class anew
+            before = _NOTHING
+        elif current.drops < last.drops or current.marked < last.marked:
+            drops, marked = _before(last.drops, current.drops), _before(last.marked, current.marked)
+            before = replace(last, drops=drops, marked=marked)
+        if before is not last:
+            self.first = replace(
+                _NOTHING,
+                sent_bytes=self.first.sent_bytes - last.sent_bytes + before.sent_bytes,
+                sent_packets=self.first.sent_packets - last.sent_packets + before.sent_packets,
+                drops=self.first.drops - last.drops + before.drops,
+                marked=self.first.marked - last.marked + before.marked,
+            )
+            self.last = before
 
     def take(self, now: float, seen: ClassWindow) -> SlidingDelays | SlidingHistogram:
         """The delays of a tick; gives the window that they are the newest of."""
@@ -127,8 +146,7 @@ class Observer:
                 # of itself, nobody knows how long those waited.
                 leaf.view, leaf.whole_since = None, now
             current = counters.classes.get(self._handles[path], leaf.last) if counters else leaf.last
-            if current.sent_bytes < leaf.last.sent_bytes or current.drops < leaf.last.drops:
-                leaf.first, leaf.last = _less(leaf.first, leaf.last), _NOTHING  # somebody made the class anew
+            leaf.regard(current)
             one = _difference(path, leaf.last, current, seconds)
             if seen is not None and window is not None and window.arrivals_complete and window.seconds > 0:
                 one = replace(one, inelastic=seen.inelastic_bytes * 8 / window.seconds, envelope=seen.envelope)
@@ -284,15 +302,12 @@ class Observer:
         )
 
 
-def _less(first: ClassCounters, last: ClassCounters) -> ClassCounters:
-    """Where counting began, seen from counters that begin at zero again."""
-    return replace(
-        _NOTHING,
-        sent_bytes=first.sent_bytes - last.sent_bytes,
-        sent_packets=first.sent_packets - last.sent_packets,
-        drops=first.drops - last.drops,
-        marked=first.marked - last.marked,
-    )
+def _before(last: int, current: int) -> int:
+    """What was read last of a counter of a queue, which has 32 bits: below zero where it has gone round since, 0 where
+    somebody made the queue anew."""
+    if current >= last:
+        return last
+    return last - _ROUND if current - last + _ROUND < _ROUND // 2 else 0
 
 
 def _difference(path: str, before: ClassCounters, after: ClassCounters, seconds: float) -> ClassObservation:

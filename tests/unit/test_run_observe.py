@@ -56,6 +56,20 @@ def test_a_class_that_was_made_anew_counts_on() -> None:
     assert after.classes["rest"].sent_packets == 10
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "dropped"), [(2**32 - 3, 4, 7), (70_000, 4, 4)], ids=["gone round", "a queue made anew"]
+)
+def test_drops_that_fall_alone_say_nothing_of_what_was_sent(before: int, after: int, dropped: int) -> None:
+    """A queue has its own counter of drops, of 32 bits; the class goes on."""
+    observer = Observer(PROGRAM, counters(1_000_000, drops=before))
+    seen = observer.tick(now=1.0, seconds=1.0, counters=counters(1_000_010, drops=after), window=None, why="")
+    one, total = seen.classes["rest"], observer.totals()[-1]
+    assert (one.sent_packets, one.sent_bytes, one.dropped_packets) == (10, 10_000, dropped)
+    assert (total.sent_packets, total.sent_bytes, total.kernel_drops) == (10, 10_000, dropped)
+    again = observer.tick(now=2.0, seconds=1.0, counters=counters(1_000_010, drops=after + 1), window=None, why="")
+    assert (again.classes["rest"].dropped_packets, observer.totals()[-1].kernel_drops) == (1, dropped + 1)
+
+
 def test_a_window_of_which_the_capture_lost_too_much_drives_nothing() -> None:
     """At 0.1 % it counts; beyond it is marked, and neither delays, losses nor arrivals of it are taken for any."""
     observer = Observer(PROGRAM, counters(0))
