@@ -25,12 +25,13 @@ from shaper.model.status import ClassStatus, InterfaceStatus
 from shaper.model.tcp import TcpView
 from shaper.run.alarms import Alarms
 from shaper.run.clock import Clock
+from shaper.run.observe import SLA_WINDOW
 from shaper.run.policed import counted
 from shaper.run.recorder import COUNTS, Recorder, Wanted, call, histogram_view
 from shaper.run.standing import interface_of, program_of
 from shaper.run.state import DeviceState
 from shaper.run.trips import Trips
-from shaper.stats import availability
+from shaper.stats import Availability, availability
 
 HORIZON = 3.0
 """Seconds after which a packet that never left its queue counts as lost."""
@@ -311,17 +312,31 @@ def _difference(
         source=source,
         coverage=delays.count / sent if sent else None,
     )
+    whole = seconds >= SLA_WINDOW  # the run keeps what came in those, and no more of it
     return ClassMeasure(
         path=after.path,
         throughput=(after.sent_bytes - before.sent_bytes) * 8 / seconds if seconds > 0 else None,
         loss=loss,
         delay=delay,
         mean=delays.sum / delays.count if delays.count else None,
+        ipdv=after.delay.ipdv if after.delay is not None and whole else {},
+        peaks=after.burst.peaks if after.burst is not None and whole else {},
         occupancy=after.occupancy,
         in_flight=after.in_flight,
         call=call(wanted, delay, loss),
+        availability=_seconds_between(before.availability, after.availability),
         tcp=_tcp_between(before.tcp, after.tcp),
     )
+
+
+def _seconds_between(before: Availability | None, after: Availability | None) -> Availability | None:
+    """Of the seconds that ended in between. The tenth bad one in a row makes those before it unavailable, too: of these
+    only so many are told as there were."""
+    if before is None or after is None:
+        return None
+    ended = after.available + after.unavailable - before.available - before.unavailable
+    unavailable = min(ended, max(0, after.unavailable - before.unavailable))
+    return Availability(ended - unavailable, unavailable, after.unknown - before.unknown)
 
 
 def _tcp_between(before: TcpView | None, after: TcpView | None) -> TcpView | None:

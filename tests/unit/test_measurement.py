@@ -20,10 +20,12 @@ from collectors.sample import CaptureWindow, ClassWindow
 from shaper.cli.entry import cli
 from shaper.errors import ShaperError, TryAgainError
 from shaper.model.sla import MosTarget, Sla
+from shaper.model.status import Burst, InterfaceStatus
 from shaper.policy import parse_policy
 from shaper.run.measurement import between
 from shaper.run.recorder import Recorder, Wanted
 from shaper.run.recordings import read_pair
+from shaper.stats import Availability
 
 POLICY = """\
 version: 1
@@ -167,6 +169,23 @@ def test_between_two_answers_of_a_running_shaper() -> None:
     assert one.throughput == 500 * 200 * 8 / 10
     with pytest.raises(TryAgainError, match="began anew"):
         between(after, before, {})
+
+
+@pytest.mark.parametrize(("seconds", "bursts"), [(4.0, {}), (5.0, {0.1: 3.0})])
+def test_a_running_shaper_tells_bursts_of_its_last_seconds_and_availability(
+    seconds: float, bursts: dict[float, float]
+) -> None:
+    def answer(at: float, availability: Availability) -> dict[str, object]:
+        data = counted(at, 1000, 5, [])
+        status = data["status"]
+        assert isinstance(status, InterfaceStatus)
+        voice = replace(status.classes[0], availability=availability, burst=Burst({0.1: 300}, 8_000.0))
+        return {**data, "status": replace(status, classes=(voice,))}
+
+    before, after = answer(10.0, Availability(90, 0, 7)), answer(10.0 + seconds, Availability(85, 10, 8))
+    (one,) = between(before, after, {}).classes
+    assert one.peaks == bursts
+    assert one.availability == Availability(0, 5, 1), "five seconds that ended, not the five before them"
 
 
 def invoke(*arguments: str | Path) -> tuple[int, str]:
