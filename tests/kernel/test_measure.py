@@ -125,7 +125,7 @@ def test_what_tcp_shows_of_a_class(box: Box, running: bool) -> None:
 def test_a_running_shaper_is_asked(box: Box) -> None:
     run = box.start()
     flow = send(box, rate=1_000_000, seconds=20, dscp=EF)
-    found, classes = measured(box, "--for 2s --class voice")
+    found, classes = measured(box, "--for 6s --class voice")
     if not refusal():
         code, _, err = box.shaper("measure --for 3600s --sampling 4")
         assert (code, "no packet is copied" in err, "run --measure capture" in err) == (69, True, True)
@@ -134,11 +134,14 @@ def test_a_running_shaper_is_asked(box: Box) -> None:
     end(run)
     assert found["source"] == "run"
     assert list(classes) == ["voice"]
-    assert found["window_s"] == pytest.approx(2, abs=1.5)
+    assert found["window_s"] == pytest.approx(6, abs=1.5)
     assert classes["voice"]["delay"]["count"] > 50
     assert classes["voice"]["loss"]["offered_packets"] > 50, (
         "counted a moment before the packets are, on a busy machine"
     )
+    assert classes["voice"]["availability"]["available_s"] >= 3
+    assert classes["voice"]["availability"]["unavailable_s"] == 0
+    assert classes["voice"]["peak_to_mean"]["1"] < classes["voice"]["peak_to_mean"]["0.002"]
 
 
 def test_after_a_run_has_ended_its_packets_are_copied_again_and_captured(box: Box) -> None:
