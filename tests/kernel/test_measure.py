@@ -141,7 +141,7 @@ def test_a_running_shaper_is_asked(box: Box) -> None:
     )
     assert classes["voice"]["availability"]["available_s"] >= 3
     assert classes["voice"]["availability"]["unavailable_s"] == 0
-    assert classes["voice"]["peak_to_mean"]["1"] < classes["voice"]["peak_to_mean"]["0.002"]
+    assert classes["voice"]["peak_to_mean"]["1.0"] < classes["voice"]["peak_to_mean"]["0.002"]
 
 
 def test_after_a_run_has_ended_its_packets_are_copied_again_and_captured(box: Box) -> None:
