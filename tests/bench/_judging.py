@@ -144,7 +144,8 @@ def _sums(results: Results, scenarios: Sequence[str], controllers: Sequence[str]
         if OURS in sums and other != OURS:
             found = ratio_bound(sums[OURS], sums[other])
             if found:
-                yield f"ours / {other}: {found[0]:.1%}, with 95 % confidence at most {found[1]:.1%}"
+                most = f"at most {found[1]:.1%}" if math.isfinite(found[1]) else "no bound, theirs may have none"
+                yield f"ours / {other}: {found[0]:.1%}, with 95 % confidence {most}"
             else:
                 yield f"ours - {other}: {interval([a - b for a, b in zip(sums[OURS], sums[other], strict=True)])}"
 
