@@ -26,8 +26,10 @@ MOST = {20: 0.10, 2000: 1.0}
 """Of a processor, by up to how many classes."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 _TURNS = 5
-_SETTLE, _PATIENCE = 3, 60
-"""Seconds of the run before it is measured, and for which it may take to end."""
+_SETTLE, _LEARNS, _PATIENCE = 3, 15, 60
+"""Seconds of the run before it is measured, also with hundreds of classes, all of which are then given what they send;
+and for which it may take to end."""
+_HUNDREDS = 200
 
 
 def main() -> int:
@@ -49,7 +51,8 @@ def main() -> int:
         for _ in range(_TURNS):
             without = router.send(wanted.count, rate=RATE, ports=wanted.classes)
             with running([*shaper, "run", *where, "--json"], folder) as (process, lines):
-                router.send(_SETTLE * RATE, rate=RATE, ports=wanted.classes)
+                settle = _SETTLE if wanted.classes < _HUNDREDS else _LEARNS
+                router.send(settle * RATE, rate=RATE, ports=wanted.classes)
                 began, before = time.monotonic(), processor(process.pid)
                 measured = router.send(wanted.count, rate=RATE, ports=wanted.classes)
                 own = (processor(process.pid) - before) / (time.monotonic() - began)
