@@ -12,7 +12,7 @@ from collectors.bpf.delays import refusal
 if TYPE_CHECKING:
     from conftest import Lab
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = [pytest.mark.kernel, pytest.mark.timing, pytest.mark.machine]
 
 
 def test_percentiles_are_those_of_the_tracepoints(netns: Lab) -> None:
