@@ -9,6 +9,7 @@ import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
 from shaper.errors import ShaperError, UnavailableError
@@ -240,6 +241,10 @@ class Topology:
         )
         # One invocation must not warm up the next; and stamps in segments are the clock's, without a random offset.
         self._sysctl(namespace, "ipv4/tcp_no_metrics_save=1", "ipv4/tcp_timestamps=2")
+        # A veth hands on the sender's hash of a packet, by which fq_codel sorts it: after a timeout a connection would
+        # get another bucket, now and then somebody else's, as it never does from a wire. Before 5.18 it has to.
+        if Path("/proc/sys/net/core/txrehash").exists():
+            self._sysctl(namespace, "core/txrehash=0")
 
     @staticmethod
     def _batch(namespace: str, *lines: str) -> None:

@@ -57,6 +57,18 @@ def ours(name: str) -> list[str]:
     return [one for one in namespaces.existing() if one.startswith(name.rpartition("-")[0])]
 
 
+def test_a_connection_keeps_the_hash_that_sorts_it_into_a_queue(net: Topology) -> None:
+    """As on a wire, where it is made of the headers: else a timeout moves it, now and then to another flow's bucket."""
+    here = Path("/proc/sys/net/core/txrehash")
+    if not here.exists():
+        pytest.skip("missing capability: net.core.txrehash (Linux 5.18)")
+    before = here.read_text()
+    for host in (net.client, net.server):
+        read = subprocess.run(["ip", "netns", "exec", host, "cat", str(here)], capture_output=True, check=True)
+        assert read.stdout == b"0\n"
+    assert here.read_text() == before
+
+
 def test_nothing_is_left_after_the_block_and_after_an_exception(net: Topology) -> None:
     with Topology() as inner:
         assert len(ours(inner.client)) == 3
