@@ -5,6 +5,7 @@ Classes with traffic each, half of them with an SLA, on a link that is never ful
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import statistics
@@ -50,20 +51,21 @@ def main() -> int:
         pairs = []
         for _ in range(_TURNS):
             without = router.send(wanted.count, rate=RATE, ports=wanted.classes)
-            with running([*shaper, "run", *where, "--json"], folder) as (process, lines):
+            with running([*shaper, "run", *where, "--json"], folder) as (process, lines, sampling):
                 settle = _SETTLE if wanted.classes < _HUNDREDS else _LEARNS
                 router.send(settle * RATE, rate=RATE, ports=wanted.classes)
                 began, before = time.monotonic(), processor(process.pid)
                 measured = router.send(wanted.count, rate=RATE, ports=wanted.classes)
                 own = (processor(process.pid) - before) / (time.monotonic() - began)
             seen = sum(one["samples"] for one in (lines.summary or {})["classes"].values())
-            pairs.append(Pair(without, measured, own, seen))
+            pairs.append(Pair(without, measured, own, seen, sampling))
     return told(pairs, classes=wanted.classes)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Traffic without a run and then with one; `own` is what that took of a processor, `seen` what it measured in all.
+    """Traffic without a run and then with one; `own` is what that took of a processor, `seen` what it measured in all,
+    with a `sampling` above 1 on purpose not every packet.
 
     In turns, as the machine is another from minute to minute.
     """
@@ -72,6 +74,7 @@ class Pair:
     measured: Passage
     own: float
     seen: int
+    sampling: int
 
     @property
     def added(self) -> float:
@@ -100,8 +103,9 @@ def document(device: str, count: int) -> str:
 
 
 @contextmanager
-def running(command: list[str], folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], RunLines]]:
-    """A run that measures, until it is left again; `ip netns exec` becomes it, so its number is the run's own.
+def running(command: list[str], folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], RunLines, int]]:
+    """A run that measures one packet in so many, until it is left again; `ip netns exec` becomes it, so its number is
+    the run's own.
 
     What it said is in the lines afterwards. It goes to a file: nobody reads a pipe meanwhile.
     """
@@ -110,15 +114,20 @@ def running(command: list[str], folder: Path) -> Iterator[tuple[subprocess.Popen
         process = subprocess.Popen(command, stdout=out, stderr=log, start_new_session=True)
     try:
         until = time.monotonic() + _PATIENCE
-        while b'"ready"' not in said.read_bytes():
+        while not (ready := [line for line in whole_lines(said) if b'"ready"' in line]):
             if process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"`shaper run` is not ready: {(folder / 'log').read_text().strip()}")
             time.sleep(0.1)
-        yield process, lines
+        yield process, lines, json.loads(ready[0])["interfaces"][0]["capture"]["sampling"]
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(_PATIENCE)
     lines.feed(said.read_bytes())
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """Those that end."""
+    return path.read_bytes().split(b"\n")[:-1]
 
 
 def processor(pid: int) -> float:
@@ -141,9 +150,11 @@ def told(pairs: list[Pair], *, classes: int) -> int:
         f"({', '.join(f'{one.own + one.added:.1%}' for one in pairs)})"
     )
     lost, seen = sum(one.sent - one.arrived for one in measured), sum(one.seen for one in pairs)
+    sampling = max(one.sampling for one in pairs)
+    print(f"measured: {seen} packets in all" + (f", captured one in {sampling}" if sampling > 1 else ""))
     found = [
         (lost, f"{lost} packets were lost"),
-        (seen < sent, f"of {sent} packets {seen} were measured"),
+        (seen < (sent if sampling == 1 else 1), f"of {sent} packets {seen} were measured"),
         (offered < 0.99 * RATE, f"only {offered:,.0f} packets a second could be offered"),
         (together >= most, f"it takes {together:.1%} of a processor"),
     ]
