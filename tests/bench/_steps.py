@@ -10,23 +10,22 @@ from statistics import median
 from shaper import control
 from shaper.control import ClassSetup, LinkSetup, ParentSetup, Setup
 from shaper.model.decision import Bounds, Grant
-from shaper.model.observation import CaptureHealth, ClassObservation, DelayView, Observation
+from shaper.model.observation import TICK, CaptureHealth, ClassObservation, DelayView, Observation
 from shaper.model.policy import Tier
 from shaper.model.sla import DelayTarget, Sla
 
-_TICK = 0.25
 _SLA = Sla((DelayTarget(0.99, 0.05),), 0.005)
 _TAUS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 def cost(*, classes: int = 0, ticks: int = 40, seed: int = 1) -> Iterator[str]:
-    """A line for each size of tree, with what it is of a processor at a tick of 250 ms."""
+    """A line for each size of tree, with what it is of a processor at the run's tick."""
     for count in (classes,) if classes else (20, 200, 2000):
         taken = seconds(count, ticks=ticks, seed=seed)
         middle, most = median(taken), max(taken)
         yield (
             f"{count:5} classes: a step takes {middle * 1e3:8.2f} ms (median of {ticks}; at most {most * 1e3:.2f}), "
-            f"{middle / _TICK:.1%} of a processor at a tick of {_TICK * 1e3:g} ms"
+            f"{middle / TICK:.1%} of a processor at a tick of {TICK * 1e3:g} ms"
         )
 
 
@@ -35,10 +34,8 @@ def seconds(count: int, *, ticks: int, seed: int) -> list[float]:
     setup, dice = tree(count), Random(seed)
     state, now, found = control.initial(setup), 0.0, []
     for _ in range(ticks):
-        now += _TICK
-        observation = Observation(
-            _TICK, {cls.path: seen(cls, dice) for cls in setup.classes}, CaptureHealth(True, 1000)
-        )
+        now += TICK
+        observation = Observation(TICK, {cls.path: seen(cls, dice) for cls in setup.classes}, CaptureHealth(True, 1000))
         began = time.process_time()
         state, _ = control.step(setup, state, observation, now=now)
         found.append(time.process_time() - began)
@@ -72,7 +69,7 @@ def tree(count: int) -> Setup:
 def seen(cls: ClassSetup, dice: Random) -> ClassObservation:
     """Half to all of its guarantee, with what the capture tells of it."""
     offered = cls.guarantee * dice.uniform(0.5, 1.0)
-    size = int(offered * _TICK / 8)
+    size = int(offered * TICK / 8)
     envelope = {tau: int(offered * tau / 8) + 1514 for tau in _TAUS}
     delay = DelayView(200, 1.0, {0.99: 0.01}, {0.05: 0.0}, 0.02)
-    return ClassObservation(cls.path, _TICK, size, size // 1000, 0, 0, offered, offered, envelope, delay)
+    return ClassObservation(cls.path, TICK, size, size // 1000, 0, 0, offered, offered, envelope, delay)
