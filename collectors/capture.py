@@ -144,7 +144,7 @@ class Capture:
         """The rate for what comes from now on."""
         chosen = self._sampling
         earlier = chosen.before, chosen.after
-        chosen.take(self._read_frames, drops, now=now)
+        chosen.take(self._read_frames, drops, now=now, sparing=self._duty.share < 1.0)
         # Of few packets each is looked at, and so is each at any time.
         self._duty.rate(self._arrived * earlier[0] if chosen.claimed > 1 else 0, now=now)
         self._read_frames = self._arrived = 0

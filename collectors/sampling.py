@@ -11,6 +11,8 @@ from dataclasses import dataclass
 MOST = 60_000
 """Frames a second of both taps that are looked at: some 20 % of a core, where a link is slow enough not to be sampled
 from the start."""
+SPARING = 4_000
+"""The same where packets are so many that the kernel's part alone is felt (`duty`): hundreds a second are matched."""
 LARGEST = 4096
 _CALM = 10.0
 """Seconds of little load before more is looked at."""
@@ -36,7 +38,7 @@ class Sampling:
     def __post_init__(self) -> None:
         self.before = self.after = self.claimed = self.least
 
-    def take(self, frames: int, drops: int, *, now: float) -> None:
+    def take(self, frames: int, drops: int, *, now: float, sparing: bool = False) -> None:
         """So many frames were read since the last call, and so many were lost for want of room."""
         if self._changed is not None and now - self._changed > self.horizon:
             self._changed = None
@@ -45,11 +47,12 @@ class Sampling:
         if last is None or now <= last:
             return
         rate = (frames + drops) / (now - last)
-        if (rate > self.most or drops) and self.before < LARGEST and self._changed is None:
+        most = min(self.most, SPARING) if sparing else self.most
+        if (rate > most or drops) and self.before < LARGEST and self._changed is None:
             self.before *= 2
             self.claimed = max(self.claimed, self.before)
             self._changed, self._calm = now, None
-        elif rate * _SPARE > self.most or self.before == self.least:
+        elif rate * _SPARE > most or self.before == self.least:
             self._calm = None
         elif self._calm is None:
             self._calm = now

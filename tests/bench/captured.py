@@ -16,15 +16,15 @@ from forwarding import Passage, Router
 
 from collectors.ring import PacketRing
 from shaper.compile.program import Program
+from shaper.model.observation import TICK
 from shaper.run.alarms import Alarms
 from shaper.run.capturing import Capturing
 from shaper.run.clock import SystemClock
 
-_TURNS = 15
+_TURNS = 25
 _PACE = 250_000
 """Packets until it knows how fast they come."""
 _MOST = 0.10
-_TICK = 0.25
 _RETURN = 0x06
 
 _SCAPY = """
@@ -57,17 +57,18 @@ class Reader(threading.Thread):
         self.why = self._capturing.why
         self.captured = self.drops = self.matched = self.missed = 0
         self.listening = 1.0
+        self.sampling = program.sampling
         self.processor = 0.0
 
     def run(self) -> None:
         begun = time.thread_time()
-        over, due = False, time.monotonic() + _TICK
+        over, due = False, time.monotonic() + TICK
         while not over:
             over = self._over.wait(min(due - time.monotonic(), self._capturing.wait))
             if not over and time.monotonic() < due:
                 self._capturing.tend()
                 continue
-            due = time.monotonic() + _TICK
+            due = time.monotonic() + TICK
             self.processor = time.thread_time() - begun
             window = self._capturing.window(self._program, now=0.0, queued={} if over else None)
             if window is not None:
@@ -76,10 +77,11 @@ class Reader(threading.Thread):
                 self.matched += sum(one.matched for one in window.classes.values())
                 self.missed += sum(one.lost for one in window.classes.values())
                 self.listening = min(self.listening, window.listening)
+                self.sampling = max(self.sampling, window.sampling)
 
     def end(self) -> None:
         """After what is on its way."""
-        time.sleep(_TICK)
+        time.sleep(TICK)
         self._over.set()
         self.join()
         self._capturing.release()
@@ -129,7 +131,7 @@ def sampled(router: Router, count: int) -> list[str]:
     median = statistics.median
     taken = median(map(sum, zip(added, reading, strict=True)))
     print(
-        f"1 in {program.sampling} captured, in {reader.listening:.0%} of the time, at {median(rates):,.0f} packets a "
+        f"1 in {reader.sampling} captured, in {reader.listening:.0%} of the time, at {median(rates):,.0f} packets a "
         f"second of a processor: {taken:.1%} of one, {median(added):.1%} for copies and filters, {median(reading):.1%} "
         f"for reading; {frames} frames, {matched} packets matched, {drops} dropped\n"
         f"a packet socket alone that passes nothing: {median(copies):.1%} of a processor"

@@ -48,7 +48,9 @@ def test_at_the_highest_rate_slices_of_time_miss_nothing(netns: Lab) -> None:
     parts = [window.classes[router.default] for window in seen if router.default in window.classes]
     taken = sum(part.arrived_packets if part.taken is None else part.taken for part in parts)
     assert passage.arrived == passage.sent
-    assert arrived == pytest.approx(passage.sent / program.sampling, rel=0.2), "what arrives is counted as ever"
+    # One in so many, or fewer once it knows the rate: what a window says is the sparsest of it.
+    least = sum(window.sampling * total([window], router.default)[2] for window in seen)
+    assert arrived * program.sampling * 0.8 < passage.sent < least * 1.2, "what arrives is counted as ever"
     assert (lost, len(delays), sum(window.capture_drops for window in seen)) == (0, taken, 0)
     said = min(window.listening for window in seen) < 1
     assert 100 < taken <= arrived

@@ -89,6 +89,9 @@ def test_a_rate_that_changes_under_load_loses_nothing(netns: Lab) -> None:
     assert bulk_lost / bulk_arrived == pytest.approx(dropped, abs=0.15)
 
 
+_PART = 4
+
+
 @dataclass(slots=True)
 class _Looking:
     """A capture and what it said, asked as a run asks it: at ticks, and in between where it wants to be."""
@@ -116,8 +119,8 @@ def _looking(lab: Lab, device: str, *duties: Duty | None) -> Iterator[list[_Look
                 lambda duty=duty: Capture(
                     device=device,
                     tap="copies",
-                    after_filter=tap_filter(2),
-                    sampling=2,
+                    after_filter=tap_filter(_PART),
+                    sampling=_PART,
                     classify=classify,
                     audit_rate=0,
                     horizon=1.0,
@@ -185,4 +188,4 @@ def test_slices_of_time_lose_what_the_queue_drops(netns: Lab) -> None:
     assert (len(voice), voice_lost) == (taken[VOICE], 0), "nothing of voice was dropped, and nothing seems lost"
     assert len(bulk) + bulk_lost == taken[BULK] < bulk_arrived
     assert taken[VOICE] < voice_arrived
-    assert bulk_lost / taken[BULK] == pytest.approx(shaped.leaf(20)[0] / (2 * bulk_arrived), abs=0.1)
+    assert bulk_lost / taken[BULK] == pytest.approx(shaped.leaf(20)[0] / (_PART * bulk_arrived), abs=0.1)

@@ -48,6 +48,18 @@ def test_it_looks_at_less_under_load_and_at_more_after_it() -> None:
     assert chosen.after == 1
 
 
+def test_where_packets_are_many_it_looks_at_fewer_until_they_are_few_again() -> None:
+    chosen, now, packets = Sampling(1, HORIZON), 0.0, [10_000] * 10 + [50_000] * 300 + [2_000] * 600
+    seen = []
+    for rate in packets:
+        now += 0.2
+        chosen.take(round(rate * 0.2 / chosen.before), 0, now=now, sparing=rate > 40_000)
+        seen.append(chosen.before)
+    assert seen[:10] == [1] * 10, "a whole capture of few packets"
+    assert seen[309] == 16, "at most 4,000 frames a second of 50,000"
+    assert seen[-1] == 1
+
+
 def test_lost_frames_are_load_too() -> None:
     chosen = Sampling(4, HORIZON)
     chosen.take(10, 0, now=0.0)
