@@ -61,7 +61,8 @@ def step(
             aimed = aim(setup, cls, memory, wanted, seen=seen, rate=rate, spent=spent, now=now, tuning=tuning)
         after = _grant(cls, rates[path], queue, aimed.target)
         if after != before:
-            why = reason(cls, wanted or Need(), before, after, takers=takers, bound=shares[path].bound)
+            harmed = _harmed(setup, cls, memories, state.classes[path], now=now)
+            why = reason(cls, wanted or Need(), before, after, takers=takers, harmed=harmed, bound=shares[path].bound)
             changes.append(Change(path, before, after, why, shares[path].bound, int(claims[path].needed)))
         memories[path] = _remember(memory, claims[path], shares[path], after, aimed, now=now)
     thin = [
@@ -101,6 +102,10 @@ def _look(
         )
         for tier in Tier
     }
+    lossy_at: dict[Tier, float] = {}
+    for cls in setup.classes:
+        if (at := memories[cls.path].lossy_at) is not None:
+            lossy_at[cls.tier] = max(at, lossy_at.get(cls.tier, at))
     surplus = {cls.path: _surplus(cls, needs[cls.path]) for cls in setup.classes if cls.path in needs}
     beyond = sum(surplus.values())
     for cls in setup.classes:
@@ -108,7 +113,16 @@ def _look(
             continue
         calm = all(well for tier, well in content.items() if tier < cls.tier)
         takeable = beyond - surplus[cls.path]
-        memory = entitle(cls, memories[cls.path], wanted, calm=calm, takeable=takeable, now=now, tuning=tuning)
+        memory = entitle(
+            cls,
+            memories[cls.path],
+            wanted,
+            calm=calm,
+            takeable=takeable,
+            lossy_at=max((at for tier, at in lossy_at.items() if tier < cls.tier), default=None),
+            now=now,
+            tuning=tuning,
+        )
         memories[cls.path] = keep(cls, memory, wanted.rate + wanted.drain, now=now, thin=wanted.thin, tuning=tuning)
     return memories, needs
 
@@ -132,6 +146,14 @@ def _claim(cls: ClassSetup, memory: Memory, wanted: Need | None, tuning: Tuning)
     return Claim(
         cls.path, cls.tier, cls.weight, cls.lowest, entitled, needed, held, cls.highest, firm=firm, met=memory.met
     )
+
+
+def _harmed(setup: Setup, cls: ClassSetup, memories: dict[str, Memory], before: Memory, *, now: float) -> list[str]:
+    """The classes that dropped too much after its last rise, which was therefore taken back in this tick."""
+    trial, earlier = memories[cls.path].trial, before.trial
+    if trial is None or earlier is None or trial.at != earlier.at or trial.clean or not earlier.clean:
+        return []
+    return [other.path for other in setup.classes if other.tier < cls.tier and memories[other.path].lossy_at == now]
 
 
 def _grant(cls: ClassSetup, rate: int, queue: int, target: int) -> Grant:

@@ -8,11 +8,11 @@ r >= (E(tau) + L) / (tau + D - S). TCP takes whatever it gets, so only inelastic
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from shaper.control.setup import ClassSetup, Setup
-from shaper.control.state import Memory, Peak
+from shaper.control.state import Counted, Memory, Peak
 from shaper.control.tuning import Tuning
 from shaper.model.observation import ClassObservation
 from shaper.model.sla import DelayTarget
@@ -23,20 +23,21 @@ from shaper.units import format_duration, format_percent, format_rate
 class Need:
     """What a class needs now. Rates in bit/s.
 
-    `rate` holds its SLA (0 where it has none or no traffic), `drain` comes on top while a backlog is too long;
-    `demand` is what it would use (infinite with a backlog or drops). `missed` says which target is missed, "" when
-    none is. `elastic` says that there is TCP in it, `inelastic` that there is none; neither, where no capture tells.
-    `strain` is the delay as a share of what is wanted of it, of the worst target, 0 without any: from 1 on nothing of
-    its rate can be spared. `thin` marks too few samples to judge by; `capacity` the bandwidth that an infeasible delay
-    target would take; `asked` is the need of this moment, without headroom and hold. `excess` is the logarithm of the
-    worst delay over what is wanted of it, within -1..1 and 0 in the dead band; None where none was measured or the
-    samples are too few.
+    `rate` holds its SLA (0 where it has none or no traffic), `drain` comes on top while a backlog is too long; `demand`
+    is what it would use (infinite with a backlog or drops); `throughput` what was sent of it of late, `present` in this
+    tick. `missed` says which target is missed, "" when none is. `elastic` says that there is TCP in it, `inelastic`
+    that there is none; neither, where no capture tells. `strain` is the delay as a share of what is wanted of it, of
+    the worst target, 0 without any: from 1 on nothing of its rate can be spared. `thin` marks too few samples to judge
+    by; `capacity` the bandwidth that an infeasible delay target would take; `asked` is the need of this moment, without
+    headroom and hold. `excess` is the logarithm of the worst delay over what is wanted of it, within -1..1 and 0 in the
+    dead band; None where none was measured or the samples are too few.
     """
 
     rate: float = 0.0
     drain: float = 0.0
     demand: float = 0.0
     throughput: float = 0.0
+    present: float = 0.0
     pressed: bool = False
     elastic: bool = False
     inelastic: bool = False
@@ -90,9 +91,17 @@ def need(
     error, missed = _error(setup, cls, memory, seen, elastic=elastic, throughput=throughput, tuning=tuning)
     bare = max((peak.bare for peak in candidates), default=0.0)
     asked, since = _asked(memory, bare, seen.seconds, now=now, tuning=tuning)
+    second = _second(memory, seen, now=now) if cls.sla.bounds else ()
     # One copy: with thousands of classes copies are most of what a step takes.
     memory = replace(
-        memory, share=share, elastic_at=elastic_at, throughput=smooth, peaks=peaks, asked=asked, asked_since=since
+        memory,
+        share=share,
+        elastic_at=elastic_at,
+        throughput=smooth,
+        peaks=peaks,
+        asked=asked,
+        asked_since=since,
+        second=second,
     )
     if trusted and error is not None:
         integral = _integral(setup, cls, memory, seen, error, now=now, elastic=elastic, thin=thin, tuning=tuning)
@@ -102,6 +111,8 @@ def need(
     if memory.integral > 0.01 and rate > 0:
         rate = max(rate, cls.lowest) * math.exp(memory.integral)
         source = f"{source}, feedback x{math.exp(memory.integral):.2f}"
+    if second and _lossy(cls, second) and memory.grant.rate >= rate * (1 - tuning.apply_up) - tuning.apply_bits:
+        memory = replace(memory, lossy_at=now)
     drain = 0.0
     if cls.sla and not elastic and rate > 0:
         delay = tuning.loss_delay if cls.tightest is None else cls.tightest
@@ -111,6 +122,7 @@ def need(
         drain=drain,
         demand=math.inf if pressed else tuning.headroom * seen.offered,
         throughput=smooth,
+        present=throughput,
         pressed=pressed,
         elastic=elastic,
         inelastic=share is not None and not elastic,
@@ -252,8 +264,22 @@ def _error(
 def lossy(cls: ClassSetup, seen: ClassObservation) -> bool:
     """Whether as much is dropped already as may be late: what is dropped counts as that, and a shorter queue drops
     more."""
+    return _lossy(cls, ((0.0, seen.sent_packets + seen.dropped_packets, seen.dropped_packets),))
+
+
+def _lossy(cls: ClassSetup, counted: Sequence[Counted]) -> bool:
+    dropped = sum(lost for _, _, lost in counted)
+    if not dropped:
+        return False
     may = min((1 - target.percentile for target in cls.sla.bounds), default=1.0)
-    return seen.dropped_packets > max(1.0, may * (seen.sent_packets + seen.dropped_packets))
+    return dropped > max(1.0, may * sum(packets for _, packets, _ in counted))
+
+
+def _second(memory: Memory, seen: ClassObservation, *, now: float) -> tuple[Counted, ...]:
+    """The ticks of the last second, over which an agreement is judged: TCP that has to slow down loses packets at once,
+    and then none."""
+    this = now, seen.sent_packets + seen.dropped_packets, seen.dropped_packets
+    return *(tick for tick in memory.second if now - tick[0] < 1), this
 
 
 def _integral(

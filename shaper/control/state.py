@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from shaper.control.setup import Setup
 from shaper.model.decision import Allocation, Grant
 
+Counted = tuple[float, int, int]
+"""When a tick ended, how many packets came to a class in it, and how many of them were dropped."""
+
 
 @dataclass(frozen=True, slots=True)
 class Peak:
@@ -20,6 +23,19 @@ class Peak:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """The last rise of what a yielding class is given back: when, from how many bit/s, by how many at most.
+
+    `clean` says that no class above dropped before it, so that it is to blame where one does after it.
+    """
+
+    at: float
+    before: float
+    step: float
+    clean: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """What is remembered of one class.
 
@@ -28,10 +44,12 @@ class Memory:
     below it, and `lower_most` (bit/s) at most; `share` the inelastic share of its traffic when the capture was last
     trusted, None before that; `throughput` bit/s smoothed over about two seconds; `restored` the part of the guarantee,
     in bit/s, that a yielding class was given back, `harmed_since` since when it has been short of it, `eased_since`
-    since when it could do without; `throttled` whether it got less than it needed, `met` whether it got about that
-    much, `raised_at` when its rate last rose. `asked` is the present need without headroom, in bit/s, evened out since
-    it jumped last, at `asked_since`. `aimed_at` is when the target of its AQM moved last, `longer_since` since when a
-    longer one has been called for.
+    since when it could do without, `trial` its last rise of that, `patience` how many seconds it waits for the next;
+    `second` are the ticks of the last second, and `lossy_at` is when it last dropped more than may be late in one,
+    though it had the rate that it needed; `throttled` whether it got less than it needed, `met` whether it got about
+    that much, `raised_at` when its rate last rose. `asked` is the present need without headroom, in bit/s, evened out
+    since it jumped last, at `asked_since`. `aimed_at` is when the target of its AQM moved last, `longer_since` since
+    when a longer one has been called for.
     """
 
     grant: Grant
@@ -47,6 +65,10 @@ class Memory:
     lower_most: float = 0.0
     harmed_since: float | None = None
     eased_since: float | None = None
+    trial: Trial | None = None
+    patience: float = 0.0
+    second: tuple[Counted, ...] = ()
+    lossy_at: float | None = None
     raised_at: float | None = None
     throttled: bool = False
     met: bool = False

@@ -12,8 +12,18 @@ from shaper.model.observation import CaptureHealth
 from shaper.units import format_duration, format_percent, format_rate, format_size
 
 
-def reason(cls: ClassSetup, wanted: Need, before: Grant, after: Grant, *, takers: Sequence[str], bound: str) -> str:
-    """Why a class moved. `takers` are the classes that rose in the same tick."""
+def reason(
+    cls: ClassSetup,
+    wanted: Need,
+    before: Grant,
+    after: Grant,
+    *,
+    takers: Sequence[str],
+    harmed: Sequence[str],
+    bound: str,
+) -> str:
+    """Why a class moved. `takers` are the classes that rose in the same tick, `harmed` those for which its last rise is
+    taken back."""
     parts: list[str] = []
     if after.rate > before.rate:
         if wanted.rate + wanted.drain > before.rate:
@@ -26,7 +36,9 @@ def reason(cls: ClassSetup, wanted: Need, before: Grant, after: Grant, *, takers
                 f"{format_rate(cls.guarantee)}, which no higher tier needs now"
             )
     elif after.rate < before.rate:
-        if takers and bound != "none":
+        if harmed:
+            parts.append(f"{', '.join(harmed)} dropped more than may be late as soon as it rose: taken back")
+        elif takers and bound != "none":
             parts.append(f"yields to {', '.join(takers)}")
         elif cls.lowest < cls.guarantee and wanted.rate <= cls.lowest:
             parts.append(f"{format_rate(int(wanted.throughput))} by borrowing: back towards the floor")

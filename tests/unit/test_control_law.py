@@ -320,9 +320,10 @@ def test_a_yielding_class_that_is_harmed_is_raised_late_slowly_and_never_past_it
     run.tick(seen("video", 2 * M), hungry(4 * M), greedy(12 * M), times=400)
     assert run.rate("bulk") == 12 * M
     at = [number * TICK for number, each in enumerate(run.decisions) if "bulk" in {one.path for one in each.changes}]
-    # A rate below what it has by borrowing would change nothing; then a quarter of the guarantee at a time.
-    assert [change.after.rate for change in run.changes() if change.path == "bulk"] == [7 * M, 10 * M, 12 * M]
-    assert at == [3.0, 6.0, 9.0]
+    # A rate below what it has by borrowing would change nothing; then more at a time.
+    rates = [change.after.rate / M for change in run.changes() if change.path == "bulk"]
+    assert rates == [4.375, 5.125, 6.625, 9.625, 12]
+    assert at == [3.0, 4.5, 6.0, 7.5, 9.0]
     assert "short of the guarantee of 12mbit" in next(one for one in run.changes() if one.path == "bulk").reason
 
 
@@ -344,10 +345,68 @@ def test_it_is_not_raised_where_the_others_have_no_more_than_they_need():
 def test_it_is_raised_by_no_more_than_the_others_can_lose_without_being_late(wait, raised):
     """Of 50 ms 37.5 are wanted: at 31.25 a sixth of 12 Mbit/s can be spared, at 38 nothing, and a step is 3."""
     late = Sla((DelayTarget(0.95, 0.05),))
-    run = Run(leaf("video"), bulk(), leaf("web", guarantee=1 * M, sla=late))
+    run = Run(leaf("video"), bulk(), leaf("web", guarantee=1 * M, sla=late), tuning=Tuning(restore_first=0.25))
     borrowed = seen("web", 0, tcp=12 * M, backlog=50_000, delay=view(wait))
     run.tick(seen("video", 2 * M), hungry(4 * M), borrowed, times=16)
     assert run.rate("bulk") == pytest.approx(raised, abs=8)
+
+
+def crowd(drops):
+    """Many flows that came for what they get, and keep a short queue: 100 packets, of which 5 may be late."""
+    one = seen("web", 0, tcp=12 * M, delay=view(0.01))
+    return replace(one, sent_packets=100 - drops, dropped_packets=drops)
+
+
+def borrower():
+    return leaf("web", guarantee=1 * M, sla=Sla((DelayTarget(0.95, 0.05),)))
+
+
+def rises(run):
+    """When bulk's rate moved, and to what in Mbit/s."""
+    found = ((number, one) for number, each in enumerate(run.decisions) for one in each.changes if one.path == "bulk")
+    return [(number * TICK, one.after.rate / M) for number, one in found]
+
+
+def test_a_rise_after_which_a_class_above_drops_is_taken_back_and_the_next_is_smaller_and_later():
+    run = Run(leaf("video"), bulk(), borrower())
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(0), times=20)
+    assert rises(run) == [(3.0, 4.375), (4.5, 5.125)]
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(30))
+    assert rises(run)[2:] == [(5.0, 4.375)]
+    assert "web dropped more than may be late as soon as it rose" in run.decisions[-1].changes[0].reason
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(0), times=82)
+    assert rises(run)[3:] == [(25.25, 4.75)]
+    # Again, and four times as late.
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(30))
+    assert rises(run)[4:] == [(25.75, 4.259)]
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(0), times=320)
+    assert rises(run)[5:] == []
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(0))
+    assert rises(run)[5:] == [(106.0, 4.634)]
+
+
+def test_a_rise_is_not_taken_back_for_what_may_be_late_for_a_single_burst_or_for_what_was_dropped_before():
+    for before, after in ((0, 5), (20, 20)):
+        run = Run(leaf("video"), bulk(), borrower())
+        run.tick(seen("video", 2 * M), hungry(4 * M), crowd(before), times=13)
+        assert rises(run) == [(3.0, 4.375)]
+        run.tick(seen("video", 2 * M), hungry(4 * M), crowd(after), times=8)
+        assert rises(run)[1:] == [(4.5, 5.125)]
+    run = Run(leaf("video"), bulk(), borrower())
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(0), times=13)
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(18))
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(0), times=6)
+    assert rises(run) == [(3.0, 4.375), (4.5, 5.125)]
+
+
+def test_what_was_taken_back_is_forgotten_once_it_can_do_without():
+    run = Run(leaf("video"), bulk(), borrower())
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(0), times=13)
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(30))
+    assert rises(run)[1:] == [(3.25, 2)]
+    run.tick(seen("video", 2 * M), hungry(15 * M), crowd(0), times=90)
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(0), times=24)
+    assert [rate for _, rate in rises(run)[2:]] == [4.375, 5.125]
 
 
 def test_it_yields_at_once_and_starts_over():
