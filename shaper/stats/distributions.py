@@ -6,6 +6,7 @@ Its continued fraction is DLMF 8.17.22, evaluated by Lentz's method (Thompson an
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 _TINY = 1e-300
 _EPSILON = 1e-15
@@ -50,6 +51,7 @@ def binomial_cdf(most: int, count: int, chance: float) -> float:
     return 1.0 if most >= count else beta_ratio(count - most, most + 1, 1 - chance)
 
 
+@lru_cache(maxsize=1024)
 def student_quantile(share: float, freedom: int) -> float:
     """Below it lies `share` (0.5..1) of Student's t distribution with so many degrees of freedom; by bisection."""
     if not (0.5 <= share < 1 and freedom > 0):

@@ -25,12 +25,17 @@ def wilson(hits: int, count: int, *, confidence: float = 0.95) -> Interval:
     """
     if not 0 <= hits <= count or count == 0:
         raise ValueError(f"no ratio of {hits} in {count}")
+    return score(hits / count, count, confidence=confidence)
+
+
+def score(ratio: float, count: float, *, confidence: float) -> Interval:
+    """The same of a ratio (0..1) that is worth so many independent samples, which may be a fraction of a number."""
     z = NormalDist().inv_cdf((1 + confidence) / 2)
-    ratio, weight = hits / count, z * z / count
+    weight = z * z / count
     centre = (ratio + weight / 2) / (1 + weight)
     half = z * math.sqrt(ratio * (1 - ratio) / count + weight / (4 * count)) / (1 + weight)
-    low = 0.0 if hits == 0 else max(0.0, centre - half)
-    high = 1.0 if hits == count else min(1.0, centre + half)
+    low = 0.0 if ratio == 0 else max(0.0, centre - half)
+    high = 1.0 if ratio == 1 else min(1.0, centre + half)
     return Interval(low, high)
 
 
