@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,9 +10,10 @@ from collectors.audit import Audit
 from collectors.envelope import Envelope
 from collectors.frames import dissect, flow_key, is_tcp
 from collectors.hitters import Hitter, Hitters
-from collectors.matching import Arrival, Departure, Matcher, Matches
+from collectors.matching import BITS, Arrival, Departure, Matcher, Matches
 from collectors.ring import Frame
 from collectors.sample import CaptureWindow, Classifier, ClassWindow
+from collectors.slices import Slice
 
 _EVER = (0, 1 << 62)
 _FLOWS = 1 << 16
@@ -65,6 +67,7 @@ class Account:
         self._since: float | None = None
         self._begin, self._end = _EVER
         self._some = False
+        self._slices = self._slice = 0  # so many began; the number of the present one, 0 while it listens always
         self._hitters: dict[int, Hitters] | None = {} if hitters else None
 
     def claim(self, sampling: int) -> None:
@@ -72,7 +75,13 @@ class Account:
         self._sampling = sampling
 
     def pick(self, begin: int, end: int) -> None:
-        """Of what is added from now on, who arrives (ns) from `begin` until `end` is looked for behind the queue."""
+        """Of what is added from now on, who arrives (ns) from `begin` until `end` is looked for behind the queue.
+
+        Another `begin` is another slice of time, but without an end.
+        """
+        if begin != self._begin:
+            self._slices += end != _EVER[1]
+            self._slice = self._slices if end != _EVER[1] else 0
         self._begin, self._end = begin, end
 
     @property
@@ -115,7 +124,7 @@ class Account:
     def _arrivals(self, frames: Iterable[Frame]) -> list[Arrival]:
         flows, tallies, audit, detailed = self._flows, self._tallies, self._audit, self._detailed
         size_of, hitters = self._size_of, self._hitters
-        begin, end = self._begin, self._end
+        begin, end, above = self._begin, self._end, self._slice << BITS
         self._some |= (begin, end) != _EVER
         arrivals: list[Arrival] = []
         for stamp, length, frame in frames:
@@ -144,7 +153,7 @@ class Account:
             tally.picked += 1
             if stamp >= audit.due:
                 audit.check(stamp, frame, flow, classid)
-            arrivals.append((stamp, identity, classid, single))
+            arrivals.append((stamp, identity, classid | above if above else classid, single))
         return arrivals
 
     @staticmethod
@@ -168,18 +177,20 @@ class Account:
     ) -> CaptureWindow:
         seconds = now - self._since if self._since is not None else 0.0
         classes: dict[int, ClassWindow] = {}
-        for classid in sorted({*self._tallies, *matches.delays, *matches.lost}):
+        found, lost, slices = self._by_class(matches)
+        for classid in sorted({*self._tallies, *found, *lost}):
             tally = self._tallies.get(classid) or _Tally()
-            delays = tuple(matches.delays.get(classid, ()))
+            delays = tuple(found.get(classid, ()))
             classes[classid] = ClassWindow(
                 delays=delays,
                 arrived_packets=tally.packets,
                 arrived_bytes=tally.bytes,
                 inelastic_bytes=tally.inelastic,
                 matched=len(delays),
-                lost=matches.lost[classid],
+                lost=lost[classid],
                 envelope=self._envelopes[classid].take(),
                 taken=tally.picked if self._some else None,
+                slices=tuple(slices.get(classid, ())),
             )
         audited, misclassified = self._audit.take()
         window = CaptureWindow(
@@ -190,7 +201,7 @@ class Account:
             ambiguous=matches.ambiguous,
             undecoded=self._undecoded,
             super_packets=self._super,
-            in_flight=flying,
+            in_flight=self._of_classes(flying) if self._slices else flying,
             sampling=self._sampling,
             audited=audited,
             misclassified=misclassified,
@@ -202,3 +213,27 @@ class Account:
         self._captured = self._undecoded = self._super = 0
         self._since = now
         return window
+
+    def _by_class(
+        self, matches: Matches
+    ) -> tuple[Mapping[int, Sequence[float]], Counter[int], Mapping[int, Sequence[Slice]]]:
+        """Delays and losses of each class, and its slices, whose delays follow those of none."""
+        if not self._slices:
+            return matches.delays, matches.lost, {}
+        delays: dict[int, list[float]] = {}
+        slices: dict[int, list[Slice]] = {}
+        for whose in sorted({*matches.delays, *matches.lost}):
+            number, classid = divmod(whose, 1 << BITS)
+            found = matches.delays.get(whose, [])
+            delays.setdefault(classid, []).extend(found)
+            if number and (found or matches.lost[whose]):
+                slices.setdefault(classid, []).append(Slice(number, len(found), matches.lost[whose]))
+        return delays, self._of_classes(matches.lost), slices
+
+    @staticmethod
+    def _of_classes(counts: Mapping[int, int]) -> Counter[int]:
+        """Sums over slices."""
+        found: Counter[int] = Counter()
+        for whose, count in counts.items():
+            found[whose & (1 << BITS) - 1] += count
+        return found

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from collectors.slices import Slice, parted
+
 
 class DelayHistogram:
     """A log-linear histogram (as HdrHistogram's): every power of two is cut into equal buckets.
@@ -159,6 +161,12 @@ class DelayHistogram:
         made._above = dict(self._above)
         return made
 
+    def empty(self) -> DelayHistogram:
+        """Another one with the same buckets, without samples and limits."""
+        made = DelayHistogram(lowest=self.lowest)
+        made._cuts, made._last = self._cuts, self._last
+        return made
+
     def since(self, earlier: DelayHistogram) -> DelayHistogram:
         """The samples that came after `earlier`, a copy of this one then; its `least` and `largest` are bounds."""
         made = self.copy()
@@ -174,13 +182,25 @@ class DelayHistogram:
         Never below it, and above it by at most `width` of it (below `lowest`: by at most `lowest`; above `highest`: up
         to the largest sample). Raises ValueError without samples.
         """
+        return min(max(self._upper_edge(self._holding(q)), self.least), self.largest)
+
+    def up_to(self, q: float, parts: Iterable[DelayHistogram]) -> list[int]:
+        """How many samples of each part, which has the same buckets, are in those up to the one of this quantile.
+
+        Raises ValueError without samples.
+        """
+        last = self._holding(q)
+        return [sum(count for number, count in part._counts.items() if number <= last) for part in parts]
+
+    def _holding(self, q: float) -> int:
+        """The bucket of the upper order statistic."""
         rank = _rank(q, self.count)
         below = 0
         for number in sorted(self._counts):
             below += self._counts[number]
             if below >= rank:
-                return min(max(self._upper_edge(number), self.least), self.largest)
-        return self.largest
+                return number
+        return self._last
 
     def count_above(self, delay: float) -> int:
         """How many samples exceed `delay` (s): never too few; too many by at most those within `width` below it.
@@ -210,6 +230,10 @@ class DelaySummary:
     least: float
 
 
+_Tick = tuple[float, float, Sequence[float], Sequence[Slice]]
+"""When it began and ended, its delays, and of which slices the last of them are."""
+
+
 class SlidingDelays:
     """The newest delays of one class: the last tick whole, and ticks before it until there are `least` samples.
 
@@ -219,27 +243,53 @@ class SlidingDelays:
     def __init__(self, *, least: int = 100, seconds: float = 5.0) -> None:
         self._least = least
         self._seconds = seconds
-        self._ticks: deque[tuple[float, float, Sequence[float]]] = deque()  # began, ended, delays; oldest first
+        self._ticks: deque[_Tick] = deque()  # oldest first
         self._count = 0
+        self._sliced = 0
         self._ended: float | None = None
 
-    def add(self, now: float, delays: Sequence[float], *, seconds: float | None = None) -> None:
+    def add(
+        self, now: float, delays: Sequence[float], *, seconds: float | None = None, slices: Sequence[Slice] = ()
+    ) -> None:
         """The delays (s) of the tick that ends `now`, also when there are none; it began where the last one ended.
 
-        `seconds` is the tick's length, which has to be given only for the first; without it the first has none.
+        `seconds` is the tick's length, which has to be given only for the first; without it the first has none. Of
+        `slices` are the last of the delays, of one after the other.
         """
         began = self._ended if self._ended is not None and seconds is None else now - (seconds or 0.0)
         self._ended = now
-        self._ticks.append((began, now, delays))
+        self._ticks.append((began, now, delays, slices))
         self._count += len(delays)
+        self._sliced += bool(slices)
         while len(self._ticks) > 1 and (
             self._count - len(self._ticks[0][2]) >= self._least or self._ticks[0][0] < now - self._seconds
         ):
-            self._count -= len(self._ticks.popleft()[2])
+            _, _, gone, sliced = self._ticks.popleft()
+            self._count -= len(gone)
+            self._sliced -= bool(sliced)
+
+    @property
+    def sliced(self) -> bool:
+        """Whether any of the delays that `view` is of are of slices of time."""
+        return self._sliced > 0
 
     def in_order(self) -> Iterator[float]:
         """The delays (s) that `view` is of, in the order in which they were given."""
-        return (delay for _, _, delays in self._ticks for delay in delays)
+        return (delay for _, _, delays, _ in self._ticks for delay in delays)
+
+    def clusters(self, percentiles: Iterable[float]) -> dict[float, list[tuple[int, int]]]:
+        """By percentile: of each slice how many of its delays do not exceed the quantile, and how many it has.
+
+        Delays of no slice make one more, all together.
+        """
+        parts: dict[int, list[float]] = {}
+        for _, _, delays, slices in self._ticks:
+            for number, waited in parted(delays, slices):
+                parts.setdefault(number, []).extend(waited)
+        ordered = sorted(self.in_order())
+        limits = {q: ordered[_rank(q, self._count) - 1] for q in percentiles}
+        found = [sorted(part) for part in parts.values()]
+        return {q: [(bisect_right(part, limit), len(part)) for part in found] for q, limit in limits.items()}
 
     def view(self, percentiles: Sequence[float], thresholds: Sequence[float]) -> DelaySummary | None:
         """Exact quantiles (upper order statistics) and shares above the thresholds (s); None without a sample."""

@@ -11,11 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 
-Arrival = tuple[int, bytes, int | None, bool]
-"""Time stamp, identity, classid, and whether the packet is a single one (no super-packet).
+BITS = 32
+"""Of a classid."""
 
-Without a classid nobody looks for it behind the queue: it is not matched and never lost, and another one like it is
-ambiguous."""
+Arrival = tuple[int, bytes, int | None, bool]
+"""Time stamp, identity, whose it is, and whether the packet is a single one (no super-packet).
+
+Whose: the classid, and above its `BITS` the number of the slice of time that it arrived in, 0 for none; packets of the
+same are told of together. With None nobody looks for it behind the queue: it is not matched and never lost, and another
+one like it is ambiguous."""
 
 Departure = tuple[int, bytes]
 """Time stamp and identity."""
@@ -28,7 +32,7 @@ _stamp = itemgetter(0)
 
 @dataclass(slots=True)
 class Matches:
-    """What became known: `delays` in seconds and `lost` packets by classid; counts of what was not attributed.
+    """What became known: `delays` in seconds and `lost` packets by whose they are; counts of what was not attributed.
 
     `ambiguous` counts arrivals, `unmatched` departures whose arrival was never seen.
     """
@@ -79,10 +83,10 @@ class Matcher:
         return bool(self._inside)
 
     def settle(self, *, queued: Mapping[int, int] | None) -> tuple[Matches, dict[int, int]]:
-        """The end: all that was added is matched, nothing more is waited for. Gives also what is in flight by class.
+        """The end: all that was added is matched, nothing more is waited for. Gives also what is in flight.
 
-        `queued` says how many packets each class's queue still holds; the rest of what has not left is lost. Without
-        it (None) all that has not left counts as in flight.
+        `queued` says how many packets each class's queue still holds, those that came last; the rest of what has not
+        left is lost. Without it (None) all that has not left counts as in flight.
         """
         last = max((stream[-1][0] for stream in (self._arrivals, self._departures) if stream), default=0)
         self._advance(last)
@@ -90,15 +94,19 @@ class Matcher:
         self._inside.clear()
         self._alike.clear()
         if queued is not None:
-            flying = {classid: min(count, queued.get(classid, 0)) for classid, count in held.items()}
-            self._found.lost.update({classid: count - flying[classid] for classid, count in held.items()})
+            left, flying = dict(queued), dict(held)
+            for whose, count in reversed(held.items()):
+                classid = whose & (1 << BITS) - 1
+                flying[whose] = min(count, left.get(classid, 0))
+                left[classid] = left.get(classid, 0) - flying[whose]
+            self._found.lost.update({whose: count - flying[whose] for whose, count in held.items()})
             held = flying
-        return self._take(), {classid: count for classid, count in held.items() if count}
+        return self._take(), {whose: count for whose, count in held.items() if count}
 
     def in_flight(self) -> dict[int, int]:
-        """Packets by class that have neither left nor are known to be lost."""
-        held = Counter(classid for _, classid, single in self._inside.values() if single)
-        held.update(classid for _, _, classid, single in self._arrivals if single and classid is not None)
+        """Packets by whose they are, in the order of time, that have neither left nor are known to be lost."""
+        held = Counter(whose for _, whose, single in self._inside.values() if single)
+        held.update(whose for _, _, whose, single in self._arrivals if single and whose is not None)
         return dict(held)
 
     def _take(self) -> Matches:
@@ -120,8 +128,8 @@ class Matcher:
             came += 1
         del arrivals[:came], departures[:left]
 
-    def _arrive(self, stamp: int, identity: bytes, classid: int | None, single: bool) -> None:
-        single = single and classid is not None
+    def _arrive(self, stamp: int, identity: bytes, whose: int | None, single: bool) -> None:
+        single = single and whose is not None
         before = self._alike.pop(identity, None)
         if before is not None and stamp - before <= self._horizon:
             self._alike[identity] = stamp
@@ -131,8 +139,8 @@ class Matcher:
         if other is not None and stamp - other[0] > self._horizon:
             self._found.lost[other[1]] += other[2]
             other = None
-        if other is None and classid is not None:
-            self._inside[identity] = (stamp, classid, single)
+        if other is None and whose is not None:
+            self._inside[identity] = (stamp, whose, single)
         else:
             self._alike[identity] = stamp
             self._found.ambiguous += single + (other[2] if other else 0)
@@ -147,10 +155,10 @@ class Matcher:
     def _forget(self, before: int) -> None:
         """Both dictionaries are in the order of time: the old ones are in front."""
         gone: list[bytes] = []
-        for identity, (stamp, classid, single) in self._inside.items():
+        for identity, (stamp, whose, single) in self._inside.items():
             if stamp >= before:
                 break
-            self._found.lost[classid] += single
+            self._found.lost[whose] += single
             gone.append(identity)
         for identity in gone:
             del self._inside[identity]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from collectors.histogram import DelayHistogram
+from collectors.slices import Slice
 
 EBPF, CAPTURE = "ebpf", "capture"
 """Where a window comes from: counted in the kernel, or from captured packets."""
@@ -43,7 +44,8 @@ class ClassWindow:
     `delays` are the queueing delays in seconds of the packets matched in this window, `histogram` the same where they
     were counted in the kernel; `arrived_*` count frames seen before the qdisc, `inelastic_bytes` those of them that are
     not TCP; of them `taken` were looked at, None for all; `lost` packets never left within the horizon; `envelope` maps
-    tau in seconds to the most inelastic bytes that arrived in any window of that length.
+    tau in seconds to the most inelastic bytes that arrived in any window of that length. Where it listened in slices of
+    time, `slices` says of which: the last of the `delays` are theirs, one after the other, and those before of none.
     """
 
     delays: tuple[float, ...] = ()
@@ -55,6 +57,7 @@ class ClassWindow:
     envelope: Mapping[float, int] = field(default_factory=dict)
     histogram: DelayHistogram | None = None
     taken: int | None = None
+    slices: tuple[Slice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

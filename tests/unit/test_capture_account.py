@@ -11,6 +11,7 @@ from collectors.audit import Audit
 from collectors.frames import dissect
 from collectors.ring import Frame
 from collectors.sample import FlowKey
+from collectors.slices import Slice
 
 MS = 1_000_000
 START = 1_000_000_000_000
@@ -66,6 +67,30 @@ def test_a_window_tells_of_every_class_and_the_next_one_starts_anew() -> None:
     assert (later.captured, later.capture_drops, later.in_flight) == (0, 0, {})
     assert round(later.seconds, 6) == 1.75
     assert held.window(now=START / 1e9 + 3, complete=START + 3000 * MS, drops=0).classes == {}
+
+
+def test_of_slices_each_has_its_own_delays_and_losses_also_over_windows() -> None:
+    """The first packet comes while it listens always; one of the first slice is late, one of the second is lost."""
+    held = account(sampling=4)
+    held.add([frame(0, packet(0))], [frame(3, packet(0))])
+    held.pick(0, START + 1 * MS)
+    held.add([frame(2, packet(1))], [])  # nobody looks for it
+    held.pick(START + 10 * MS, START + 60 * MS)
+    held.add([frame(10, packet(2)), frame(11, packet(3)), frame(12, packet(4, port=5020))], [frame(14, packet(2))])
+    early = held.window(now=START / 1e9 + 0.1, complete=START + 100 * MS, drops=0)
+    assert (early.classes[VOICE].delays, early.classes[VOICE].slices) == ((0.003, 0.004), (Slice(1, 1, 0),))
+    assert (early.in_flight, early.classes[BULK].slices) == ({VOICE: 1, BULK: 1}, ())
+    held.pick(START + 200 * MS, START + 250 * MS)
+    held.add([frame(200, packet(5)), frame(201, packet(6))], [frame(205, packet(5)), frame(900, packet(3))])
+    late = held.window(now=START / 1e9 + 2, complete=START + 2000 * MS, drops=0)
+    voice, bulk = late.classes[VOICE], late.classes[BULK]
+    assert (voice.delays, voice.lost, voice.matched) == ((0.889, 0.005), 1, 2)
+    assert voice.slices == (Slice(1, 1, 0), Slice(2, 1, 1))
+    assert (bulk.lost, bulk.slices, late.in_flight) == (1, (Slice(1, 0, 1),), {})
+    held.pick(START + 3000 * MS, 1 << 62)
+    held.add([frame(3000, packet(7))], [frame(3001, packet(7))])
+    always = held.settle(now=START / 1e9 + 4, drops=0, queued={})
+    assert (always.classes[VOICE].delays, always.classes[VOICE].slices) == ((0.001,), ())
 
 
 def test_what_is_no_packet_is_counted_and_attributed_to_nobody() -> None:

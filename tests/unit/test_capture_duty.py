@@ -16,6 +16,7 @@ from collectors.capture import Capture
 from collectors.duty import SLICE, Duty
 from collectors.ring import Frame, Instruction, Link
 from collectors.sample import CaptureWindow, FlowKey
+from collectors.slices import parted
 
 VOICE = 0x10010
 NS = 1_000_000_000
@@ -140,6 +141,9 @@ def test_each_packet_that_a_slice_picks_is_matched_or_truly_lost(
     assert len(delays) + lost == taken
     assert lost <= waits.count(None), "what came out is not lost"
     truth = sorted(wait for wait in waits if wait is not None)
+    slices = [one for window in found if VOICE in window.classes for one in window.classes[VOICE].slices]
+    assert sum(one.matched for one in slices) <= len(delays)
+    assert sum(one.lost for one in slices) <= lost
     for delay in sorted(delays):  # each is one that a packet had, and no packet's twice
         while truth and truth[0] < delay - 1e-6:
             truth.pop(0)
@@ -162,6 +166,23 @@ def test_times_of_long_queues_are_picked_as_often_as_they_last(world: World) -> 
     assert (lost, len(delays)) == (0, taken)
     assert 500 < taken < 4000
     assert sum(delay > 0.2 for delay in delays) / taken == pytest.approx(0.5, abs=0.05)
+
+
+def test_each_slice_has_one_number_whatever_ticks_it_is_told_in(world: World) -> None:
+    """Every packet waits as long as the number of its millisecond says: so each delay tells when it came."""
+    waits = [0.05 + number * 1e-4 for number in range(4000)]
+    found = windows(world, waits, every=0.002, late=[0.0, 0.003])
+    came: dict[int, list[float]] = {}
+    for part in (window.classes[VOICE] for window in found if VOICE in window.classes):
+        for number, delays in parted(part.delays, part.slices):
+            came.setdefault(number, []).extend((delay - 0.05) * 20 for delay in delays)
+    always = came.pop(0)
+    spans = sorted((min(times), max(times)) for times in came.values())
+    assert len(spans) > 5
+    assert max(always) < spans[0][0]
+    assert all(last - first < SLICE for first, last in spans)
+    assert all(one[1] + SLICE / 4 < other[0] for one, other in itertools.pairwise(spans)), "two are no one, one no two"
+    assert [min(came[number]) for number in sorted(came)] == [first for first, _ in spans]
 
 
 def test_it_listens_for_no_larger_a_share_than_the_copies_may_cost(world: World) -> None:

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collectors.batches import Batches
 from collectors.histogram import DelayHistogram, SlidingDelays, SlidingHistogram
+from collectors.slices import Slice
 
 seconds = st.floats(0, 100, allow_subnormal=False) | st.floats(1e-7, 1e-2)
 samples = st.lists(seconds, min_size=1, max_size=200)
@@ -97,6 +99,79 @@ def test_the_sliding_window_is_the_newest_ticks_that_make_up_the_samples(
     assert summary.window == pytest.approx(taken * 0.25)
     assert summary.quantiles == {q: upper(ordered, q)}
     assert summary.late[limit] == pytest.approx(sum(1 for value in ordered if value > limit) / len(ordered))
+
+
+parts = st.dictionaries(st.integers(0, 6), st.lists(seconds, max_size=12), max_size=6)
+
+
+def told(found: dict[int, list[float]]) -> tuple[list[float], tuple[Slice, ...]]:
+    """Delays by slice as a window has them."""
+    ordered = sorted(found.items())
+    delays = [delay for _, part in ordered for delay in part]
+    return delays, tuple(Slice(number, len(part), len(part) % 3) for number, part in ordered if number)
+
+
+def by_slice(windows: list[dict[int, list[float]]]) -> dict[int, list[float]]:
+    found: dict[int, list[float]] = {}
+    for number, delays in (part for window in windows for part in window.items()):
+        found.setdefault(number, []).extend(delays)
+    return {number: delays for number, delays in found.items() if delays}
+
+
+@given(st.lists(parts, min_size=1, max_size=8), quantile)
+def test_clusters_of_the_sliding_window_are_its_slices(windows: list[dict[int, list[float]]], q: float) -> None:
+    sliding = SlidingDelays(least=1 << 30, seconds=5.0)
+    for number, window in enumerate(windows):
+        delays, slices = told(window)
+        sliding.add(number * 0.25, delays, slices=slices)
+    assert sliding.sliced == any(told(window)[1] for window in windows)
+    known = by_slice(windows)
+    if known:
+        limit = upper(sorted(delay for delays in known.values() for delay in delays), q)
+        expected = sorted((sum(delay <= limit for delay in delays), len(delays)) for delays in known.values())
+        assert sorted(one for one in sliding.clusters((q,))[q] if one[1]) == expected
+
+
+def test_slices_leave_the_sliding_window_with_their_tick() -> None:
+    sliding = SlidingDelays(least=2)
+    sliding.add(0.25, [0.1, 0.2], slices=[Slice(1, 2, 0)])
+    sliding.add(0.5, [0.1, 0.2])
+    assert not sliding.sliced
+    assert sliding.clusters((0.5,)) == {0.5: [(1, 2)]}
+
+
+@given(st.lists(parts, min_size=1, max_size=12), st.floats(0.01, 1), st.integers(1, 4))
+def test_batches_hold_all_slices_whatever_is_merged(windows: list[dict[int, list[float]]], q: float, most: int) -> None:
+    whole, batches = histogram([]), Batches(most)
+    lost, unsliced = 0, 2
+    for number, window in enumerate(windows):
+        delays, slices = told({one + 3 * number if one else 0: part for one, part in window.items()})
+        whole.add(delays)
+        lost += sum(one.lost for one in slices)
+        batches.add(delays, slices, like=whole)
+    always = sum(len(window.get(0, ())) for window in windows)
+    losses = batches.losses(lost + unsliced, whole.count + lost + unsliced)
+    assert len(losses) <= most + 1
+    assert losses[0] == (unsliced, always + unsliced)
+    assert tuple(map(sum, zip(*losses, strict=True))) == (lost + unsliced, whole.count + lost + unsliced)
+    if whole.count:
+        found = batches.delays(whole, q)
+        assert [size for _, size in found] == [size - gone for gone, size in losses]
+        hits = sum(one for one, _ in found)
+        assert q * whole.count - 1e-6 <= hits
+        assert hits == whole.up_to(q, [whole])[0] <= whole.count
+
+
+def test_batches_are_of_neighbours_and_never_so_few_that_nothing_is_left_to_compare() -> None:
+    batches, whole = Batches(), histogram([])
+    for number in range(1, 1000):
+        delays = [number / 1000] * 3
+        whole.add(delays)
+        batches.add(delays, [Slice(number, 3, 0)], like=whole)
+        held = len(batches.losses(0, whole.count)) - 1
+        assert held == number or 21 <= held <= 40
+    clusters = batches.delays(whole, 0.5)
+    assert sum(0 < hits < size for hits, size in clusters) == 1, "the median parts one batch of neighbours"
 
 
 def test_voice_at_fifty_a_second_reaches_back_over_ticks_and_bulk_does_not() -> None:

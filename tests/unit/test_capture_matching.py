@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.matching import NOISE, Arrival, Departure, Matcher, Matches
+from collectors.matching import BITS, NOISE, Arrival, Departure, Matcher, Matches
 
 MS = 1_000_000
 HORIZON = 100 * MS
@@ -150,6 +150,14 @@ def test_one_that_nobody_looks_for_is_neither_matched_nor_lost() -> None:
     found = held.match(complete=2 * HORIZON)
     assert (found.delays, found.lost.total(), found.ambiguous, found.unmatched) == ({}, 0, 0, 0)
     assert (held.waiting, held.in_flight()) == (False, {})
+
+
+def test_of_one_class_the_slices_that_came_last_are_those_still_queued() -> None:
+    first, second = 1 << BITS | CLASS, 2 << BITS | CLASS
+    held = matcher()
+    held.add([(number * MS, b"%d" % number, first if number < 3 else second, True) for number in range(5)], [])
+    found, flying = held.settle(queued={CLASS: 3})
+    assert (flying, +found.lost) == ({first: 1, second: 2}, {first: 2})
 
 
 def test_one_like_it_is_ambiguous_as_it_may_be_either_that_comes_out() -> None:
