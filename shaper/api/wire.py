@@ -79,7 +79,7 @@ def _plain(result: object) -> object:
         return status_json(result)
     if isinstance(result, Measured):
         delays = {path: one.as_json() for path, one in result.delays.items()}
-        return {"status": status_json(result.status), "delays": delays}
+        return {"status": status_json(result.status), "delays": delays, "sliced": dict(result.sliced)}
     if isinstance(result, Applied):
         return applied_json(result)
     if isinstance(result, Plan):

@@ -25,7 +25,8 @@ class DelayView:
     `quantiles` maps a percentile in 0..1 to seconds; `late` maps a target in seconds to the share of packets
     that waited longer; `count` is the number of matched packets in the window; `largest` and `least` in seconds.
     `source` says who measured. Of `sampling` packets one was looked at: with more than 1, `low` and `high` are the ends
-    of each quantile's 95 % interval in seconds, as far as so few samples have them; a full count has no interval.
+    of each quantile's 95 % interval in seconds, as far as so few samples have them; a full count has no interval. Of
+    packets that were captured in slices of time the slices are the sample: with fewer than five there is no end.
     `coverage` is the share of the sent packets that were measured, since the start, None where nothing was sent.
     `ipdv` maps percentiles to the difference (s) of consecutive packets' delays without its sign (RFC 3393); empty
     where nobody saw which packet followed which: delays that the kernel counted, and samples.

@@ -26,10 +26,14 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one direction of an interface has counted and measured since its start; the delays by class."""
+    """What one direction of an interface has counted and measured since its start; the delays by class.
+
+    `sliced` says how many of a class's delays are of slices of time.
+    """
 
     status: InterfaceStatus
     delays: Mapping[str, DelayHistogram]
+    sliced: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

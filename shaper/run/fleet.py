@@ -55,7 +55,7 @@ class Fleet:
     def measured(self) -> tuple[Measured, ...]:
         """The status of every interface, and all delays since the start."""
         runs = zip(self._runs.values(), self.look(), strict=True)
-        return tuple(Measured(run.loop.named(status), run.loop.delays()) for run, status in runs)
+        return tuple(Measured(run.loop.named(status), run.loop.delays(), run.loop.sliced()) for run, status in runs)
 
     def tick(self) -> None:
         """A tick of every interface."""

@@ -139,6 +139,10 @@ class Loop:
         """The delays of every class since the start."""
         return self._sensing.observer.delays()
 
+    def sliced(self) -> dict[str, int]:
+        """How many of them are of slices of time."""
+        return self._sensing.observer.sliced()
+
     def totals(self) -> RunTotals:
         """The whole run, after a last look, so that what is still queued counts as in flight and not as lost."""
         self._look(self._clock.boot(), last=True)

@@ -280,6 +280,7 @@ def between(before: Mapping[str, Any], after: Mapping[str, Any], wanted: Mapping
                 one,
                 DelayHistogram.from_json(after["delays"][one.path]).since(begun[one.path]),
                 wanted.get(one.path, Wanted()),
+                sliced=after.get("sliced", {}).get(one.path, 0) > before.get("sliced", {}).get(one.path, 0),
                 seconds=seconds,
                 sampling=sampling,
             )
@@ -295,6 +296,7 @@ def _difference(
     delays: DelayHistogram,
     wanted: Wanted,
     *,
+    sliced: bool,
     seconds: float,
     sampling: int,
 ) -> ClassMeasure:
@@ -311,6 +313,7 @@ def _difference(
         sampling=sampling,
         source=source,
         coverage=delays.count / sent if sent else None,
+        ends={} if sliced else None,  # which delays are of which slice is not told
     )
     whole = seconds >= SLA_WINDOW  # the run keeps what came in those, and no more of it
     return ClassMeasure(

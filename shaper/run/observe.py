@@ -47,6 +47,7 @@ class _Leaf:
     sliding: SlidingDelays = field(default_factory=SlidingDelays)
     counted: SlidingHistogram = field(default_factory=SlidingHistogram)
     delays: DelayHistogram = field(default_factory=DelayHistogram)
+    sliced: int = 0  # so many of them are of slices of time
     recent: deque[ClassObservation] = field(default_factory=deque)
     waited: Waited = field(default_factory=Waited)
     borrowing: Borrowing | None = None
@@ -79,7 +80,8 @@ class _Leaf:
         """The delays of a tick; gives the window that they are the newest of."""
         if seen.histogram is None:
             self.delays.add(seen.delays)
-            self.sliding.add(now, seen.delays)
+            self.sliding.add(now, seen.delays, slices=seen.slices)
+            self.sliced += sum(each.matched for each in seen.slices)
             return self.sliding
         if not self.delays.count:
             self.delays = seen.histogram.copy()
@@ -214,6 +216,10 @@ class Observer:
     def delays(self) -> dict[str, DelayHistogram]:
         """The delays of every leaf class since the start."""
         return {path: leaf.delays for path, leaf in self._leaves.items()}
+
+    def sliced(self) -> dict[str, int]:
+        """How many of them are of slices of time."""
+        return {path: leaf.sliced for path, leaf in self._leaves.items()}
 
     def waited(self) -> dict[str, Waited]:
         """When every leaf class wanted more than it got, since the start, as far as that is known by now."""

@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from collectors.batches import Batches
 from collectors.histogram import DelayHistogram
 from collectors.hitters import Hitter
 from collectors.sample import CaptureWindow, ClassWindow
 from shaper.model.measurement import Call, ClassMeasure, Flow, Loss
 from shaper.model.observation import CaptureHealth, DelayView
 from shaper.model.sla import MosTarget, Sla
-from shaper.run.views import percentiles_of
-from shaper.stats import CODECS, PLAYOUTS, consecutive, dispersion, peak_to_mean, ranks, voice, wilson
+from shaper.run.views import clustered_ends, percentiles_of
+from shaper.stats import (
+    CODECS,
+    PLAYOUTS,
+    clustered_wilson,
+    consecutive,
+    design_effect,
+    dispersion,
+    peak_to_mean,
+    ranks,
+    voice,
+    wilson,
+)
 
 CODEC = "g711-plc"
 """Of a call through a class whose SLA names none."""
@@ -57,6 +69,7 @@ class _Class:
     in_flight: int = 0
     counts: list[int] = field(default_factory=list)
     envelope: dict[float, int] = field(default_factory=dict)
+    batches: Batches | None = None
 
 
 class Recorder:
@@ -86,6 +99,9 @@ class Recorder:
 
     def _take(self, one: _Class, seen: ClassWindow, window: CaptureWindow) -> None:
         one.delays.add(seen.delays)
+        if seen.slices:
+            one.batches = one.batches or Batches()
+            one.batches.add(seen.delays, seen.slices, like=one.delays)
         if seen.delays:
             before = () if one.newest is None else (one.newest,)
             one.steps.add(abs(step) for step in consecutive((*before, *seen.delays)))
@@ -118,12 +134,17 @@ class Recorder:
         judged = one.lost + one.delays.count
         loss = None
         if judged and not self.health.capture_drops:
-            low, high = wilson(one.lost, judged) if self._sampling > 1 else (None, None)
-            loss = Loss(one.lost, judged, "packets", low, high)
+            loss = Loss(one.lost, judged, "packets", *self._between(one, judged))
         offered = one.bytes * 8 / self._seconds if self._seconds > 0 and self._sampling == 1 else None
         coverage = one.delays.count / (one.arrived - one.lost) if one.arrived > one.lost else None
         delay = histogram_view(
-            one.delays, wanted.sla, window=self._seconds, sampling=self._sampling, source=source, coverage=coverage
+            one.delays,
+            wanted.sla,
+            window=self._seconds,
+            sampling=self._sampling,
+            source=source,
+            coverage=coverage,
+            ends=_ends(one, wanted.sla),
         )
         return ClassMeasure(
             path=path,
@@ -142,15 +163,37 @@ class Recorder:
             else (),
         )
 
+    def _between(self, one: _Class, judged: int) -> tuple[float, float] | tuple[None, None]:
+        """The interval of its loss ratio, if it has one."""
+        if one.batches is None:
+            return wilson(one.lost, judged) if self._sampling > 1 else (None, None)
+        middle = design_effect(one.batches.delays(one.delays, 0.5)) if one.delays.count else None
+        return clustered_wilson(one.batches.losses(one.lost, judged), effect=middle) or (None, None)
+
+
+def _ends(one: _Class, sla: Sla) -> Mapping[float, tuple[int, int]] | None:
+    """Of what was seen in slices of time, None of anything else."""
+    if one.batches is None or not one.delays.count:
+        return None
+    return clustered_ends({q: one.batches.delays(one.delays, q) for q in percentiles_of(sla)})
+
 
 def histogram_view(
-    delays: DelayHistogram, sla: Sla, *, window: float, sampling: int, source: str, coverage: float | None
+    delays: DelayHistogram,
+    sla: Sla,
+    *,
+    window: float,
+    sampling: int,
+    source: str,
+    coverage: float | None,
+    ends: Mapping[float, tuple[int, int]] | None = None,
 ) -> DelayView | None:
-    """The view of a histogram, None of an empty one."""
+    """The view of a histogram, None of an empty one. The ranks of the intervals' `ends` are given of slices of time."""
     if not delays.count:
         return None
     percentiles = percentiles_of(sla)
-    ends = {q: ranks(delays.count, q) for q in percentiles} if sampling > 1 else {}
+    if ends is None:
+        ends = {q: ranks(delays.count, q) for q in percentiles} if sampling > 1 else {}
     return DelayView(
         delays.count,
         window,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from collectors.histogram import SlidingDelays, SlidingHistogram
 from shaper.model.observation import DelayView
 from shaper.model.sla import Sla
-from shaper.stats import PLAYOUTS, ranks
+from shaper.stats import PLAYOUTS, Cluster, clustered_ranks, design_effect, ranks
 
 REPORTED = (0.5, 0.95, 0.99)
 
@@ -32,6 +32,17 @@ def ipdv_of(steps: Iterable[float], percentiles: Sequence[float]) -> dict[float,
     return {} if view is None else view.quantiles
 
 
+def clustered_ends(
+    clusters: Mapping[float, Sequence[Cluster]], *, confidence: float = 0.95
+) -> dict[float, tuple[int, int]]:
+    """Of each percentile the ranks of its interval's ends, from clusters of which those up to it are hits; 0.5 is one.
+
+    Rank 0, or one more than there are samples, is no end.
+    """
+    middle = design_effect(clusters[0.5])
+    return {q: clustered_ranks(found, q, effect=middle, confidence=confidence) for q, found in clusters.items()}
+
+
 def delay_view(
     sliding: SlidingDelays | SlidingHistogram,
     percentiles: Sequence[float],
@@ -47,8 +58,13 @@ def delay_view(
         return None
     low: dict[float, float] = {}
     high: dict[float, float] = {}
-    if sampling > 1:
+    ends: Mapping[float, tuple[int, int]] = {}
+    if isinstance(sliding, SlidingDelays) and sliding.sliced:
+        every = clustered_ends(sliding.clusters({0.5, *percentiles}))
+        ends = {q: every[q] for q in percentiles}
+    elif sampling > 1:
         ends = {q: ranks(view.count, q) for q in percentiles}
+    if ends:
         asked = {rank / view.count for pair in ends.values() for rank in pair if 1 <= rank <= view.count}
         found = sliding.view(sorted(asked), ())
         known = found.quantiles if found is not None else {}

@@ -17,6 +17,7 @@ from wire_samples import udp
 from collectors import pcap
 from collectors.histogram import DelayHistogram
 from collectors.sample import CaptureWindow, ClassWindow
+from collectors.slices import Slice
 from shaper.cli.entry import cli
 from shaper.errors import ShaperError, TryAgainError
 from shaper.model.sla import MosTarget, Sla
@@ -129,6 +130,48 @@ def test_percentiles_are_of_all_windows_together_and_never_averaged() -> None:
     assert one.delay.largest == 1.0
 
 
+def sliced(number: int, delays: tuple[float, ...], *, lost: int = 0) -> CaptureWindow:
+    one = replace(window(delays, lost=lost, sampling=8).classes[7], slices=(Slice(number, len(delays), lost),))
+    return replace(window(delays, lost=lost, sampling=8), classes={7: one}, listening=0.2)
+
+
+def test_of_slices_the_intervals_are_those_of_a_cluster_sample() -> None:
+    """Waits and losses of a slice are alike: the same packets, drawn one by one, would claim far more."""
+    chance = Random(11)
+    clustered, alone = Recorder({7: "voice"}, {}), Recorder({7: "voice"}, {})
+    for number in range(1, 31):
+        wait, lost = chance.uniform(0.001, 0.02), 10 * (number % 6 == 0)
+        delays = tuple(wait * chance.uniform(0.9, 1.1) for _ in range(50))
+        clustered.add(sliced(number, delays, lost=lost))
+        alone.add(window(delays, lost=lost, sampling=8))
+    (one,), (other,) = clustered.measures(), alone.measures()
+    assert one.delay is not None and other.delay is not None
+    assert (one.delay.quantiles, one.delay.count) == (other.delay.quantiles, other.delay.count)
+    assert one.delay.low[0.5] < other.delay.low[0.5] < other.delay.high[0.5] < one.delay.high[0.5]
+    assert one.delay.high[0.5] - one.delay.low[0.5] > 3 * (other.delay.high[0.5] - other.delay.low[0.5])
+    assert 0.99 in other.delay.high and 0.99 not in one.delay.high, "30 slices have no end above p99"
+    assert one.loss is not None and other.loss is not None
+    assert one.loss.low is not None and one.loss.high is not None
+    assert other.loss.low is not None and other.loss.high is not None
+    assert one.loss.low < other.loss.low < one.loss.ratio < other.loss.high < one.loss.high
+
+
+def test_few_slices_have_no_interval_whatever_came_while_it_listened_always() -> None:
+    recorder = Recorder({7: "voice"}, {})
+    recorder.add(window((0.001,) * 1000, sampling=8))
+    for number in range(1, 4):
+        recorder.add(sliced(number, (0.001 * number,) * 50))
+    (one,) = recorder.measures()
+    assert one.delay is not None
+    assert (one.delay.count, one.delay.low, one.delay.high) == (1150, {}, {})
+    assert one.loss is not None
+    assert (one.loss.low, one.loss.high) == (None, None)
+    recorder.add(sliced(4, (0.004,) * 50))
+    (one,) = recorder.measures()
+    assert one.delay is not None
+    assert one.delay.low, "the time before the slices is one of five clusters"
+
+
 def test_bursts_are_over_the_mean_of_what_is_not_tcp() -> None:
     recorder = Recorder({7: "voice"}, {})
     for most in (300, 150):
@@ -169,6 +212,21 @@ def test_between_two_answers_of_a_running_shaper() -> None:
     assert one.throughput == 500 * 200 * 8 / 10
     with pytest.raises(TryAgainError, match="began anew"):
         between(after, before, {})
+
+
+@pytest.mark.parametrize("count", [0, 7])
+def test_of_slices_of_a_running_shaper_there_are_no_ends(count: int) -> None:
+    """It tells how many delays are of slices, and not of which."""
+    before, after = counted(10.0, 1000, 5, []), counted(20.0, 1500, 30, [0.002] * 475)
+    for one in (before, after):
+        status = one["status"]
+        assert isinstance(status, InterfaceStatus)
+        assert status.classes[0].delay is not None
+        voice = replace(status.classes[0], delay=replace(status.classes[0].delay, sampling=8))
+        one["status"] = replace(status, classes=(voice,))
+    (found,) = between({**before, "sliced": {"voice": 9}}, {**after, "sliced": {"voice": 9 + count}}, {}).classes
+    assert found.delay is not None
+    assert bool(found.delay.low) == (count == 0)
 
 
 @pytest.mark.parametrize(("seconds", "bursts"), [(4.0, {}), (5.0, {0.1: 3.0})])

@@ -10,9 +10,10 @@ from compile_samples import ETHERNET, SMALL_KERNEL
 
 from collectors.histogram import DelayHistogram
 from collectors.sample import CaptureWindow, ClassWindow
+from collectors.slices import Slice
 from shaper.compile import compile_interface
 from shaper.kernel.protocol import ClassCounters, DeviceCounters
-from shaper.model.observation import Observation
+from shaper.model.observation import DelayView, Observation
 from shaper.model.sla import SlaState
 from shaper.model.status import Borrowing, ClassStatus
 from shaper.policy import parse_policy
@@ -205,6 +206,25 @@ def test_ipdv_waits_until_no_packet_of_its_window_was_left_out() -> None:
     counted = seen(Observer(PROGRAM, counters(0)), 1.0, ClassWindow(histogram=histogram, matched=2)).delay
     assert counted is not None
     assert counted.ipdv == {}
+
+
+def test_the_ends_of_slices_are_those_of_so_few_looks_and_none_of_too_few() -> None:
+    """Each slice of ten packets that wait alike is one look: four bound nothing, ten the median by far less."""
+
+    def view(slices: int, *, known: bool) -> DelayView:
+        observer = Observer(PROGRAM, counters(0))
+        for number in range(1, slices + 1):
+            told = (Slice(number, 10, 0),) if known else ()
+            one = ClassWindow((number / 1000,) * 10, matched=10, slices=told)
+            status = seen(observer, number / 4, one, sampling=8)
+        assert status.delay is not None
+        return status.delay
+
+    assert (view(4, known=True).low, view(4, known=True).high) == ({}, {})
+    alone, few = view(10, known=False), view(10, known=True)
+    assert few.quantiles == alone.quantiles
+    assert few.low[0.5] < alone.low[0.5] < alone.high[0.5] < few.high[0.5]
+    assert 0.99 not in few.high
 
 
 def test_slices_of_time_are_said_to_be_such_and_show_no_order_of_packets() -> None:
