@@ -18,9 +18,10 @@ from test_capture_matching import BULK, VOICE, Shaped, classify, offer, shape, t
 from collectors.bpf.delays import refusal
 from collectors.capture import Capture
 from collectors.duty import Duty
-from collectors.sample import CaptureWindow
+from collectors.histogram import SlidingDelays
+from collectors.sample import CaptureWindow, ClassWindow
 from shaper.compile.tap import filters, tap_filter
-from shaper.stats import ranks
+from shaper.run.views import clustered_ends
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -157,6 +158,16 @@ def _taken(seen: list[CaptureWindow], classid: int) -> int:
     return sum(part.arrived_packets if part.taken is None else part.taken for part in parts)
 
 
+def _clusters(seen: list[CaptureWindow], classid: int) -> dict[float, list[tuple[int, int]]]:
+    """Of all windows together, as a run has them of the newest."""
+    sliding = SlidingDelays(least=1 << 30, seconds=math.inf)
+    for number, window in enumerate(seen):
+        told = window.classes.get(classid, ClassWindow())
+        sliding.add(float(number), told.delays, slices=told.slices)
+    assert sliding.sliced
+    return sliding.clusters(PERCENTILES)
+
+
 def test_slices_of_time_say_what_a_whole_look_says(netns: Lab) -> None:
     """Every packet that a slice picks comes out, and what all waited is in the intervals of those."""
     shaped = shape(netns)
@@ -171,8 +182,9 @@ def test_slices_of_time_say_what_a_whole_look_says(netns: Lab) -> None:
         assert same == arrived == len(every), "what arrives is counted as ever"
         assert (lost, len(delays)) == (0, _taken(part.seen, classid))
         assert 50 < len(delays) < arrived * 0.75
+        ends = clustered_ends(_clusters(part.seen, classid), confidence=0.999)
         for q in PERCENTILES:
-            low, high = ranks(len(delays), q, confidence=0.9999)  # slices are no independent packets
+            low, high = ends[q]
             true = every[math.ceil(q * len(every)) - 1]
             assert low < 1 or delays[low - 1] - NOISE <= true
             assert high > len(delays) or true <= delays[high - 1] + NOISE
