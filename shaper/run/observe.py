@@ -19,7 +19,7 @@ from shaper.run.borrowing import added, borrowed
 from shaper.run.bursts import burst
 from shaper.run.policed import policed
 from shaper.run.seconds import EachSecond
-from shaper.run.views import delay_view, ipdv_of, percentiles_of, thresholds_of
+from shaper.run.views import delay_view, ipdv_of, percentiles_of, thresholds_of, with_intervals
 from shaper.sla import Waited, evaluate, waited
 from shaper.stats import consecutive
 
@@ -56,6 +56,7 @@ class _Leaf:
     lost: int | None = 0  # None once losses were not told of all that is counted as arrived
     in_flight: int = 0
     view: DelayView | None = None
+    newest: SlidingDelays | SlidingHistogram = field(default_factory=SlidingDelays)  # what the view is of
     whole_since: float = -math.inf
 
     def regard(self, current: ClassCounters) -> None:
@@ -91,6 +92,11 @@ class _Leaf:
             self.delays.merge(seen.histogram.regrouped(self.delays))
         self.counted.add(now, seen.histogram)
         return self.counted
+
+    @property
+    def shown(self) -> DelayView | None:
+        """The view with its intervals."""
+        return None if self.view is None else with_intervals(self.view, self.newest)
 
 
 class Observer:
@@ -237,7 +243,7 @@ class Observer:
         leaf.arrivals += seen.arrived_packets if seen.taken is None else seen.taken
         leaf.lost = leaf.lost + seen.lost if leaf.lost is not None and window.losses_complete else None
         leaf.in_flight = in_flight
-        sliding = leaf.take(now, seen)
+        leaf.newest = sliding = leaf.take(now, seen)
         sent = leaf.last.sent_packets - leaf.first.sent_packets
         coverage = min(1.0, leaf.delays.count / sent) if sent > 0 else None
         leaf.view = delay_view(
@@ -278,7 +284,7 @@ class Observer:
             throughput=throughput,
             offered=sum(each.offered * each.seconds for each in leaf.recent) / seconds,
             loss=dropped / (sent + dropped) if sent + dropped else None,
-            delay=leaf.view,
+            delay=leaf.shown,
             histogram=Histogram(
                 tuple(bounds),
                 tuple(leaf.delays.count - leaf.delays.count_above(bound) for bound in bounds),

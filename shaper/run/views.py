@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from collectors.histogram import SlidingDelays, SlidingHistogram
 from shaper.model.observation import DelayView
@@ -52,24 +53,10 @@ def delay_view(
     coverage: float | None,
     source: str = "capture",
 ) -> DelayView | None:
-    """None without a packet. `source`, `sampling` and `coverage` as DelayView has them."""
+    """None without a packet, and without intervals. `source`, `sampling` and `coverage` as DelayView has them."""
     view = sliding.view(percentiles, thresholds)
     if view is None:
         return None
-    low: dict[float, float] = {}
-    high: dict[float, float] = {}
-    ends: Mapping[float, tuple[int, int]] = {}
-    if isinstance(sliding, SlidingDelays) and sliding.sliced:
-        every = clustered_ends(sliding.clusters({0.5, *percentiles}))
-        ends = {q: every[q] for q in percentiles}
-    elif sampling > 1:
-        ends = {q: ranks(view.count, q) for q in percentiles}
-    if ends:
-        asked = {rank / view.count for pair in ends.values() for rank in pair if 1 <= rank <= view.count}
-        found = sliding.view(sorted(asked), ())
-        known = found.quantiles if found is not None else {}
-        low = {q: known[pair[0] / view.count] for q, pair in ends.items() if pair[0] >= 1}
-        high = {q: known[pair[1] / view.count] for q, pair in ends.items() if pair[1] <= view.count}
     return DelayView(
         view.count,
         view.window,
@@ -80,6 +67,23 @@ def delay_view(
         source=source,
         sampling=sampling,
         coverage=coverage,
-        low=low,
-        high=high,
+    )
+
+
+def with_intervals(view: DelayView, sliding: SlidingDelays | SlidingHistogram) -> DelayView:
+    """With the ends of each percentile of what is in the window now: for who reads them, the control law does not."""
+    if isinstance(sliding, SlidingDelays) and sliding.sliced:
+        every = clustered_ends(sliding.clusters({0.5, *view.quantiles}))
+        ends: Mapping[float, tuple[int, int]] = {q: every[q] for q in view.quantiles}
+    elif view.sampling > 1:
+        ends = {q: ranks(view.count, q) for q in view.quantiles}
+    else:
+        return view
+    asked = {rank / view.count for pair in ends.values() for rank in pair if 1 <= rank <= view.count}
+    found = sliding.view(sorted(asked), ())
+    known = found.quantiles if found is not None else {}
+    return replace(
+        view,
+        low={q: known[pair[0] / view.count] for q, pair in ends.items() if pair[0] >= 1},
+        high={q: known[pair[1] / view.count] for q, pair in ends.items() if pair[1] <= view.count},
     )
