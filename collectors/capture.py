@@ -103,7 +103,7 @@ class Capture:
         self._newest_before = self._newest_after = 0
         self._filters, self._own, self._incoming = filters, own, bool(arriving_filter)
         self._sampling = Sampling(sampling, horizon, most=most)
-        self._read_frames = self._arrived = 0
+        self._arrived = 0
         self._duty = duty or Duty(whole=math.inf)
 
     @property
@@ -144,10 +144,12 @@ class Capture:
         """The rate for what comes from now on."""
         chosen = self._sampling
         earlier = chosen.before, chosen.after
-        chosen.take(self._read_frames, drops, now=now, sparing=self._duty.share < 1.0)
+        # What the side after reads of what was picked before the last change is no reason for another.
+        frames = round(self._arrived * (1 + self._duty.share))
+        chosen.take(frames, drops, now=now, sparing=self._duty.share < 1.0)
         # Of few packets each is looked at, and so is each at any time.
         self._duty.rate(self._arrived * earlier[0] if chosen.claimed > 1 else 0, now=now)
-        self._read_frames = self._arrived = 0
+        self._arrived = 0
         # The denser side first is the side after: what the side before picks must never be missed there.
         if chosen.after != earlier[1]:
             self._after.narrow(self._of(filters, chosen.after, before=False))
@@ -186,7 +188,6 @@ class Capture:
         # Not the greatest ever seen: the clock may have been set back.
         self._newest_after = after[-1][0] if after else self._newest_after
         self._newest_before = before[-1][0] if before else self._newest_before
-        self._read_frames += len(before) + len(after)
         self._arrived += len(before)
         self._duty.hear(after)
         self._account.pick(*self._duty.picks)

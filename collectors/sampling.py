@@ -6,6 +6,7 @@ packets wait: the tap after the queue always passes at least what the tap before
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 MOST = 60_000
@@ -33,13 +34,16 @@ class Sampling:
     """What may be said of a window: the sparsest rate that any packet in it was picked by."""
     _changed: float | None = None
     _calm: float | None = None
+    _peak: float = 0.0  # the highest rate since it is calm
     _last: float | None = None
+    _both: bool = False  # the tick now is of the rate before the last change, too
 
     def __post_init__(self) -> None:
         self.before = self.after = self.claimed = self.least
 
     def take(self, frames: int, drops: int, *, now: float, sparing: bool = False) -> None:
-        """So many frames were read since the last call, and so many were lost for want of room."""
+        """So many frames would have been read since the last call with both taps at the sparser rate, and so many were
+        lost for want of room."""
         if self._changed is not None and now - self._changed > self.horizon:
             self._changed = None
             self.after = self.claimed = self.before
@@ -48,15 +52,27 @@ class Sampling:
             return
         rate = (frames + drops) / (now - last)
         most = min(self.most, SPARING) if sparing else self.most
-        if (rate > most or drops) and self.before < LARGEST and self._changed is None:
-            self.before *= 2
-            self.claimed = max(self.claimed, self.before)
-            self._changed, self._calm = now, None
+        both, self._both = self._both, False
+        if rate > most and not both:
+            self._sparser(rate / most, now)
+        elif drops and self._changed is None:
+            self._sparser(2, now)
         elif rate * _SPARE > most or self.before == self.least:
             self._calm = None
         elif self._calm is None:
-            self._calm = now
-        elif now - self._calm > _CALM and self._changed is None:
-            self.before //= 2
-            self.after = min(self.after, self.before)  # the claim stays for a horizon: what waits was picked before
-            self._changed, self._calm = now, None
+            self._calm, self._peak = now, rate
+        else:
+            self._peak = max(self._peak, rate)
+            if now - self._calm > _CALM and self._changed is None:
+                self._denser(most / (self._peak * _SPARE / 2) if self._peak else LARGEST, now)
+
+    def _sparser(self, times: float, now: float) -> None:
+        if self.before < LARGEST:
+            self.before = min(LARGEST, self.before << max(1, math.ceil(math.log2(times))))
+            self.claimed = max(self.claimed, self.before)
+            self._changed, self._calm, self._both = now, None, True
+
+    def _denser(self, times: float, now: float) -> None:
+        self.before = max(self.least, self.before >> max(1, int(math.log2(times))))
+        self.after = min(self.after, self.before)  # the claim stays for a horizon: what waits was picked before
+        self._changed, self._calm, self._both = now, None, True

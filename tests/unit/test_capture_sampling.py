@@ -42,10 +42,32 @@ def test_it_looks_at_less_under_load_and_at_more_after_it() -> None:
         now += 0.2
         chosen.take(frames // chosen.before, 0, now=now)
         seen.append(chosen.before)
-    assert seen[0] == 2, "2500 frames a second are too many"
-    assert max(seen) == 2, "the side after still passes all: more would be too early"
+    assert seen[0] == 4, "2500 frames a second are too many, and a quarter of them are not"
+    assert max(seen) == 4, "nothing more is called for"
     assert seen[-1] == 1
     assert chosen.after == 1
+
+
+def test_it_looks_at_as_many_again_at_once_where_there_was_little_load_for_a_while() -> None:
+    chosen, now = Sampling(1, HORIZON, most=1000), 0.0
+    chosen.take(0, 0, now=now)
+    seen = []
+    for rate in [60_000] * 2 + [300] * 49 + [400] * 2 + [300] * 60:
+        now += 0.2
+        chosen.take(round(rate * 0.2 / chosen.before), 0, now=now)
+        seen.append(chosen.before)
+    assert (seen[0], seen[52]) == (64, 64), "ten seconds of calm first"
+    assert seen[53] == 1, "with all of them looked at it would still be less than half of the most"
+
+
+def test_the_tick_of_a_change_calls_for_no_other_and_a_load_that_grew_on_does() -> None:
+    chosen = Sampling(1, HORIZON, most=1000)
+    for now, frames, expected in ((0.0, 0, 1), (1.0, 1500, 2), (2.0, 1100, 2), (3.0, 5000, 16), (4.0, 900, 16)):
+        chosen.take(frames, 0, now=now)
+        assert chosen.before == expected
+    assert (chosen.after, chosen.claimed) == (1, 16), "the side after waits for a horizon since the last change"
+    chosen.take(900, 0, now=6.1)
+    assert chosen.after == 16
 
 
 def test_where_packets_are_many_it_looks_at_fewer_until_they_are_few_again() -> None:
