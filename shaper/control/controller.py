@@ -108,6 +108,9 @@ def _look(
             lossy_at[cls.tier] = max(at, lossy_at.get(cls.tier, at))
     surplus = {cls.path: _surplus(cls, needs[cls.path]) for cls in setup.classes if cls.path in needs}
     beyond = sum(surplus.values())
+    unharmed = {
+        cls.tier for cls in setup.classes if surplus.get(cls.path) and _unharmed(cls, memories[cls.path], now, tuning)
+    }
     for cls in setup.classes:
         if (wanted := needs.get(cls.path)) is None:
             continue
@@ -119,12 +122,18 @@ def _look(
             wanted,
             calm=calm,
             takeable=takeable,
+            careful=any(tier < cls.tier for tier in unharmed),
             lossy_at=max((at for tier, at in lossy_at.items() if tier < cls.tier), default=None),
             now=now,
             tuning=tuning,
         )
         memories[cls.path] = keep(cls, memory, wanted.rate + wanted.drain, now=now, thin=wanted.thin, tuning=tuning)
     return memories, needs
+
+
+def _unharmed(cls: ClassSetup, memory: Memory, now: float, tuning: Tuning) -> bool:
+    """It has a delay target, and dropped nothing of late."""
+    return bool(cls.sla.bounds) and (memory.dropped_at is None or now - memory.dropped_at >= tuning.restore_wait)
 
 
 def _surplus(cls: ClassSetup, wanted: Need) -> float:
@@ -151,7 +160,7 @@ def _claim(cls: ClassSetup, memory: Memory, wanted: Need | None, tuning: Tuning)
 def _harmed(setup: Setup, cls: ClassSetup, memories: dict[str, Memory], before: Memory, *, now: float) -> list[str]:
     """The classes that dropped too much after its last rise, which was therefore taken back in this tick."""
     trial, earlier = memories[cls.path].trial, before.trial
-    if trial is None or earlier is None or trial.at != earlier.at or trial.clean or not earlier.clean:
+    if trial is None or earlier is None or trial.at != earlier.at or earlier.undone or not trial.undone:
         return []
     return [other.path for other in setup.classes if other.tier < cls.tier and memories[other.path].lossy_at == now]
 

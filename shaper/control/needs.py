@@ -111,8 +111,10 @@ def need(
     if memory.integral > 0.01 and rate > 0:
         rate = max(rate, cls.lowest) * math.exp(memory.integral)
         source = f"{source}, feedback x{math.exp(memory.integral):.2f}"
-    if second and _lossy(cls, second) and memory.grant.rate >= rate * (1 - tuning.apply_up) - tuning.apply_bits:
-        memory = replace(memory, lossy_at=now)
+    if second and seen.dropped_packets:
+        granted = memory.grant.rate >= rate * (1 - tuning.apply_up) - tuning.apply_bits
+        spoilt = granted and _lossy(cls, second, tuning.restore_spoilt)
+        memory = replace(memory, dropped_at=now, lossy_at=now if spoilt else memory.lossy_at)
     drain = 0.0
     if cls.sla and not elastic and rate > 0:
         delay = tuning.loss_delay if cls.tightest is None else cls.tightest
@@ -267,12 +269,13 @@ def lossy(cls: ClassSetup, seen: ClassObservation) -> bool:
     return _lossy(cls, ((0.0, seen.sent_packets + seen.dropped_packets, seen.dropped_packets),))
 
 
-def _lossy(cls: ClassSetup, counted: Sequence[Counted]) -> bool:
+def _lossy(cls: ClassSetup, counted: Sequence[Counted], share: float = 1.0) -> bool:
+    """Of what may be late the `share`."""
     dropped = sum(lost for _, _, lost in counted)
     if not dropped:
         return False
     may = min((1 - target.percentile for target in cls.sla.bounds), default=1.0)
-    return dropped > max(1.0, may * sum(packets for _, packets, _ in counted))
+    return dropped > max(1.0, share * may * sum(packets for _, packets, _ in counted))
 
 
 def _second(memory: Memory, seen: ClassObservation, *, now: float) -> tuple[Counted, ...]:

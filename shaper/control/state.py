@@ -26,13 +26,15 @@ class Peak:
 class Trial:
     """The last rise of what a yielding class is given back: when, from how many bit/s, by how many at most.
 
-    `clean` says that no class above dropped before it, so that it is to blame where one does after it.
+    `careful` says that a class above lost nothing before the first, so that it is to blame where one does after it;
+    `undone` that it was taken back.
     """
 
     at: float
     before: float
     step: float
-    clean: bool = True
+    careful: bool = True
+    undone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,11 @@ class Memory:
     trusted, None before that; `throughput` bit/s smoothed over about two seconds; `restored` the part of the guarantee,
     in bit/s, that a yielding class was given back, `harmed_since` since when it has been short of it, `eased_since`
     since when it could do without, `trial` its last rise of that, `patience` how many seconds it waits for the next;
-    `second` are the ticks of the last second, and `lossy_at` is when it last dropped more than may be late in one,
-    though it had the rate that it needed; `throttled` whether it got less than it needed, `met` whether it got about
-    that much, `raised_at` when its rate last rose. `asked` is the present need without headroom, in bit/s, evened out
-    since it jumped last, at `asked_since`. `aimed_at` is when the target of its AQM moved last, `longer_since` since
-    when a longer one has been called for.
+    `second` are the ticks of the last second, and `dropped_at` is when it last dropped anything, `lossy_at` when it did
+    so too often in one to be given less, though it had the rate that it needed (both of classes with a delay target);
+    `throttled` whether it got less than it needed, `met` whether it got about that much, `raised_at` when its rate last
+    rose. `asked` is the present need without headroom, in bit/s, evened out since it jumped last, at `asked_since`.
+    `aimed_at` is when the target of its AQM moved last, `longer_since` since when a longer one has been called for.
     """
 
     grant: Grant
@@ -68,6 +70,7 @@ class Memory:
     trial: Trial | None = None
     patience: float = 0.0
     second: tuple[Counted, ...] = ()
+    dropped_at: float | None = None
     lossy_at: float | None = None
     raised_at: float | None = None
     throttled: bool = False

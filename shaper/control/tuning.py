@@ -29,10 +29,11 @@ class Tuning:
     rates less often, and hold more of the link than is needed.
 
     Yielding classes: harmed (more than `restore_short` of the guarantee short) for `restore_wait` seconds, raised by
-    `restore_first` of it, and every `restore_trial` seconds by twice as much, `restore_step` of it at most; let down
-    where they had `restore_surplus` times the guarantee for a window. A rise is taken back for what a class above drops
-    within `restore_trial` seconds; then each waits for `restore_again` seconds and is a `restore_slower`-th of it, and
-    after another `restore_slower` times as long, `restore_longest` seconds at most.
+    `restore_step` of it, and so on; let down where they had `restore_surplus` times the guarantee for a window. Where
+    that would be taken from a class that drops nothing: by `restore_first` of it, and every `restore_trial` seconds by
+    twice as much. Such a rise is taken back if a class above drops `restore_spoilt` of what may be late in a second, no
+    more than `restore_trial` seconds later; then each waits for `restore_again` seconds and is a `restore_slower`-th of
+    it, and after another `restore_slower` times as long, `restore_longest` seconds at most.
 
     Queue: share of the delay target that an elastic class may fill (`elastic_share`), one that may lose no packets and
     has the rate that it needs (`lossless_share`); changes only beyond `queue_band`, or beyond `reach_band` where the
@@ -77,6 +78,7 @@ class Tuning:
     restore_first: float = 1 / 32
     restore_step: float = 0.25
     restore_trial: float = 1.5
+    restore_spoilt: float = 0.5
     restore_again: float = 20.0
     restore_slower: float = 4.0
     restore_longest: float = 300.0
