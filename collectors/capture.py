@@ -146,9 +146,10 @@ class Capture:
         earlier = chosen.before, chosen.after
         # What the side after reads of what was picked before the last change is no reason for another.
         frames = round(self._arrived * (1 + self._duty.share))
+        mixed = chosen.mixed
         chosen.take(frames, drops, now=now, sparing=self._duty.share < 1.0)
         # Of few packets each is looked at, and so is each at any time.
-        self._duty.rate(self._arrived * earlier[0] if chosen.claimed > 1 else 0, now=now)
+        self._duty.rate(self._arrived * earlier[0] if chosen.claimed > 1 and not mixed else 0, now=now)
         self._arrived = 0
         # The denser side first is the side after: what the side before picks must never be missed there.
         if chosen.after != earlier[1]:

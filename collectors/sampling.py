@@ -36,7 +36,8 @@ class Sampling:
     _calm: float | None = None
     _peak: float = 0.0  # the highest rate since it is calm
     _last: float | None = None
-    _both: bool = False  # the tick now is of the rate before the last change, too
+    mixed: bool = False
+    """What comes until the next `take` is of the rate before the last change, too."""
 
     def __post_init__(self) -> None:
         self.before = self.after = self.claimed = self.least
@@ -44,6 +45,8 @@ class Sampling:
     def take(self, frames: int, drops: int, *, now: float, sparing: bool = False) -> None:
         """So many frames would have been read since the last call with both taps at the sparser rate, and so many were
         lost for want of room."""
+        if self._changed is not None:
+            drops = 0  # perhaps of the side after, which is denser still
         if self._changed is not None and now - self._changed > self.horizon:
             self._changed = None
             self.after = self.claimed = self.before
@@ -52,10 +55,10 @@ class Sampling:
             return
         rate = (frames + drops) / (now - last)
         most = min(self.most, SPARING) if sparing else self.most
-        both, self._both = self._both, False
-        if rate > most and not both:
+        mixed, self.mixed = self.mixed, False
+        if rate > most and not mixed:
             self._sparser(rate / most, now)
-        elif drops and self._changed is None:
+        elif drops and not mixed:
             self._sparser(2, now)
         elif rate * _SPARE > most or self.before == self.least:
             self._calm = None
@@ -70,9 +73,9 @@ class Sampling:
         if self.before < LARGEST:
             self.before = min(LARGEST, self.before << max(1, math.ceil(math.log2(times))))
             self.claimed = max(self.claimed, self.before)
-            self._changed, self._calm, self._both = now, None, True
+            self._changed, self._calm, self.mixed = now, None, True
 
     def _denser(self, times: float, now: float) -> None:
         self.before = max(self.least, self.before >> max(1, int(math.log2(times))))
         self.after = min(self.after, self.before)  # the claim stays for a horizon: what waits was picked before
-        self._changed, self._calm, self._both = now, None, True
+        self._changed, self._calm, self.mixed = now, None, True

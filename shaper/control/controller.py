@@ -33,16 +33,18 @@ def step(
         return _without_counters(setup, state, now=now, tuning=tuning)
     if setup.tins:
         return aim_all(setup, state, observation, now=now, tuning=tuning)
-    memories, needs = _look(setup, state, observation, now=now, tuning=tuning)
+    changed_at = recent(state.changed_at, now, tuning)
+    spent = len(changed_at) >= tuning.changes_per_minute
+    memories, needs = _look(setup, state, observation, spent=spent, now=now, tuning=tuning)
     claims = {cls.path: _claim(cls, memories[cls.path], needs.get(cls.path), tuning) for cls in setup.classes}
     shares = allocate(setup, tuple(claims.values()))
 
-    changed_at = recent(state.changed_at, now, tuning)
-    spent = len(changed_at) >= tuning.changes_per_minute
     urgent = {path for path, wanted in needs.items() if wanted.missed}
     present = {path: memory.grant.rate for path, memory in memories.items()}
     targets = {cls.path: cls.on_grid(shares[cls.path].rate) for cls in setup.classes}
-    rates = settle(setup, present, targets, urgent=urgent, spent=spent, tuning=tuning)
+    harmed = {cls.path: _harmed(setup, cls, memories, now=now) for cls in setup.classes if cls.lowest < cls.guarantee}
+    undone = {path for path, found in harmed.items() if found}
+    rates = settle(setup, present, targets, urgent=urgent, undone=undone, spent=spent, tuning=tuning)
     takers = [path for path, rate in rates.items() if rate > present[path]]
     within = reach(setup, needs, rates)
 
@@ -61,8 +63,15 @@ def step(
             aimed = aim(setup, cls, memory, wanted, seen=seen, rate=rate, spent=spent, now=now, tuning=tuning)
         after = _grant(cls, rates[path], queue, aimed.target)
         if after != before:
-            harmed = _harmed(setup, cls, memories, state.classes[path], now=now)
-            why = reason(cls, wanted or Need(), before, after, takers=takers, harmed=harmed, bound=shares[path].bound)
+            why = reason(
+                cls,
+                wanted or Need(),
+                before,
+                after,
+                takers=takers,
+                harmed=harmed.get(path, ()),
+                bound=shares[path].bound,
+            )
             changes.append(Change(path, before, after, why, shares[path].bound, int(claims[path].needed)))
         memories[path] = _remember(memory, claims[path], shares[path], after, aimed, now=now)
     thin = [
@@ -83,7 +92,7 @@ def step(
 
 
 def _look(
-    setup: Setup, state: State, observation: Observation, *, now: float, tuning: Tuning
+    setup: Setup, state: State, observation: Observation, *, spent: bool, now: float, tuning: Tuning
 ) -> tuple[dict[str, Memory], dict[str, Need]]:
     """What every class that was observed needs, and what is remembered of it."""
     memories, needs = dict(state.classes), dict[str, Need]()
@@ -124,6 +133,8 @@ def _look(
             takeable=takeable,
             careful=any(tier < cls.tier for tier in unharmed),
             lossy_at=max((at for tier, at in lossy_at.items() if tier < cls.tier), default=None),
+            spent=spent,
+            seconds=observation.seconds,
             now=now,
             tuning=tuning,
         )
@@ -132,8 +143,9 @@ def _look(
 
 
 def _unharmed(cls: ClassSetup, memory: Memory, now: float, tuning: Tuning) -> bool:
-    """It has a delay target, and dropped nothing of late."""
-    return bool(cls.sla.bounds) and (memory.dropped_at is None or now - memory.dropped_at >= tuning.restore_wait)
+    """It has a target that drops miss, and dropped nothing of late."""
+    misses = bool(cls.sla.bounds) or cls.sla.loss is not None
+    return misses and (memory.dropped_at is None or now - memory.dropped_at >= tuning.restore_wait)
 
 
 def _surplus(cls: ClassSetup, wanted: Need) -> float:
@@ -157,10 +169,10 @@ def _claim(cls: ClassSetup, memory: Memory, wanted: Need | None, tuning: Tuning)
     )
 
 
-def _harmed(setup: Setup, cls: ClassSetup, memories: dict[str, Memory], before: Memory, *, now: float) -> list[str]:
-    """The classes that dropped too much after its last rise, which was therefore taken back in this tick."""
-    trial, earlier = memories[cls.path].trial, before.trial
-    if trial is None or earlier is None or trial.at != earlier.at or earlier.undone or not trial.undone:
+def _harmed(setup: Setup, cls: ClassSetup, memories: dict[str, Memory], *, now: float) -> list[str]:
+    """The classes that dropped too much after its last rise, which is therefore taken back in this tick."""
+    trial = memories[cls.path].trial
+    if trial is None or not trial.undone or trial.at != now:
         return []
     return [other.path for other in setup.classes if other.tier < cls.tier and memories[other.path].lossy_at == now]
 
@@ -174,14 +186,16 @@ def _grant(cls: ClassSetup, rate: int, queue: int, target: int) -> Grant:
 def _remember(memory: Memory, claim: Claim, share: Share, after: Grant, aimed: Aim, *, now: float) -> Memory:
     """What was not granted is not held, and is not given back again at once when room returns."""
     room = share.rate + 8
+    risen, trial = after.rate > memory.grant.rate, memory.trial
     return replace(
         memory,
         grant=after,
+        trial=replace(trial, applied=True) if risen and trial is not None and trial.at == now else trial,
         level=memory.level if memory.level <= room else float(share.rate),
         restored=min(memory.restored, room) if claim.entitled > room else memory.restored,
         throttled=claim.needed > room,
         met=0 < claim.needed * MET <= room,
-        raised_at=now if after.rate > memory.grant.rate else memory.raised_at,
+        raised_at=now if risen else memory.raised_at,
         aimed_at=aimed.moved_at,
         longer_since=aimed.longer_since,
     )

@@ -91,7 +91,7 @@ def need(
     error, missed = _error(setup, cls, memory, seen, elastic=elastic, throughput=throughput, tuning=tuning)
     bare = max((peak.bare for peak in candidates), default=0.0)
     asked, since = _asked(memory, bare, seen.seconds, now=now, tuning=tuning)
-    second = _second(memory, seen, now=now) if cls.sla.bounds else ()
+    second = _second(memory, seen, now=now) if cls.sla.bounds or cls.sla.loss is not None else ()
     # One copy: with thousands of classes copies are most of what a step takes.
     memory = replace(
         memory,
@@ -113,7 +113,7 @@ def need(
         source = f"{source}, feedback x{math.exp(memory.integral):.2f}"
     if second and seen.dropped_packets:
         granted = memory.grant.rate >= rate * (1 - tuning.apply_up) - tuning.apply_bits
-        spoilt = granted and _lossy(cls, second, tuning.restore_spoilt)
+        spoilt = granted and _too_many(second, _may_spoil(cls, tuning))
         memory = replace(memory, dropped_at=now, lossy_at=now if spoilt else memory.lossy_at)
     drain = 0.0
     if cls.sla and not elastic and rate > 0:
@@ -266,16 +266,19 @@ def _error(
 def lossy(cls: ClassSetup, seen: ClassObservation) -> bool:
     """Whether as much is dropped already as may be late: what is dropped counts as that, and a shorter queue drops
     more."""
-    return _lossy(cls, ((0.0, seen.sent_packets + seen.dropped_packets, seen.dropped_packets),))
-
-
-def _lossy(cls: ClassSetup, counted: Sequence[Counted], share: float = 1.0) -> bool:
-    """Of what may be late the `share`."""
-    dropped = sum(lost for _, _, lost in counted)
-    if not dropped:
-        return False
     may = min((1 - target.percentile for target in cls.sla.bounds), default=1.0)
-    return dropped > max(1.0, share * may * sum(packets for _, packets, _ in counted))
+    return _too_many(((0.0, seen.sent_packets + seen.dropped_packets, seen.dropped_packets),), may)
+
+
+def _may_spoil(cls: ClassSetup, tuning: Tuning) -> float:
+    """The share of its packets that a class may drop without having to be given more."""
+    late = (tuning.restore_spoilt * (1 - target.percentile) for target in cls.sla.bounds)
+    return min((*late, *(() if cls.sla.loss is None else (cls.sla.loss,))), default=1.0)
+
+
+def _too_many(counted: Sequence[Counted], may: float) -> bool:
+    dropped = sum(lost for _, _, lost in counted)
+    return dropped > max(1.0, may * sum(packets for _, packets, _ in counted))
 
 
 def _second(memory: Memory, seen: ClassObservation, *, now: float) -> tuple[Counted, ...]:

@@ -16,19 +16,22 @@ def settle(
     urgent: Set[str],
     spent: bool,
     tuning: Tuning,
+    undone: Set[str] = frozenset(),
 ) -> dict[str, int]:
     """The rates that are really set: a target where the move is worth it, else the present rate.
 
-    With the budget of changes `spent` only `urgent` classes rise. Where a present rate that was kept leaves no room
-    for a rise, falls are made after all, the lowest tier's first, so the sums hold and no class in need is blocked.
+    With the budget of changes `spent` only `urgent` classes rise; what is `undone` falls in any case. Where a present
+    rate that was kept leaves no room for a rise, falls are made after all, the lowest tier's first, so the sums hold
+    and no class in need is blocked.
     """
     least = max(tuning.apply_bits, tuning.apply_link * setup.link.bandwidth)
     rates: dict[str, int] = {}
     for cls in setup.classes:
         here, target = present[cls.path], targets[cls.path]
         band = tuning.apply_up if target > here or target == cls.lowest else tuning.apply_down
-        worth = abs(target - here) > max(least, band * here)
-        allowed = not spent or (target > here and cls.path in urgent)
+        taken_back = target < here and cls.path in undone
+        worth = taken_back or abs(target - here) > max(least, band * here)
+        allowed = not spent or taken_back or (target > here and cls.path in urgent)
         inside = cls.lowest <= here <= cls.highest
         rates[cls.path] = target if (worth and allowed) or not inside else here
     for cls in sorted(setup.classes, key=lambda cls: -cls.tier):

@@ -27,14 +27,16 @@ class Trial:
     """The last rise of what a yielding class is given back: when, from how many bit/s, by how many at most.
 
     `careful` says that a class above lost nothing before the first, so that it is to blame where one does after it;
-    `undone` that it was taken back.
+    `applied` that the rate rose by it; `undone` that it was taken back, and the next waits for `patience` seconds.
     """
 
     at: float
     before: float
     step: float
     careful: bool = True
+    applied: bool = False
     undone: bool = False
+    patience: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,12 @@ class Memory:
     below it, and `lower_most` (bit/s) at most; `share` the inelastic share of its traffic when the capture was last
     trusted, None before that; `throughput` bit/s smoothed over about two seconds; `restored` the part of the guarantee,
     in bit/s, that a yielding class was given back, `harmed_since` since when it has been short of it, `eased_since`
-    since when it could do without, `trial` its last rise of that, `patience` how many seconds it waits for the next;
-    `second` are the ticks of the last second, and `dropped_at` is when it last dropped anything, `lossy_at` when it did
-    so too often in one to be given less, though it had the rate that it needed (both of classes with a delay target);
-    `throttled` whether it got less than it needed, `met` whether it got about that much, `raised_at` when its rate last
-    rose. `asked` is the present need without headroom, in bit/s, evened out since it jumped last, at `asked_since`.
-    `aimed_at` is when the target of its AQM moved last, `longer_since` since when a longer one has been called for.
+    since when it could do without, `trial` its last rise of that; `second` are the ticks of the last second, and
+    `dropped_at` is when it last dropped anything, `lossy_at` when it did so too often in one to be given less, though
+    it had the rate that it needed (both of classes with a target for delay or loss); `throttled` whether it got less
+    than it needed, `met` whether it got about that much, `raised_at` when its rate last rose. `asked` is the present
+    need without headroom, in bit/s, evened out since it jumped last, at `asked_since`. `aimed_at` is when the target of
+    its AQM moved last, `longer_since` since when a longer one has been called for.
     """
 
     grant: Grant
@@ -68,7 +70,6 @@ class Memory:
     harmed_since: float | None = None
     eased_since: float | None = None
     trial: Trial | None = None
-    patience: float = 0.0
     second: tuple[Counted, ...] = ()
     dropped_at: float | None = None
     lossy_at: float | None = None

@@ -32,8 +32,8 @@ class Tuning:
     `restore_step` of it, and so on; let down where they had `restore_surplus` times the guarantee for a window. Where
     that would be taken from a class that drops nothing: by `restore_first` of it, and every `restore_trial` seconds by
     twice as much. Such a rise is taken back if a class above drops `restore_spoilt` of what may be late in a second, no
-    more than `restore_trial` seconds later; then each waits for `restore_again` seconds and is a `restore_slower`-th of
-    it, and after another `restore_slower` times as long, `restore_longest` seconds at most.
+    more than `restore_trial` seconds later. The next is the first again, and waits for `restore_again` seconds; after
+    another in a row `restore_slower` times as long, `restore_longest` seconds at most.
 
     Queue: share of the delay target that an elastic class may fill (`elastic_share`), one that may lose no packets and
     has the rate that it needs (`lossless_share`); changes only beyond `queue_band`, or beyond `reach_band` where the

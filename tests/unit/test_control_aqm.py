@@ -185,7 +185,7 @@ def test_where_the_link_carries_less_a_frame_takes_longer():
     assert run.target == 1_536
     run.setup = replace(run.setup, classes=(leaf(rate=4 * M),)).carrying(6 * M, base=20 * M)
     run.state = resume(run.state, {"web": replace(run.state.classes["web"].grant, rate=4 * M)})
-    run.tick(seen(AIM, rate=4 * M, backlog=0), times=60)
+    run.tick(seen(AIM, rate=6 * M, backlog=0), times=60)
     assert run.target == 1_536  # where nothing waits it makes no odds
     run.tick(seen(AIM, rate=6 * M), times=60)
     assert run.target == math.ceil(1.5 * 1514 * 8 / 6 / 128) * 128 == 3_072

@@ -374,14 +374,14 @@ def test_a_rise_after_which_a_class_above_drops_is_taken_back_and_the_next_is_sm
     assert rises(run)[2:] == [(5.0, 4.375)]
     assert "web dropped more than may be late as soon as it rose" in run.decisions[-1].changes[0].reason
     run.tick(seen("video", 2 * M), hungry(4 * M), crowd(0), times=82)
-    assert rises(run)[3:] == [(25.25, 4.75)]
+    assert rises(run)[3:] == [(25.0, 4.75)]
     # Again, and four times as late.
     run.tick(seen("video", 2 * M), hungry(4 * M), crowd(30))
-    assert rises(run)[4:] == [(25.75, 4.259)]
-    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(0), times=320)
+    assert rises(run)[4:] == [(25.75, 4.375)]
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(0), times=319)
     assert rises(run)[5:] == []
     run.tick(seen("video", 2 * M), hungry(4 * M), crowd(0))
-    assert rises(run)[5:] == [(106.0, 4.634)]
+    assert rises(run)[5:] == [(105.75, 4.75)]
 
 
 @pytest.mark.parametrize("drops", [[2] * 6, [9, 0, 0, 0, 0, 0]])
@@ -397,6 +397,65 @@ def test_where_those_above_drop_in_any_case_it_rises_by_a_quarter_and_stays():
     run = Run(leaf("video"), bulk(), borrower())
     run.tick(seen("video", 2 * M), hungry(4 * M), crowd(20), times=25)
     assert rises(run) == [(3.0, 7), (6.0, 10)]
+
+
+def test_one_that_was_taken_back_by_chance_costs_20_seconds():
+    run = Run(leaf("video"), bulk(), borrower())
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(0), times=20)
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(30))
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(0), times=108)
+    assert rises(run)[3:] == [(25.0, 4.75), (26.5, 5.5), (28.0, 7), (29.5, 10), (31.0, 12)]
+
+
+def test_where_those_above_drop_on_it_falls_further_and_to_its_floor_only_where_that_helps():
+    run = Run(leaf("video"), bulk(), borrower())
+    dropped = 0
+    for _ in range(2400):
+        over = run.rate("bulk") > 9 * M
+        dropped += over
+        run.tick(seen("video", 2 * M), hungry(run.rate("bulk")), crowd(30 if over else 0))
+    assert run.rate("bulk") > 6 * M
+    assert dropped <= 12, "of ten minutes no more than three seconds"
+    run = Run(leaf("video"), bulk(), borrower())
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(0), times=20)
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(30), times=60)
+    falls = [rate for _, rate in rises(run)[2:]]
+    assert falls[:3] == pytest.approx([4.375, 3.28125, 2.4609375], rel=1e-5)
+    assert falls[3] == 2, "at the floor they drop as well"
+    assert falls[4:6] == [7, 10], "so that it is not to blame"
+
+
+@pytest.mark.parametrize("spent", [False, True])
+def test_what_is_taken_back_falls_whatever_the_budget_and_the_dead_band(spent):
+    run = Run(leaf("video"), bulk(), borrower())
+    bulks = replace(run.state.classes["bulk"], restored=9 * M)
+    run.state = replace(run.state, classes={**run.state.classes, "bulk": bulks})
+    run.tick(seen("video", 2 * M), hungry(9 * M), crowd(0), times=13)
+    assert rises(run)[-1] == (3.0, 9.375)
+    run.tuning = Tuning(changes_per_minute=1 if spent else 60)
+    run.tick(seen("video", 2 * M), hungry(9 * M), crowd(30))
+    assert rises(run)[-1] == (3.25, 9)
+    assert "taken back" in run.decisions[-1].changes[0].reason
+
+
+def test_drops_that_are_seen_late_count_and_nothing_rises_with_the_budget_spent():
+    run = Run(leaf("video"), bulk(), borrower())
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(0), times=13)
+    run.now += 5
+    late = Observation(5.25, {"video": seen("video", 2 * M), "bulk": hungry(4 * M), "web": crowd(30)}, HEALTHY)
+    run.now += TICK
+    run.state, decision = step(run.setup, run.state, late, now=run.now, tuning=run.tuning)
+    assert [change.after.rate for change in decision.changes if change.path == "bulk"] == [2 * M]
+    run = Run(leaf("video"), bulk(), borrower(), tuning=Tuning(changes_per_minute=1))
+    run.tick(seen("video", 5 * M), hungry(4 * M), crowd(0), times=200)
+    assert run.state.classes["bulk"].restored == 2 * M
+
+
+def test_a_class_with_a_target_for_loss_alone_is_not_harmed_for_long():
+    run = Run(leaf("video"), bulk(), leaf("web", guarantee=1 * M, sla=Sla((), 0.005)))
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(0), times=13)
+    run.tick(seen("video", 2 * M), hungry(4 * M), crowd(3))
+    assert rises(run) == [(3.0, 4.375), (3.25, 2)]
 
 
 def test_what_was_taken_back_is_forgotten_once_it_can_do_without():
