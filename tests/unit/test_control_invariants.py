@@ -127,3 +127,61 @@ def test_bounds_sums_and_replay(setup, seed, budget):
         present = decision.allocation
     again = play(setup, observations, tuning)
     assert again == (state, decisions)
+
+
+@st.composite
+def yielding(draw):
+    """Up to three classes that yield, perhaps on a grid, below one that borrows what they leave."""
+    bandwidth = draw(st.sampled_from((1, 20, 1_000, 10_000))) * 1_000_000
+    classes = []
+    for index in range(draw(st.integers(1, 3))):
+        floor = 8_000 + draw(st.integers(0, bandwidth // 320)) * 8
+        guarantee = floor + draw(st.integers(0, bandwidth // 32)) * 8
+        bounds = Bounds((floor, bandwidth), (floor, bandwidth), (6_000, 1_000_000), (0, 0))
+        grid = draw(st.sampled_from((0, 0, bandwidth // 50)))
+        static = Grant(floor, bandwidth, 20_000)
+        tier = draw(st.sampled_from((Tier.PRIORITY, Tier.STANDARD)))
+        classes.append(
+            ClassSetup(f"y{index}", tier, 1.0, guarantee, floor, bandwidth, Sla(), bounds, static, step=grid)
+        )
+    bounds = Bounds((8_000, bandwidth), (8_000, bandwidth), (6_000, 1_000_000), (0, 0))
+    sla = draw(st.sampled_from((Sla((DelayTarget(0.95, 0.05),)), Sla((DelayTarget(0.99, 0.02),)), Sla((), 0.01))))
+    grant = Grant(8_000, bandwidth, 20_000)
+    classes.append(ClassSetup("above", Tier.SPECIAL, 1.0, 8_000, 8_000, bandwidth, sla, bounds, grant))
+    return Setup(LinkSetup(bandwidth), tuple(classes), ())
+
+
+@given(
+    yielding(), st.integers(0, 2**32), st.sampled_from((3, 60)), st.sampled_from((0.05, 0.2, 1.0)), st.floats(0, 0.2)
+)
+def test_what_is_given_back_stays_inside_and_what_is_taken_back_falls(setup, seed, budget, seconds, drops):
+    dice, tuning = Random(seed), Tuning(changes_per_minute=budget)
+    state, now, present = initial(setup), 100.0, setup.static()
+    for _ in range(60):
+        length = seconds * dice.choice((1, 1, 1, 1, 5))
+        now += length
+        used = {
+            path: max(grant.rate, setup.link.bandwidth * 0.02) for path, grant in present.items() if path != "above"
+        }
+        used["above"] = max(8_000.0, setup.link.bandwidth - sum(used.values()))
+        classes = {}
+        for path, rate in used.items():
+            packets = max(1, int(rate * length / 10_000))
+            lost = int(packets * 0.3) + 2 if path == "above" and dice.random() < drops else 0
+            backlog = 0 if path == "above" else 100_000
+            view = DelayView(500, 0.1, {0.95: 0.005, 0.99: 0.005}, {}, 0.005)
+            sent = int(rate * length / 8)
+            classes[path] = ClassObservation(path, length, sent, packets, lost, backlog, rate, 0.0, {}, view)
+        observation = Observation(length, classes, CaptureHealth(True, 1000))
+        state, decision = step(setup, state, observation, now=now, tuning=tuning)
+        assert fits(setup, {path: grant.rate for path, grant in decision.allocation.items()})
+        changed = {change.path: change for change in decision.changes}
+        for cls in setup.classes:
+            memory, grant = state.classes[cls.path], decision.allocation[cls.path]
+            assert cls.lowest <= memory.restored <= max(cls.guarantee, cls.lowest)
+            assert cls.floor <= grant.rate <= cls.limit
+            if memory.trial is not None and memory.trial.undone and memory.trial.at == now:
+                assert grant.rate <= max(cls.on_grid(int(memory.restored)), cls.lowest) + 8
+                if grant.rate < present[cls.path].rate:
+                    assert "above dropped more than may be late" in changed[cls.path].reason
+        present = decision.allocation
