@@ -28,7 +28,7 @@ DEFAULTS = Tuning()
 def step(
     setup: Setup, state: State, observation: Observation, *, now: float, tuning: Tuning = DEFAULTS
 ) -> tuple[State, Decision]:
-    """Decides one tick; `now` in seconds of a clock that never goes back. Ticks are 0.25 to 1 s apart and may vary."""
+    """Decides one tick; `now` in seconds of a clock that never goes back. Ticks are 0.05 to 1 s apart and may vary."""
     if not observation.fresh:
         return _without_counters(setup, state, now=now, tuning=tuning)
     if setup.tins:
@@ -71,6 +71,7 @@ def step(
                 takers=takers,
                 harmed=harmed.get(path, ()),
                 bound=shares[path].bound,
+                within=within[path],
             )
             changes.append(Change(path, before, after, why, shares[path].bound, int(claims[path].needed)))
         memories[path] = _remember(memory, claims[path], shares[path], after, aimed, now=now)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 
 from shaper.control.allocate import Share
 from shaper.control.needs import Need
+from shaper.control.queue import TRUESIZE
 from shaper.control.setup import ClassSetup, Setup
 from shaper.model.decision import Grant, Want
 from shaper.model.observation import CaptureHealth
@@ -21,9 +22,10 @@ def reason(
     takers: Sequence[str],
     harmed: Sequence[str],
     bound: str,
+    within: float,
 ) -> str:
     """Why a class moved. `takers` are the classes that rose in the same tick, `harmed` those for which its last rise is
-    taken back."""
+    taken back; `within` is what it may count on while it borrows, in bit/s."""
     parts: list[str] = []
     if after.rate > before.rate:
         if wanted.rate + wanted.drain > before.rate:
@@ -45,13 +47,21 @@ def reason(
         else:
             parts.append(f"need fell to {format_rate(int(max(wanted.rate, cls.lowest)))}")
     if after.queue != before.queue:
-        wait = format_duration(after.queue * 8 / max(after.rate, 8))
-        parts.append(f"queue {format_size(after.queue)}, {wait} at its rate")
+        parts.append(_queued(cls, after, within))
     if after.target != before.target:
         parts.append(_aimed(wanted, before.target, after.target))
     if not parts:
         parts.append("ceiling follows the rate")
     return "; ".join(parts)
+
+
+def _queued(cls: ClassSetup, after: Grant, within: float) -> str:
+    """Its new queue, as a wait: at its rate, or where that would be late, at what the others leave."""
+    size, bits = format_size(after.queue), after.queue * 8 / (TRUESIZE if cls.memory else 1)
+    if cls.tightest is None or bits <= cls.tightest * after.rate or within <= after.rate:
+        return f"queue {size}, {format_duration(bits / max(after.rate, 8))} at its rate"
+    left = format_rate(float(f"{within:.3g}"))
+    return f"queue {size}, {format_duration(round(bits / within, 4))} at the {left} that the others leave it"
 
 
 def _aimed(wanted: Need, before: int, after: int) -> str:

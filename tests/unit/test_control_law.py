@@ -9,6 +9,7 @@ from shaper.model.decision import Bounds, Grant
 from shaper.model.observation import CaptureHealth, ClassObservation, DelayView, Observation
 from shaper.model.policy import Tier
 from shaper.model.sla import DelayTarget, Sla
+from shaper.units import format_duration
 
 M = 10**6
 TICK = 0.25
@@ -519,8 +520,12 @@ def test_a_queue_is_as_long_as_what_the_others_leave_could_serve_in_time():
     # Of a lower tier counts what it is granted, whatever it borrows; of the others what they use, if that is more.
     for used, counts in ((1 * M, 2 * M), (9 * M, 9 * M)):
         run = Run(video, peer, bulk(), leaf("voice", Tier.SPECIAL, guarantee=1 * M))
-        run.tick(seen("video", 2 * M), seen("peer", 0, tcp=used), hungry(13 * M), seen("voice", 0.5 * M))
+        decision = run.tick(seen("video", 2 * M), seen("peer", 0, tcp=used), hungry(13 * M), seen("voice", 0.5 * M))
         assert run.state.classes["video"].grant.queue == int((20 * M - counts - 2 * M - 1 * M) * usable / 8)
+        # Its rate of 3 Mbit/s would take far longer than the 50 ms that were promised.
+        (reason,) = (change.reason for change in decision.changes if change.path == "video")
+        left = f"{(17 * M - counts) / M:g}mbit"
+        assert f"{format_duration(round(usable, 4))} at the {left} that the others leave it" in reason
 
 
 def test_a_queue_that_no_capture_can_tell_from_tcp_s_is_what_the_rate_alone_could_serve_in_time():
