@@ -541,6 +541,8 @@ def test_a_limit_of_memory_is_not_tight_whatever_is_in_the_queue():
     usable = 0.1 - 2 * 1514 * 8 / (20 * M) - 0.001
     # Twice the bytes of what the link could serve in time, as the kernel counts memory.
     assert run.state.classes["video"].grant.queue == int(2 * 11 * M * usable / 8)
+    reasons = [change.reason for change in run.changes() if change.path == "video"]
+    assert f"{format_duration(round(usable, 4))} at the 11mbit that the others leave it" in reasons[0]
 
 
 def test_the_queue_of_tcp_is_what_its_rate_alone_could_serve_in_time():
@@ -549,6 +551,7 @@ def test_the_queue_of_tcp_is_what_its_rate_alone_could_serve_in_time():
     usable = 0.1 - 1514 * 8 / (20 * M) - 0.001
     assert run.rate() == 4_400_000
     assert run.state.classes["video"].grant.queue == pytest.approx(0.75 * 4_400_000 * usable / 8, rel=0.1)
+    assert run.changes()[-1].reason.endswith("at its rate")
     run.tick(seen("video", 1 * M, tcp=14 * M), times=40)
     assert run.state.classes["video"].grant.queue == pytest.approx(4_400_000 * usable / 8, rel=0.1)
 
