@@ -26,6 +26,7 @@ from shaper.model.sla import SlaState
 from shaper.sla.attainment import Look
 
 T = TypeVar("T")
+_LARGEST = 2**63 - 1
 _BUSY = 0.02
 """Seconds to wait for another writer: less than a tick of the control loop."""
 
@@ -159,8 +160,10 @@ class History(Recorder):
     def _read(self, query: str, arguments: tuple[Any, ...], value: Callable[[Sequence[Any]], T]) -> tuple[T, ...]:
         if not self.path.exists():
             return ()
+        # No number and no count of rows is larger than what SQLite can hold.
+        bounded = tuple(min(each, _LARGEST) if isinstance(each, int) else each for each in arguments)
         with self._opened("read") as connection:
-            rows = connection.execute(query, arguments).fetchall()
+            rows = connection.execute(query, bounded).fetchall()
         try:
             return tuple(value(row) for row in rows)
         except ValueError as error:

@@ -103,7 +103,11 @@ def test_every_class_says_what_it_wanted_and_what_bound_it(state: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["4711"], r"has no decision 4711; it has 1 to \d+"), (["nothing"], "no class of it: there are .*voice")],
+    [
+        (["4711"], r"has no decision 4711; it has 1 to \d+"),
+        ([str(2**63)], rf"has no decision {2**63}; it has 1 to \d+"),
+        (["nothing"], "no class of it: there are .*voice"),
+    ],
 )
 def test_what_the_journal_lacks_is_named(state: Path, arguments: list[str], said: str) -> None:
     with pytest.raises(UnavailableError, match=said):

@@ -61,6 +61,10 @@ def test_the_same_law_decides_the_same(recorded: Path) -> None:
     assert "0 differ" in said
 
 
+def test_as_many_as_any_number_says_are_all(recorded: Path) -> None:
+    assert ran(recorded, "--last", 2**70) == ran(recorded)
+
+
 def altered(recorded: Path, folder: Path, change: Any) -> Path:
     """A copy of the journal in which the last line says something else."""
     path = folder / "history.db"
