@@ -22,6 +22,7 @@ _MAC_SIZE = 6
 _IFLA_MTU, _IFLA_TXQLEN, _IFLA_EXT_MASK, _IFLA_CARRIER_CHANGES = 4, 13, 29, 35
 IFLA_GSO_MAX_SEGS, _IFLA_GSO_MAX_SIZE, _IFLA_GSO_IPV4_MAX_SIZE = 40, 41, 63
 _IFLA_LINK, _IFLA_MASTER, _IFLA_AF_SPEC, _IFLA_LINK_NETNSID = 5, 10, 26, 37
+_IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_MODE_NONE = 8, 1
 _FORWARDING: Mapping[int, tuple[int, int]] = {socket.AF_INET: (1, 0), socket.AF_INET6: (2, 0)}
 """Where a family keeps its settings of a device, and of these the one that says whether it forwards."""
 _RTEXT_FILTER_SKIP_STATS = struct.pack("=I", 8)
@@ -79,6 +80,16 @@ class LinkReading(NamedTuple):
 def pack_link(index: int = 0, *, flags: int = 0, change: int = 0) -> bytes:
     """A struct ifinfomsg; flags that are set are also the ones to change, beside those that `change` names."""
     return _IFINFOMSG.pack(0, 0, index, flags, flags | change)
+
+
+def pack_silent(name: str) -> bytes:
+    """The body of an RTM_SETLINK after which IPv6 gives the device no address once it is up, and so solicits nothing.
+
+    A kernel without IPv6 refuses it with EAFNOSUPPORT.
+    """
+    mode = attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_ADDR_GEN_MODE_NONE]))
+    asked = attribute(_IFLA_AF_SPEC, attribute(socket.AF_INET6, mode))
+    return pack_link() + attribute(IFLA_IFNAME, name.encode() + b"\0") + asked
 
 
 def dump_links(channel: Channel) -> list[bytes]:

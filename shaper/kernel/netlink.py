@@ -1,6 +1,6 @@
 """The real kernel: steps as netlink messages over pyroute2's socket, trees and counters from dumps.
 
-Each step is one message (an ifb takes two in one system call) and its ACK is read before the next is sent: the kernel
+Each step is one message (an ifb takes some more) and its ACK is read before the next is sent: the kernel
 goes on after a refusal inside a batch, and the steps behind it would be carried out although their ground is missing.
 """
 
@@ -367,8 +367,10 @@ class NetlinkKernel:
             info = attribute(links.IFLA_LINKINFO, attribute(links.IFLA_INFO_KIND, b"ifb\0"))
             alias = attribute(links.IFLA_IFALIAS, node.alias.encode() + b"\0")
             create = Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, links.pack_link() + name + info)
-            mark = Message(RTM_SETLINK, 0, links.pack_link(flags=_IFF_UP) + name + alias)
-            self._channel.requests([create, mark])
+            mark = Message(RTM_SETLINK, 0, links.pack_link() + name + alias)
+            self._channel.requests([create, mark])  # so that a SIGKILL leaves none without the mark
+            self._silence(node.name)
+            self._channel.request(RTM_SETLINK, 0, links.pack_link(flags=_IFF_UP) + name)
             return
         found = self._get(node.name)
         if found is None:
@@ -381,6 +383,14 @@ class NetlinkKernel:
             )
             return
         self._channel.request(RTM_DELLINK, 0, links.pack_link(found.ifindex))
+
+    def _silence(self, name: str) -> None:
+        """Before it is up: what IPv6 solicits by it would pass its queue, and be counted with what comes in."""
+        try:
+            self._channel.request(RTM_SETLINK, 0, links.pack_silent(name))
+        except NetlinkError as error:
+            if error.errno != errors.EAFNOSUPPORT:
+                raise
 
     def _links(self) -> list[links.LinkReading]:
         with explain.reading("the devices"):

@@ -24,6 +24,9 @@ _FLOWS = 5
 _AUDIT_TOLERANCE = 0.01
 """Malformed packets are read one way by the kernel's filter and another by scapy; more than these are a defect."""
 
+_QUIET = 60.0
+"""Seconds without a packet that passed unshaped after which that is over."""
+
 
 class Sensing:
     """Of one direction of a device, from `open` to `release`; `kernel` is inside its network namespace."""
@@ -49,6 +52,7 @@ class Sensing:
         self._busy_bits = self._busy_seconds = 0.0
         self.unshaped = 0
         """Packets that passed the shaper without a class."""
+        self._unshaped_at = 0.0
         self.counting = 0.0
         """Seconds of a processor that reading the counters took last."""
 
@@ -106,7 +110,7 @@ class Sensing:
             lacking=self.measuring.lacking,
         )
         self._probing.tick(self.observer.passed(), now=now)
-        self._account(observation)
+        self._account(observation, now=now)
         return observation
 
     def classes(self, allocation: Allocation, *, now: float) -> tuple[ClassStatus, ...]:
@@ -132,7 +136,7 @@ class Sensing:
         views = self._trips.views(self._program, flows=flows)
         return tuple(replace(one, tcp=views.get(one.path)) for one in classes)
 
-    def _account(self, observation: Observation) -> None:
+    def _account(self, observation: Observation, *, now: float) -> None:
         self.unshaped += observation.unshaped_packets
         health = self.observer.health
         if health.misclassified > _AUDIT_TOLERANCE * health.audited:
@@ -141,8 +145,13 @@ class Sensing:
                 f"{health.misclassified} of {health.audited} packets came out in another class when they were decoded "
                 "a second time: what is said of the classes' delay may be wrong",
             )
+        else:
+            self._alarms.end("audit")
         if observation.unshaped_packets:
+            self._unshaped_at = now
             self._alarms.sound("unshaped", f"{self.unshaped} packets passed the shaper without a class")
+        elif now - self._unshaped_at >= _QUIET:
+            self._alarms.end("unshaped")
         if any(each.backlog_bytes or each.dropped_packets for each in observation.classes.values()):
             self._busy_bits += sum(each.sent_bytes for each in observation.classes.values()) * 8
             self._busy_seconds += observation.seconds

@@ -241,6 +241,13 @@ def test_packets_pass_the_taps_of_the_device_once(site: Site) -> None:
     assert int(tap.communicate(timeout=60)[0]) == count
 
 
+def test_the_ifb_sends_nothing_by_itself(site: Site) -> None:
+    """A router solicitation of its own would be counted with what comes in, or past it while the tree is built."""
+    assert site.shaper(f"apply {site.policy}")[0] == 0
+    assert "inet6" not in site.lab.run(f"ip addr show dev shi-{site.pair.a}")
+    assert " addrgenmode none " in site.lab.run(f"ip -d link show dev shi-{site.pair.a}")
+
+
 def test_both_directions_go_up_and_down_together(site: Site) -> None:
     found = site.lab.run("ip -br link") + site.lab.run(f"tc qdisc show dev {site.pair.a}")
     site.bandwidth("egress: 20mbit, ingress: 8mbit")

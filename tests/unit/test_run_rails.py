@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -129,6 +130,16 @@ def test_what_the_kernel_refuses_is_an_alarm_and_not_the_end(bench: Bench) -> No
     assert rates == [1_000_000, 2_000_000]
     assert any("permit" in alarm for alarm in talk.status[3].alarms), talk.status[3].alarms
     assert not any("permit" in alarm for alarm in talk.status[-1].alarms)
+
+
+def test_packets_that_passed_unshaped_are_an_alarm_for_a_minute(bench: Bench) -> None:
+    passed = partial(bench.kernel.count, "eth1", {}, unshaped=2)
+    talk = Talk(bench, passed, *[lambda: None] * 70).hold()
+    told = {one.seconds: "2 packets passed the shaper without a class" in one.alarms for one in talk.status}
+    stood = [seconds for seconds, said in told.items() if said]
+    assert not told[min(told)] and not told[max(told)]
+    assert 57 <= stood[-1] - stood[0] <= 60
+    assert {one.unshaped_packets for one in talk.status[2:]} == {2}
 
 
 BROKEN = TEXT.replace("20mbit", "20bps")
