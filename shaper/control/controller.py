@@ -74,7 +74,7 @@ def step(
                 within=within[path],
             )
             changes.append(Change(path, before, after, why, shares[path].bound, int(claims[path].needed)))
-        memories[path] = _remember(memory, claims[path], shares[path], after, aimed, now=now)
+        memories[path] = _remember(memory, claims[path], shares[path], after, aimed, within=within[path], now=now)
     thin = [
         path
         for path, wanted in needs.items()
@@ -184,13 +184,16 @@ def _grant(cls: ClassSetup, rate: int, queue: int, target: int) -> Grant:
     return Grant(rate, max(rate, min(high, max(low, cls.static.ceil))), queue, target)
 
 
-def _remember(memory: Memory, claim: Claim, share: Share, after: Grant, aimed: Aim, *, now: float) -> Memory:
+def _remember(
+    memory: Memory, claim: Claim, share: Share, after: Grant, aimed: Aim, *, within: float, now: float
+) -> Memory:
     """What was not granted is not held, and is not given back again at once when room returns."""
     room = share.rate + 8
     risen, trial = after.rate > memory.grant.rate, memory.trial
     return replace(
         memory,
         grant=after,
+        within=within,
         trial=replace(trial, applied=True) if risen and trial is not None and trial.at == now else trial,
         level=memory.level if memory.level <= room else float(share.rate),
         restored=min(memory.restored, room) if claim.entitled > room else memory.restored,

@@ -2,7 +2,9 @@
 
 Feed-forward: traffic with envelope E(tau), served at rate r after a latency theta = L/r + S, waits at most D when
 E(tau) <= r (tau + D - theta) for every tau (Le Boudec & Thiran, Network Calculus, theorem 1.4.2), which is
-r >= (E(tau) + L) / (tau + D - S). TCP takes whatever it gets, so only inelastic traffic is counted.
+r >= (E(tau) + L) / (tau + D - S). Greedy TCP takes whatever it gets, so only inelastic traffic is counted, and TCP that
+comes at a pace of its own: many visitors who ask for little each keep their queue short while it is served, and are all
+late when it is not.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from shaper.control.mixture import arrived, mixture, towards
 from shaper.control.setup import ClassSetup, Setup
 from shaper.control.state import Counted, Memory, Peak
 from shaper.control.tuning import Tuning
@@ -25,8 +28,9 @@ class Need:
 
     `rate` holds its SLA (0 where it has none or no traffic), `drain` comes on top while a backlog is too long; `demand`
     is what it would use (infinite with a backlog or drops); `throughput` what was sent of it of late, `present` in this
-    tick. `missed` says which target is missed, "" when none is. `elastic` says that there is TCP in it, `inelastic`
-    that there is none; neither, where no capture tells. `strain` is the delay as a share of what is wanted of it, of
+    tick. `missed` says which target is missed, "" when none is. `elastic` says that there is greedy TCP in it,
+    `inelastic` that there is none, and `paced` that some of it is TCP at a pace of its own; neither, where no capture
+    tells. `strain` is the delay as a share of what is wanted of it, of
     the worst target, 0 without any: from 1 on nothing of its rate can be spared. `thin` marks too few samples to judge
     by; `capacity` the bandwidth that an infeasible delay target would take; `asked` is the need of this moment, without
     headroom and hold. `excess` is the logarithm of the worst delay over what is wanted of it, within -1..1 and 0 in the
@@ -41,6 +45,7 @@ class Need:
     pressed: bool = False
     elastic: bool = False
     inelastic: bool = False
+    paced: bool = False
     source: str = ""
     missed: str = ""
     strain: float = 0.0
@@ -63,17 +68,16 @@ def need(
     """The class's need at this tick, and what is remembered of it. `trusted` is the capture's health."""
     throughput = seen.sent_bytes * 8 / seen.seconds
     pressed = _pressed(setup, seen)
-    share, elastic_at = _mixture(memory, seen, now=now, trusted=trusted, tuning=tuning)
-    smooth = _towards(memory.throughput, throughput, seen.seconds / tuning.throughput_seconds)
-    elastic = elastic_at is not None and now - elastic_at <= tuning.window
-    envelope: Mapping[float, int] = {}
-    if trusted and seen.inelastic is not None:
-        # What was captured and what was counted are not of the same instants: the lesser one is not of the next tick.
-        inelastic, envelope = min(seen.inelastic, seen.offered), seen.envelope
-    else:
-        inelastic = seen.offered * (1.0 if share is None else share)
+    smooth = towards(memory.throughput, throughput, seen.seconds / tuning.throughput_seconds)
+    mixed = mixture(cls, memory, seen, throughput=smooth, now=now, trusted=trusted, tuning=tuning)
+    if mixed.revealed:
+        memory = replace(memory, peaks=(), level=0.0)  # what it asked for until now was what it was given
+    inelastic, envelope = arrived(memory, seen, mixed, trusted=trusted, tuning=tuning)
+    share, elastic = mixed.share, mixed.elastic
 
-    candidates = list(_feed_forward(setup, cls, inelastic, envelope, now=now, seconds=seen.seconds, tuning=tuning))
+    whose = "offered, TCP at a pace of its own" if mixed.paced else "offered"
+    coming = inelastic, envelope, whose
+    candidates = list(_feed_forward(setup, cls, *coming, now=now, seconds=seen.seconds, tuning=tuning))
     if cls.sla.throughput is not None:
         rate = tuning.headroom * (cls.sla.throughput if pressed else min(cls.sla.throughput, seen.offered))
         source = f"{format_rate(int(rate))} for the throughput target"
@@ -96,8 +100,10 @@ def need(
     memory = replace(
         memory,
         share=share,
-        elastic_at=elastic_at,
+        elastic_at=mixed.elastic_at,
         throughput=smooth,
+        fill=mixed.fill,
+        greedy_until=mixed.greedy_until,
         peaks=peaks,
         asked=asked,
         asked_since=since,
@@ -128,6 +134,7 @@ def need(
         pressed=pressed,
         elastic=elastic,
         inelastic=share is not None and not elastic,
+        paced=mixed.paced,
         source=source,
         missed=missed,
         strain=_strain(cls, seen, tuning) if trusted else 0.0,
@@ -138,25 +145,9 @@ def need(
     )
 
 
-def _mixture(
-    memory: Memory, seen: ClassObservation, *, now: float, trusted: bool, tuning: Tuning
-) -> tuple[float | None, float | None]:
-    """How much of the class is not TCP, and when TCP was seen last."""
-    share, elastic_at = memory.share, memory.elastic_at
-    if trusted and seen.inelastic is not None and seen.offered > 0:
-        share = _towards(share, min(1.0, seen.inelastic / seen.offered), seen.seconds / tuning.share_seconds)
-        if share < tuning.inelastic_above:
-            elastic_at = now
-    return share, elastic_at
-
-
 def _pressed(setup: Setup, seen: ClassObservation) -> bool:
     """More than a frame or two in transit is waiting, or something was dropped."""
     return seen.dropped_packets > 0 or seen.backlog_bytes > 2 * setup.link.mtu_frame
-
-
-def _towards(mean: float | None, value: float, weight: float) -> float:
-    return value if mean is None else mean + min(1.0, weight) * (value - mean)
 
 
 def _asked(memory: Memory, bare: float, seconds: float, *, now: float, tuning: Tuning) -> tuple[float, float]:
@@ -165,7 +156,7 @@ def _asked(memory: Memory, bare: float, seconds: float, *, now: float, tuning: T
     if abs(bare - memory.asked) > tuning.asked_step * memory.asked:
         return bare, now - seconds
     reach = min(tuning.asked_seconds, now - memory.asked_since)
-    return _towards(memory.asked, bare, seconds / max(seconds, reach)), memory.asked_since
+    return towards(memory.asked, bare, seconds / max(seconds, reach)), memory.asked_since
 
 
 def _largest_frame(setup: Setup, envelope: Mapping[float, int]) -> int:
@@ -179,6 +170,7 @@ def _feed_forward(
     cls: ClassSetup,
     inelastic: float,
     envelope: Mapping[float, int],
+    whose: str,
     *,
     now: float,
     seconds: float,
@@ -188,7 +180,7 @@ def _feed_forward(
     if inelastic <= 0 or not (cls.sla.bounds or cls.sla.loss is not None):
         return
     rate = tuning.headroom * inelastic
-    source = f"feed-forward {format_rate(rate)}, {tuning.headroom:g} x {format_rate(inelastic)} offered"
+    source = f"feed-forward {format_rate(rate)}, {tuning.headroom:g} x {format_rate(inelastic)} {whose}"
     yield Peak(now, rate, source, inelastic)
     frame = _largest_frame(setup, envelope)
     curve = envelope or {seconds: int(inelastic * seconds / 8)}

@@ -1,11 +1,12 @@
 """The third actuator: the leaf's queue limit, the only one that moves the delay of TCP.
 
-A queue of rate x D bytes served at the rate makes nobody wait longer than D. TCP fills whatever it is given, so a class
-with TCP gets a share of that, and never more than its granted rate alone could serve within D: what it borrows may be
-gone in the next second. What is no TCP comes at its own pace: its queue is as long as what the others leave of the link
+A queue of rate x D bytes served at the rate makes nobody wait longer than D. Greedy TCP fills what it is given: its
+class gets a share of that, and never more than its granted rate alone could serve within D: what it borrows may be gone
+in the next second. What is no TCP comes at its own pace: its queue is as long as what the others leave of the link
 could serve within D, so that a step beyond the rate waits for the next tick instead of being dropped. A little late is
-better than lost; but where a class is short of rate, what passes is in time. Queues that keep themselves short have a
-limit for the worst case only: a tight one throws away the flows that fq_codel tells apart.
+better than lost; but where a class is short of rate, what passes is in time. So it is with TCP that comes at a pace of
+its own, until it fills its queue. Queues that keep themselves short have a limit for the worst case only: a tight one
+throws away the flows that fq_codel tells apart.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def queue_limit(
         served = min(tuning.elastic_share * max(float(rate), wanted.throughput), rate)
     else:
         served = rate
-    kept = 0 if wanted.inelastic or cls.memory else min(present, backlog)
+    kept = 0 if (wanted.inelastic and not wanted.paced) or cls.memory else min(present, backlog)
     limit = min(high, max(low, kept, int(usable * served / 8)))
     late = wanted.missed.startswith("p") and limit < present
     band = tuning.apply_up if late else tuning.reach_band if wanted.inelastic or cls.memory else tuning.queue_band

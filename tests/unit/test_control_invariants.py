@@ -96,7 +96,7 @@ def play(setup, observations, tuning):
 @given(setups(), st.integers(0, 2**32), st.sampled_from((2, 60)))
 def test_bounds_sums_and_replay(setup, seed, budget):
     dice = Random(seed)
-    observations = [tick(setup, dice) for _ in range(6)]
+    observations = [tick(setup, dice) for _ in range(12)]
     tuning = Tuning(changes_per_minute=budget, stale=1.0)
     state, decisions = play(setup, observations, tuning)
     present = setup.static()

@@ -111,10 +111,10 @@ def test_without_capture_everything_offered_counts_and_grows_in_bounded_steps():
 
 def test_an_untrusted_capture_freezes_the_feedback_and_keeps_the_known_mixture():
     run = Run(leaf("video", sla=MIXED))
-    run.tick(seen("video", 1 * M, tcp=3 * M), times=20)
+    run.tick(seen("video", 1 * M, tcp=3 * M, backlog=30_000), times=20)
     rate = run.rate()
     lossy = CaptureHealth(True, captured=900, capture_drops=100)
-    slow = seen("video", 1 * M, tcp=3 * M, delay=view(0.4))
+    slow = seen("video", 1 * M, tcp=3 * M, backlog=30_000, delay=view(0.4))
     decision = run.tick(slow, capture=lossy, times=20)
     assert run.state.classes["video"].integral == 0
     assert run.rate() == rate
@@ -352,13 +352,14 @@ def test_it_is_raised_by_no_more_than_the_others_can_lose_without_being_late(wai
 
 
 def crowd(drops):
-    """Many flows that came for what they get, and keep a short queue: 100 packets, of which 5 may be late."""
+    """Many flows that came for what they get: 100 packets, of which 5 may be late."""
     one = seen("web", 0, tcp=12 * M, delay=view(0.01))
     return replace(one, sent_packets=100 - drops, dropped_packets=drops)
 
 
 def borrower():
-    return leaf("web", guarantee=1 * M, sla=Sla((DelayTarget(0.95, 0.05),)))
+    """Its queue keeps itself short, and does not tell whether its TCP is greedy."""
+    return replace(leaf("web", guarantee=1 * M, sla=Sla((DelayTarget(0.95, 0.05),))), memory=True)
 
 
 def rises(run):
@@ -552,8 +553,77 @@ def test_the_queue_of_tcp_is_what_its_rate_alone_could_serve_in_time():
     assert run.rate() == 4_400_000
     assert run.state.classes["video"].grant.queue == pytest.approx(0.75 * 4_400_000 * usable / 8, rel=0.1)
     assert run.changes()[-1].reason.endswith("at its rate")
-    run.tick(seen("video", 1 * M, tcp=14 * M), times=40)
+    run.tick(seen("video", 1 * M, tcp=14 * M, backlog=20_000), times=40)
     assert run.state.classes["video"].grant.queue == pytest.approx(4_400_000 * usable / 8, rel=0.1)
+
+
+def visitors(mbit, **shown):
+    """Many who ask for little each, beside some UDP."""
+    return seen("video", 0.1 * M, tcp=(mbit - 0.1) * M, **shown)
+
+
+def visited():
+    return Run(leaf("video", sla=Sla((P95,))), leaf("bulk", Tier.STANDARD, guarantee=12 * M, floor=1 * M, sla=Sla()))
+
+
+USABLE = 0.05 - 1514 * 8 / (20 * M) - 0.001
+
+
+def test_tcp_that_leaves_its_queue_mostly_empty_is_a_need_and_has_a_queue_for_what_the_others_leave():
+    run = visited()
+    run.tick(visitors(1), hungry(12 * M), times=20)
+    assert run.rate() == 3 * M
+    run.tick(visitors(1), hungry(12 * M), times=5)
+    assert run.state.classes["video"].grant.queue == pytest.approx((20 - 1) * M * USABLE / 8, rel=0.25)
+    decision = run.tick(visitors(8, backlog=40_000), hungry(11 * M))
+    assert run.rate() == pytest.approx(1.1 * 8 * M)
+    assert "1.1 x 8mbit offered, TCP at a pace of its own" in decision.changes[0].reason
+    run.tick(visitors(8, backlog=3_000), hungry(11 * M), times=200)
+    assert run.rate("bulk") == 1 * M, "what the visitors need is nothing that bulk is harmed by"
+
+
+def test_it_asks_for_no_more_than_the_others_leave_and_lacks_nothing():
+    run = visited()
+    run.tick(visitors(1), hungry(12 * M), times=30)
+    decision = run.tick(visitors(40), hungry(1 * M))
+    assert decision.needs["video"] == 19 * M
+    assert not decision.shortfalls
+
+
+@pytest.mark.parametrize("greedy", [visitors(10, backlog=80_000), visitors(18.5, backlog=2_000)], ids=["full", "all"])
+def test_tcp_that_fills_its_queue_or_takes_all_that_is_left_is_a_need_no_more(greedy):
+    run = visited()
+    run.tick(visitors(1), hungry(12 * M), times=30)
+    run.tick(greedy, hungry(5 * M), times=4)
+    assert run.rate() > 10 * M, "a burst is no sign of greed"
+    run.tick(greedy, hungry(5 * M), times=16)
+    assert run.rate() == 3 * M
+    assert run.state.classes["video"].grant.queue <= max(80_000, 3 * M * USABLE / 8)
+    run.tick(visitors(1), hungry(12 * M), times=220)
+    run.tick(visitors(5), hungry(12 * M))
+    assert run.rate() == 3 * M, "for a minute, where it did not look so before"
+    run.tick(visitors(1), hungry(12 * M), times=40)
+    run.tick(visitors(5), hungry(12 * M))
+    assert run.rate() == pytest.approx(1.1 * 5 * M)
+
+
+def test_tcp_that_was_greedy_from_the_start_is_so_for_a_window():
+    run = visited()
+    run.tick(visitors(10, backlog=80_000), hungry(5 * M), times=12)
+    run.tick(visitors(1), hungry(12 * M), times=50)
+    run.tick(visitors(5), hungry(12 * M))
+    assert run.rate() == 3 * M
+    run.tick(visitors(1), hungry(12 * M), times=20)
+    run.tick(visitors(5), hungry(12 * M))
+    assert run.rate() == pytest.approx(1.1 * 5 * M)
+
+
+def test_a_queue_that_keeps_itself_short_does_not_tell_greedy_tcp():
+    aqm = Bounds((1 * M, 20 * M), (20 * M, 20 * M), (3000, 10**6), (1000, 5000))
+    for short in ({"memory": True}, {"bounds": aqm}):
+        run = Run(replace(leaf("video"), **short))
+        run.tick(visitors(8), times=100)
+        assert run.rate() <= 3 * M
 
 
 def test_the_queue_of_tcp_is_never_cut_below_the_backlog_and_none_is_moved_a_little():
