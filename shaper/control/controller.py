@@ -144,13 +144,17 @@ def _look(
 
 
 def _unharmed(cls: ClassSetup, memory: Memory, now: float, tuning: Tuning) -> bool:
-    """It has a target that drops miss, and dropped nothing of late."""
+    """It has a target that drops miss, and dropped nothing of late, or only since its queue is one for greedy TCP."""
     misses = bool(cls.sla.bounds) or cls.sla.loss is not None
-    return misses and (memory.dropped_at is None or now - memory.dropped_at >= tuning.restore_wait)
+    revealed = memory.revealed_at is not None and now - memory.revealed_at <= tuning.window
+    return misses and (revealed or memory.dropped_at is None or now - memory.dropped_at >= tuning.restore_wait)
 
 
 def _surplus(cls: ClassSetup, wanted: Need) -> float:
-    """What it could do without, in bit/s. With less its queue lasts longer in the same proportion."""
+    """What it could do without, in bit/s. With less its queue lasts longer in the same proportion; TCP that comes at a
+    pace of its own would lack all that it is not given."""
+    if wanted.modest:
+        return 0.0
     return max(0.0, wanted.throughput - max(cls.guarantee, wanted.rate, wanted.throughput * wanted.strain))
 
 

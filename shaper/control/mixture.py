@@ -7,10 +7,9 @@ tell them apart: in a short queue both lose a few per cent, and wait little.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shaper.control.setup import ClassSetup
+from shaper.control.setup import ClassSetup, Setup
 from shaper.control.state import Memory
 from shaper.control.tuning import Tuning
 from shaper.model.observation import ClassObservation
@@ -18,22 +17,27 @@ from shaper.model.observation import ClassObservation
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """`share`, `elastic_at`, `fill` and `greedy_until` as in Memory, after this tick.
+    """The first eight as in Memory, after this tick.
 
-    `elastic` says that there is greedy TCP in the class, `paced` that there is TCP and that it comes at a pace of its
-    own; `revealed` that it was taken for paced until this tick, and is greedy.
+    `elastic` says that there is TCP in the class, `paced` that it leaves the queue mostly empty, `modest` that it does
+    not take all of the link that is left either, and so would lack what it were not given.
     """
 
     share: float | None
     elastic_at: float | None
     fill: float
+    reach: float | None
     greedy_until: float | None
+    revealed_at: float | None
+    doubt: float
+    takes_until: float | None
     elastic: bool
     paced: bool
-    revealed: bool
+    modest: bool
 
 
 def mixture(
+    setup: Setup,
     cls: ClassSetup,
     memory: Memory,
     seen: ClassObservation,
@@ -49,31 +53,30 @@ def mixture(
         share = towards(share, min(1.0, seen.inelastic / seen.offered), seen.seconds / tuning.share_seconds)
         if share < tuning.inelastic_above:
             elastic_at = now
-    full = min(1.0, seen.backlog_bytes / max(memory.grant.queue, 1))
-    fill = towards(memory.fill, full, seen.seconds / tuning.fill_seconds)
-    if elastic_at is None or now - elastic_at > tuning.window:
-        return Mixture(share, elastic_at, fill, None, elastic=False, paced=False, revealed=False)
-    short = cls.memory or cls.bounds.target[1] > 0  # such a queue does not tell
-    greedy = short or fill > tuning.greedy_fill or throughput > tuning.greedy_share * memory.within
-    until = now + tuning.greedy_seconds if memory.greedy_until is None else memory.greedy_until
-    revealed = greedy and until < now - seen.seconds
-    if greedy:
-        until = max(until, now + (tuning.greedy_again if revealed else tuning.window))
-    elastic = now <= until
-    return Mixture(share, elastic_at, fill, until, elastic=elastic, paced=not elastic, revealed=revealed)
-
-
-def arrived(
-    memory: Memory, seen: ClassObservation, mixed: Mixture, *, trusted: bool, tuning: Tuning
-) -> tuple[float, Mapping[float, int]]:
-    """What came in this tick and is not greedy TCP: in bit/s, and its envelope where that is known."""
-    if mixed.paced:
-        # It sends less where it is given less: what the others use is nothing that it lacks.
-        return min(seen.offered, memory.within / tuning.headroom), {}
-    if trusted and seen.inelastic is not None:
-        # What was captured and what was counted are not of the same instants: the lesser one is not of the next tick.
-        return min(seen.inelastic, seen.offered), seen.envelope
-    return seen.offered * (1.0 if mixed.share is None else mixed.share), {}
+    elastic = elastic_at is not None and now - elastic_at <= tuning.window
+    waiting = max(0, seen.backlog_bytes - 2 * setup.link.mtu_frame)  # a frame or two are in transit
+    full = min(1.0, waiting / max(memory.grant.queue, 1))
+    fill = towards(memory.fill, full, min(tuning.fill_tick, seen.seconds / tuning.fill_seconds))
+    # What it could have had a while ago: what others take in one tick says nothing of its greed.
+    reach = memory.within
+    if reach is not None:
+        reach = max(reach, towards(memory.reach, reach, seen.seconds / tuning.window))
+    until, revealed_at, takes_until = memory.greedy_until, memory.revealed_at, memory.takes_until
+    doubt = memory.doubt or tuning.greedy_again
+    if elastic:
+        until = now + tuning.greedy_seconds if until is None else until
+        if cls.memory or cls.bounds.target[1] > 0 or fill > tuning.greedy_fill:  # a queue kept short does not tell
+            if until < now - seen.seconds:
+                revealed_at, until, doubt = now, now + doubt, min(2 * doubt, tuning.greedy_longest)
+            until = max(until, now + tuning.window)
+        if reach is not None and throughput > tuning.greedy_share * reach:
+            takes_until = now + tuning.window
+    elif until is not None and until <= now:
+        until = None
+    paced = elastic and until is not None and now > until
+    modest = paced and (takes_until is None or now > takes_until)
+    known = share, elastic_at, fill, reach, until, revealed_at, doubt, takes_until
+    return Mixture(*known, elastic=elastic, paced=paced, modest=modest)
 
 
 def towards(mean: float | None, value: float, weight: float) -> float:

@@ -2,9 +2,7 @@
 
 Feed-forward: traffic with envelope E(tau), served at rate r after a latency theta = L/r + S, waits at most D when
 E(tau) <= r (tau + D - theta) for every tau (Le Boudec & Thiran, Network Calculus, theorem 1.4.2), which is
-r >= (E(tau) + L) / (tau + D - S). Greedy TCP takes whatever it gets, so only inelastic traffic is counted, and TCP that
-comes at a pace of its own: many visitors who ask for little each keep their queue short while it is served, and are all
-late when it is not.
+r >= (E(tau) + L) / (tau + D - S). TCP takes whatever it gets, so only inelastic traffic is counted.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from shaper.control.mixture import arrived, mixture, towards
+from shaper.control.mixture import mixture, towards
 from shaper.control.setup import ClassSetup, Setup
 from shaper.control.state import Counted, Memory, Peak
 from shaper.control.tuning import Tuning
@@ -28,13 +26,13 @@ class Need:
 
     `rate` holds its SLA (0 where it has none or no traffic), `drain` comes on top while a backlog is too long; `demand`
     is what it would use (infinite with a backlog or drops); `throughput` what was sent of it of late, `present` in this
-    tick. `missed` says which target is missed, "" when none is. `elastic` says that there is greedy TCP in it,
-    `inelastic` that there is none, and `paced` that some of it is TCP at a pace of its own; neither, where no capture
-    tells. `strain` is the delay as a share of what is wanted of it, of
-    the worst target, 0 without any: from 1 on nothing of its rate can be spared. `thin` marks too few samples to judge
-    by; `capacity` the bandwidth that an infeasible delay target would take; `asked` is the need of this moment, without
-    headroom and hold. `excess` is the logarithm of the worst delay over what is wanted of it, within -1..1 and 0 in the
-    dead band; None where none was measured or the samples are too few.
+    tick. `missed` says which target is missed, "" when none is. `elastic` says that there is TCP in it, `inelastic`
+    that there is none; neither, where no capture tells; `paced` that its TCP leaves the queue mostly empty, `modest`
+    that it does not take all that is left of the link either. `strain` is the delay as a share of what is wanted of it,
+    of the worst target, 0 without any: from 1 on nothing of its rate can be spared. `thin` marks too few samples to
+    judge by; `capacity` the bandwidth that an infeasible delay target would take; `asked` is the need of this moment,
+    without headroom and hold. `excess` is the logarithm of the worst delay over what is wanted of it, within -1..1 and
+    0 in the dead band; None where none was measured or the samples are too few.
     """
 
     rate: float = 0.0
@@ -46,6 +44,7 @@ class Need:
     elastic: bool = False
     inelastic: bool = False
     paced: bool = False
+    modest: bool = False
     source: str = ""
     missed: str = ""
     strain: float = 0.0
@@ -69,15 +68,16 @@ def need(
     throughput = seen.sent_bytes * 8 / seen.seconds
     pressed = _pressed(setup, seen)
     smooth = towards(memory.throughput, throughput, seen.seconds / tuning.throughput_seconds)
-    mixed = mixture(cls, memory, seen, throughput=smooth, now=now, trusted=trusted, tuning=tuning)
-    if mixed.revealed:
-        memory = replace(memory, peaks=(), level=0.0)  # what it asked for until now was what it was given
-    inelastic, envelope = arrived(memory, seen, mixed, trusted=trusted, tuning=tuning)
+    mixed = mixture(setup, cls, memory, seen, throughput=smooth, now=now, trusted=trusted, tuning=tuning)
     share, elastic = mixed.share, mixed.elastic
+    envelope: Mapping[float, int] = {}
+    if trusted and seen.inelastic is not None:
+        # What was captured and what was counted are not of the same instants: the lesser one is not of the next tick.
+        inelastic, envelope = min(seen.inelastic, seen.offered), seen.envelope
+    else:
+        inelastic = seen.offered * (1.0 if share is None else share)
 
-    whose = "offered, TCP at a pace of its own" if mixed.paced else "offered"
-    coming = inelastic, envelope, whose
-    candidates = list(_feed_forward(setup, cls, *coming, now=now, seconds=seen.seconds, tuning=tuning))
+    candidates = list(_feed_forward(setup, cls, inelastic, envelope, now=now, seconds=seen.seconds, tuning=tuning))
     if cls.sla.throughput is not None:
         rate = tuning.headroom * (cls.sla.throughput if pressed else min(cls.sla.throughput, seen.offered))
         source = f"{format_rate(int(rate))} for the throughput target"
@@ -103,7 +103,11 @@ def need(
         elastic_at=mixed.elastic_at,
         throughput=smooth,
         fill=mixed.fill,
+        reach=mixed.reach,
         greedy_until=mixed.greedy_until,
+        revealed_at=mixed.revealed_at,
+        doubt=mixed.doubt,
+        takes_until=mixed.takes_until,
         peaks=peaks,
         asked=asked,
         asked_since=since,
@@ -135,6 +139,7 @@ def need(
         elastic=elastic,
         inelastic=share is not None and not elastic,
         paced=mixed.paced,
+        modest=mixed.modest,
         source=source,
         missed=missed,
         strain=_strain(cls, seen, tuning) if trusted else 0.0,
@@ -170,7 +175,6 @@ def _feed_forward(
     cls: ClassSetup,
     inelastic: float,
     envelope: Mapping[float, int],
-    whose: str,
     *,
     now: float,
     seconds: float,
@@ -180,7 +184,7 @@ def _feed_forward(
     if inelastic <= 0 or not (cls.sla.bounds or cls.sla.loss is not None):
         return
     rate = tuning.headroom * inelastic
-    source = f"feed-forward {format_rate(rate)}, {tuning.headroom:g} x {format_rate(inelastic)} {whose}"
+    source = f"feed-forward {format_rate(rate)}, {tuning.headroom:g} x {format_rate(inelastic)} offered"
     yield Peak(now, rate, source, inelastic)
     frame = _largest_frame(setup, envelope)
     curve = envelope or {seconds: int(inelastic * seconds / 8)}

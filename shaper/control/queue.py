@@ -47,19 +47,20 @@ def queue_limit(
         limit = min(high, max(low, int(cls.static.queue * (setup.link.share or 1.0)), min(present, backlog)))
         return present if low <= present <= high and abs(limit - present) <= tuning.queue_band * present else limit
     usable = max(delay - setup.latency(cls), delay / 4)
+    follows = wanted.inelastic or wanted.paced
     if cls.memory:
         served = TRUESIZE * within
-    elif wanted.inelastic:
+    elif follows:
         granted = wanted.rate <= rate * (1 + tuning.apply_up) + tuning.apply_bits
         served = within * (tuning.lossless_share if cls.sla.loss is not None and granted else 1.0)
     elif wanted.elastic:
         served = min(tuning.elastic_share * max(float(rate), wanted.throughput), rate)
     else:
         served = rate
-    kept = 0 if (wanted.inelastic and not wanted.paced) or cls.memory else min(present, backlog)
+    kept = 0 if wanted.inelastic or cls.memory else min(present, backlog)
     limit = min(high, max(low, kept, int(usable * served / 8)))
     late = wanted.missed.startswith("p") and limit < present
-    band = tuning.apply_up if late else tuning.reach_band if wanted.inelastic or cls.memory else tuning.queue_band
+    band = tuning.apply_up if late else tuning.reach_band if follows or cls.memory else tuning.queue_band
     if low <= present <= high and abs(limit - present) <= band * present:
         return present
     return limit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -48,15 +47,17 @@ class Memory:
     (bit/s) the rate that the class keeps, `grown_at` when it last rose, `lower_since` since when the need has been well
     below it, and `lower_most` (bit/s) at most; `share` the inelastic share of its traffic when the capture was last
     trusted, None before that; `throughput` bit/s smoothed over about two seconds; `fill` how full its queue was of
-    late, as a share of its limit, `greedy_until` when its TCP is no longer taken to send whatever it is given (None
-    without any); `within` bit/s that it could count on after the last tick while it borrows; `restored` the part of the
-    guarantee, in bit/s, that a yielding class was given back, `harmed_since` since when it has been short of it,
-    `eased_since` since when it could do without, `trial` its last rise of that; `second` are the ticks of the last
-    second, and `dropped_at` is when it last dropped anything, `lossy_at` when it did so too often in one to be given
-    less, though it had the rate that it needed (both of classes with a target for delay or loss); `throttled` whether
-    it got less than it needed, `met` whether it got about that much, `raised_at` when its rate last rose. `asked` is
-    the present need without headroom, in bit/s, evened out since it jumped last, at `asked_since`. `aimed_at` is when
-    the target of its AQM moved last, `longer_since` since when a longer one has been called for.
+    late, as a share of its limit, `greedy_until` when its TCP is no longer taken to fill any queue (None before there
+    was some), `revealed_at` when it did so though it was not, `doubt` for how many seconds it is after the next time,
+    `takes_until` when it is no longer taken to want all that is left of the link; `within` bit/s that it could count on
+    after the last tick while it borrows, `reach` the most of that of late; `restored` the part of the guarantee, in
+    bit/s, that a yielding class was given back, `harmed_since` since when it has been short of it, `eased_since` since
+    when it could do without, `trial` its last rise of that; `second` are the ticks of the last second, and `dropped_at`
+    is when it last dropped anything, `lossy_at` when it did so too often in one to be given less, though it had the
+    rate that it needed (both of classes with a target for delay or loss); `throttled` whether it got less than it
+    needed, `met` whether it got about that much, `raised_at` when its rate last rose. `asked` is the present need
+    without headroom, in bit/s, evened out since it jumped last, at `asked_since`. `aimed_at` is when the target of its
+    AQM moved last, `longer_since` since when a longer one has been called for.
     """
 
     grant: Grant
@@ -69,7 +70,11 @@ class Memory:
     throughput: float | None = None
     fill: float = 0.0
     greedy_until: float | None = None
-    within: float = math.inf
+    revealed_at: float | None = None
+    doubt: float | None = None
+    takes_until: float | None = None
+    within: float | None = None
+    reach: float | None = None
     grown_at: float | None = None
     lower_since: float | None = None
     lower_most: float = 0.0

@@ -16,9 +16,10 @@ class Tuning:
     The share of a class that is not TCP is smoothed over `share_seconds`, since counters and capture are not read at
     the same instant; below `inelastic_above` there is TCP in it. Throughput is smoothed over `throughput_seconds`. TCP
     is taken for greedy for `greedy_seconds` after it came, and for a window after it filled its queue by more than
-    `greedy_fill`, on average over `fill_seconds`, or took more than `greedy_share` of what it could have; where it was
-    not taken for that before, for `greedy_again` seconds. `loss_delay` is the delay that stands in for a class with a
-    loss target and none for delay.
+    `greedy_fill`, on average over `fill_seconds` (one tick counts for `fill_tick` of that at most), or took more than
+    `greedy_share` of what it could have; where it was not taken for that before, for `greedy_again` seconds, twice as
+    long the next time, and `greedy_longest` at most. `loss_delay` is the delay that stands in for a class with a loss
+    target and none for delay.
 
     What is asked of the link now, by which it is said what cannot hold, is evened out over `asked_seconds`; a change of
     more than `asked_step` of it counts at once. Less than `asked_share` of it is not called lacking: it cannot be told.
@@ -60,10 +61,12 @@ class Tuning:
     inelastic_above: float = 0.9
     throughput_seconds: float = 2.0
     fill_seconds: float = 2.0
+    fill_tick: float = 0.2
     greedy_fill: float = 0.3
     greedy_share: float = 0.9
     greedy_seconds: float = 5.0
     greedy_again: float = 60.0
+    greedy_longest: float = 600.0
     loss_delay: float = 0.1
     asked_seconds: float = 2.0
     asked_step: float = 0.25
