@@ -12,7 +12,7 @@ from collectors.bpf.delays import copying
 from collectors.bpf.windows import difference
 
 _RATE = 100_000
-_PAIRS = 5
+_PAIRS = 11
 _LEAST = {1: 0.65, 16: 0.92}
 _SUPER = 42 + 11 * CUT
 """Bytes of a super-packet of eleven parts."""
@@ -28,7 +28,7 @@ def main() -> int:
         router.send(wanted.count // 10)
         if why := copying():
             print(f"this kernel copies every packet for it: {why}")
-        print(f"{'':50}{'without':>12}{'with':>12}{'ratio':>8}   (packets to a second of a processor)")
+        print(f"{'':50}{'without':>12}{'with':>12}{'ratio':>8}   (packets to a second of a processor; half of the pairs)")
         for size, sampling in ((64, 1), (64, 16), (1514, 1), (1514, 16), (_SUPER, 1)):
             problems += turns(router, wanted.count, size=size, sampling=sampling, addresses=sampling > 1)
         for sampling, addresses in ((1, True), (16, False)):
@@ -38,23 +38,27 @@ def main() -> int:
 
 
 def turns(router: Router, count: int, *, size: int, sampling: int, addresses: bool) -> list[str]:
-    """In pairs, one after the other, so that both meet the same machine."""
+    """In pairs, one after the other and each the other way round, so that both meet the same machine."""
     without, measured, problems = [], [], []
-    for _ in range(_PAIRS):
-        without.append(router.send(count, size=size))
+    for number in range(_PAIRS):
+        if number % 2 == 0:
+            without.append(router.send(count, size=size))
         with router.measuring(sampling=sampling, addresses=addresses) as delays:
             earlier = delays.read()[0][router.default]
             measured.append(router.send(count, size=size))
             one = difference(earlier, delays.read()[0][router.default], lost=0, envelope={})
+        if number % 2 == 1:
+            without.append(router.send(count, size=size))
         arrived, taken, matched = one.arrived_packets, one.taken, one.matched
         expected = count * segments_of(size)
         problems += [f"of {expected} packets {arrived} were counted"] if arrived != expected else []
         problems += [f"of {taken} stamped packets {matched} came out"] if matched != taken else []
-    ratio = statistics.median(after.rate / before.rate for before, after in zip(without, measured, strict=True))
+    ratios = [after.rate / before.rate for before, after in zip(without, measured, strict=True)]
+    least, ratio, most = statistics.quantiles(ratios)
     medians = [statistics.median(each.rate for each in passages) for passages in (without, measured)]
     each = "every packet" if sampling == 1 else f"1 in {sampling}"
     way = f"{each} stamped, known by its {'address' if addresses and not copying() else 'bytes'}"
-    print(f"{size:5} B, {way:40}{medians[0]:14,.0f}{medians[1]:12,.0f}{ratio:8.2f}")
+    print(f"{size:5} B, {way:40}{medians[0]:14,.0f}{medians[1]:12,.0f}{ratio:8.2f}   {least:.2f}..{most:.2f}")
     lost = sum(one.sent - one.arrived for one in (*without, *measured))
     problems += [f"{lost} packets of {size} B were lost"] if lost else []
     if not _LEAST[sampling] / 2 < matched * sampling / expected < 1.25:
