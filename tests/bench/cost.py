@@ -28,7 +28,9 @@ def main() -> int:
         router.send(wanted.count // 10)
         if why := copying():
             print(f"this kernel copies every packet for it: {why}")
-        print(f"{'':50}{'without':>12}{'with':>12}{'ratio':>8}   (packets to a second of a processor; half of the pairs)")
+        print(
+            f"{'':50}{'without':>12}{'with':>12}{'ratio':>8}   (packets to a second of a processor; half of the pairs)"
+        )
         for size, sampling in ((64, 1), (64, 16), (1514, 1), (1514, 16), (_SUPER, 1)):
             problems += turns(router, wanted.count, size=size, sampling=sampling, addresses=sampling > 1)
         for sampling, addresses in ((1, True), (16, False)):
