@@ -146,7 +146,8 @@ def _look(
 def _unharmed(cls: ClassSetup, memory: Memory, now: float, tuning: Tuning) -> bool:
     """It has a target that drops miss, and dropped nothing of late, or only since its queue is one for greedy TCP."""
     misses = bool(cls.sla.bounds) or cls.sla.loss is not None
-    revealed = memory.revealed_at is not None and now - memory.revealed_at <= tuning.window
+    revealed_at = memory.pace.revealed_at
+    revealed = revealed_at is not None and now - revealed_at <= tuning.window
     return misses and (revealed or memory.dropped_at is None or now - memory.dropped_at >= tuning.restore_wait)
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shaper.control.setup import ClassSetup, Setup
-from shaper.control.state import Memory
+from shaper.control.state import Memory, Pace
 from shaper.control.tuning import Tuning
 from shaper.model.observation import ClassObservation
 
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """The first eight as in Memory, after this tick.
+    """`share`, `elastic_at` and `pace` as in Memory, after this tick.
 
     `elastic` says that there is TCP in the class, `paced` that it leaves the queue mostly empty, `modest` that it does
     not take all of the link that is left either, and so would lack what it were not given.
@@ -25,12 +25,7 @@ class Mixture:
 
     share: float | None
     elastic_at: float | None
-    fill: float
-    reach: float | None
-    greedy_until: float | None
-    revealed_at: float | None
-    doubt: float
-    takes_until: float | None
+    pace: Pace
     elastic: bool
     paced: bool
     modest: bool
@@ -54,29 +49,45 @@ def mixture(
         if share < tuning.inelastic_above:
             elastic_at = now
     elastic = elastic_at is not None and now - elastic_at <= tuning.window
+    pace = _pace(setup, cls, memory, seen, elastic=elastic, throughput=throughput, now=now, tuning=tuning)
+    paced = elastic and pace.greedy_until is not None and now > pace.greedy_until
+    modest = paced and (pace.takes_until is None or now > pace.takes_until)
+    return Mixture(share, elastic_at, pace, elastic=elastic, paced=paced, modest=modest)
+
+
+def _pace(
+    setup: Setup,
+    cls: ClassSetup,
+    memory: Memory,
+    seen: ClassObservation,
+    *,
+    elastic: bool,
+    throughput: float,
+    now: float,
+    tuning: Tuning,
+) -> Pace:
+    before = memory.pace
     waiting = max(0, seen.backlog_bytes - 2 * setup.link.mtu_frame)  # a frame or two are in transit
     full = min(1.0, waiting / max(memory.grant.queue, 1))
-    fill = towards(memory.fill, full, min(tuning.fill_tick, seen.seconds / tuning.fill_seconds))
+    fill = towards(before.fill, full, min(tuning.fill_tick, seen.seconds / tuning.fill_seconds))
     # What it could have had a while ago: what others take in one tick says nothing of its greed.
     reach = memory.within
     if reach is not None:
-        reach = max(reach, towards(memory.reach, reach, seen.seconds / tuning.window))
-    until, revealed_at, takes_until = memory.greedy_until, memory.revealed_at, memory.takes_until
-    doubt = memory.doubt or tuning.greedy_again
+        reach = max(reach, towards(before.reach, reach, seen.seconds / tuning.window))
+    until, revealed_at, doubt = before.greedy_until, before.revealed_at, before.doubt
+    takes_until = before.takes_until
     if elastic:
         until = now + tuning.greedy_seconds if until is None else until
         if cls.memory or cls.bounds.target[1] > 0 or fill > tuning.greedy_fill:  # a queue kept short does not tell
             if until < now - seen.seconds:
-                revealed_at, until, doubt = now, now + doubt, min(2 * doubt, tuning.greedy_longest)
+                doubt = min(max(tuning.greedy_again, 2 * doubt), tuning.greedy_longest)
+                revealed_at, until = now, now + doubt
             until = max(until, now + tuning.window)
         if reach is not None and throughput > tuning.greedy_share * reach:
             takes_until = now + tuning.window
     elif until is not None and until <= now:
         until = None
-    paced = elastic and until is not None and now > until
-    modest = paced and (takes_until is None or now > takes_until)
-    known = share, elastic_at, fill, reach, until, revealed_at, doubt, takes_until
-    return Mixture(*known, elastic=elastic, paced=paced, modest=modest)
+    return Pace(fill, until, revealed_at, doubt, reach, takes_until)
 
 
 def towards(mean: float | None, value: float, weight: float) -> float:

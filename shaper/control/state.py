@@ -40,17 +40,32 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """By what greedy TCP in a class is told from TCP that comes at a pace of its own. Times in seconds.
+
+    `fill` is how full its queue was of late, as a share of its limit; until `greedy_until` it is taken to fill any
+    (None before there was some), at `revealed_at` it last did so though it was not, and `doubt` is for how long it was
+    taken for greedy then, 0 before. `reach` is the most that the class could count on of late, in bit/s; until
+    `takes_until` it is taken to want all of that.
+    """
+
+    fill: float = 0.0
+    greedy_until: float | None = None
+    revealed_at: float | None = None
+    doubt: float = 0.0
+    reach: float | None = None
+    takes_until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """What is remembered of one class.
 
     `peaks` are the needs of the window, falling, the largest first; `integral` the exponent of the feedback; `level`
     (bit/s) the rate that the class keeps, `grown_at` when it last rose, `lower_since` since when the need has been well
     below it, and `lower_most` (bit/s) at most; `share` the inelastic share of its traffic when the capture was last
-    trusted, None before that; `throughput` bit/s smoothed over about two seconds; `fill` how full its queue was of
-    late, as a share of its limit, `greedy_until` when its TCP is no longer taken to fill any queue (None before there
-    was some), `revealed_at` when it did so though it was not, `doubt` for how many seconds it is after the next time,
-    `takes_until` when it is no longer taken to want all that is left of the link; `within` bit/s that it could count on
-    after the last tick while it borrows, `reach` the most of that of late; `restored` the part of the guarantee, in
+    trusted, None before that; `throughput` bit/s smoothed over about two seconds; `pace` what is known of its TCP's;
+    `within` bit/s that it could count on after the last tick while it borrows; `restored` the part of the guarantee, in
     bit/s, that a yielding class was given back, `harmed_since` since when it has been short of it, `eased_since` since
     when it could do without, `trial` its last rise of that; `second` are the ticks of the last second, and `dropped_at`
     is when it last dropped anything, `lossy_at` when it did so too often in one to be given less, though it had the
@@ -68,13 +83,8 @@ class Memory:
     share: float | None = None
     elastic_at: float | None = None
     throughput: float | None = None
-    fill: float = 0.0
-    greedy_until: float | None = None
-    revealed_at: float | None = None
-    doubt: float | None = None
-    takes_until: float | None = None
+    pace: Pace = Pace()
     within: float | None = None
-    reach: float | None = None
     grown_at: float | None = None
     lower_since: float | None = None
     lower_most: float = 0.0

@@ -640,7 +640,7 @@ def test_a_queue_that_keeps_itself_short_does_not_tell_greedy_tcp():
     for short in ({"memory": True}, {"bounds": aqm}):
         run = Run(replace(leaf("video"), **short))
         run.tick(visitors(8), times=100)
-        assert not run.state.classes["video"].greedy_until < run.now
+        assert not run.state.classes["video"].pace.greedy_until < run.now
 
 
 def test_the_queue_of_tcp_is_never_cut_below_the_backlog_and_none_is_moved_a_little():
