@@ -80,8 +80,8 @@ def test_by_address_packets_of_every_shape_are_counted_and_found(shaped: Shaped,
                 for frame in frames:
                     sender.sendto(frame, (shaped.pair.a, 0))
 
-        # Once in hundreds of times, on a busy machine, a third was not found: it seems that what an interrupt sends while
-        # the program is at work is kept from it, as the kernel does with any program that would begin within itself.
+        # Once in hundreds of times, on a busy machine, a third was not found: it seems that what an interrupt sends
+        # while the program is at work is kept from it, as the kernel does with any that would begin within itself.
         for attempt in (1, 2, 3):
             before, _ = delays.read()
             shaped.lab.inside(transmit)
