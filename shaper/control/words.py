@@ -47,7 +47,7 @@ def reason(
         else:
             parts.append(f"need fell to {format_rate(int(max(wanted.rate, cls.lowest)))}")
     if after.queue != before.queue:
-        parts.append(_queued(cls, after, within))
+        parts.append(_queued(cls, wanted, after, within))
     if after.target != before.target:
         parts.append(_aimed(wanted, before.target, after.target))
     if not parts:
@@ -55,13 +55,14 @@ def reason(
     return "; ".join(parts)
 
 
-def _queued(cls: ClassSetup, after: Grant, within: float) -> str:
+def _queued(cls: ClassSetup, wanted: Need, after: Grant, within: float) -> str:
     """Its new queue, as a wait: at its rate, or where that would be late, at what the others leave."""
     size, bits = format_size(after.queue), after.queue * 8 / (TRUESIZE if cls.memory else 1)
     if cls.tightest is None or bits <= cls.tightest * after.rate or within <= after.rate:
         return f"queue {size}, {format_duration(bits / max(after.rate, 8))} at its rate"
     left = format_rate(float(f"{within:.3g}"))
-    return f"queue {size}, {format_duration(round(bits / within, 4))} at the {left} that the others leave it"
+    paced = ", and its TCP comes at a pace of its own" if wanted.paced else ""
+    return f"queue {size}, {format_duration(round(bits / within, 4))} at the {left} that the others leave it{paced}"
 
 
 def _aimed(wanted: Need, before: int, after: int) -> str:

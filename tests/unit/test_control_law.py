@@ -585,7 +585,7 @@ def test_tcp_that_leaves_its_queue_mostly_empty_has_one_for_what_the_others_leav
     run.tick(visitors(1), hungry(12 * M), times=5)
     assert run.state.classes["video"].grant.queue == pytest.approx((20 - 1) * M * USABLE / 8, rel=0.25)
     assert run.decisions[-1].changes == ()
-    assert "at the 19mbit that the others leave it" in run.changes()[-1].reason
+    assert "at the 19mbit that the others leave it, and its TCP comes at a pace of its own" in run.changes()[-1].reason
     run.tick(visitors(8, backlog=60_000), hungry(11 * M), times=2)
     assert paced(run), "a burst is no sign of greed"
     run.tick(visitors(8, backlog=3_000), hungry(11 * M), times=300)
