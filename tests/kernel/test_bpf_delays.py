@@ -74,28 +74,21 @@ def test_by_address_packets_of_every_shape_are_counted_and_found(shaped: Shaped,
             return  # where packets are always known by their bytes
         by_address(delays, lambda: sock.sendto(b"", (shaped.pair.b_v4, 9)))
         shaped.lab.run("sysctl -qw net.ipv6.conf.all.disable_ipv6=1")  # it looks for routers and neighbours
+        before, _ = delays.read()
 
         def transmit() -> None:
             with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
                 for frame in frames:
                     sender.sendto(frame, (shaped.pair.a, 0))
 
-        # Once in hundreds of times, on a busy machine, a third was not found: it seems that what an interrupt sends
-        # while the program is at work is kept from it, as the kernel does with any that would begin within itself.
-        for attempt in (1, 2, 3):
-            before, _ = delays.read()
-            shaped.lab.inside(transmit)
-            time.sleep(0.2)  # for a little the rate is exceeded
-            counts, health = delays.read()
-            one = difference(before[REST], counts[REST], lost=0, envelope={})
-            assert (one.arrived_packets, one.arrived_bytes) == (320, sum(map(len, frames)))
-            assert one.inelastic_bytes == 150 * len(datagrams) + 20 * len(datagrams[:-44])
-            assert health.undecoded == 20 * attempt
-            assert one.matched <= one.taken <= 300
-            if one.matched == one.taken > 0.8 * 300:
-                break
-        else:
-            pytest.fail(f"of 300 packets {one.taken} were stamped and {one.matched} found, three times")
+        shaped.lab.inside(transmit)
+        time.sleep(0.2)  # for a little the rate is exceeded
+        counts, health = delays.read()
+    one = difference(before[REST], counts[REST], lost=0, envelope={})
+    assert (one.arrived_packets, one.arrived_bytes) == (320, sum(map(len, frames)))
+    assert one.inelastic_bytes == 150 * len(datagrams) + 20 * len(datagrams[:-44])
+    assert health.undecoded == 20
+    assert 0.8 * 300 < one.matched == one.taken <= 300
 
 
 @pytest.mark.parametrize("whole", [False, True])
